@@ -1,0 +1,125 @@
+//! Every finding code as a constant. The catalogue has one entry for each; a test demands it.
+
+use crate::model::Code;
+
+macro_rules! codes {
+    ($($name:ident = $code:literal;)*) => {
+        $(#[doc = concat!("`", $code, "`")] pub const $name: Code = Code($code);)*
+        /// All codes, in the catalogue's order.
+        pub const ALL: &[Code] = &[$($name),*];
+    };
+}
+
+codes! {
+    LOCAL_FD_EXHAUSTED = "local.fd_exhausted";
+    LOCAL_PORTS_EXHAUSTED = "local.ports_exhausted";
+    LOCAL_NO_BUFFERS = "local.no_buffers";
+    LOCAL_DENIED = "local.denied";
+    LOCAL_NO_ROUTE = "local.no_route";
+    LOCAL_NETWORK_DOWN = "local.network_down";
+    LOCAL_FAMILY_UNSUPPORTED = "local.family_unsupported";
+    LOCAL_CLOCK_SKEW = "local.clock_skew";
+    CONFIG_PROXY_CONFLICT = "config.proxy_conflict";
+    CONFIG_PROXY_INVALID = "config.proxy_invalid";
+    CONFIG_AGENT_FILE_UNREADABLE_BY_EXTENSION = "config.agent_file_unreadable_by_extension";
+    CONFIG_NO_PROXY_INCOMPLETE = "config.no_proxy_incomplete";
+    CONFIG_PROXY_NEEDS_AUTH = "config.proxy_needs_auth";
+    CONFIG_HOSTS_OVERRIDE = "config.hosts_override";
+    DNS_NXDOMAIN = "dns.nxdomain";
+    DNS_NODATA = "dns.nodata";
+    DNS_SERVFAIL = "dns.servfail";
+    DNS_REFUSED = "dns.refused";
+    DNS_RCODE = "dns.rcode";
+    DNS_TIMEOUT = "dns.timeout";
+    DNS_UNREACHABLE = "dns.unreachable";
+    DNS_MALFORMED = "dns.malformed";
+    DNS_SINKHOLE = "dns.sinkhole";
+    DNS_PRIVATELINK_PUBLIC = "dns.privatelink_public";
+    DNS_PRIVATE_ADDRESS = "dns.private_address";
+    DNS_RESOLVER_MISMATCH = "dns.resolver_mismatch";
+    TCP_REFUSED = "tcp.refused";
+    TCP_CONNECT_TIMEOUT = "tcp.connect_timeout";
+    TCP_UNREACHABLE = "tcp.unreachable";
+    TCP_ADMIN_PROHIBITED = "tcp.admin_prohibited";
+    TCP_RESET = "tcp.reset";
+    TCP_PORT_FILTERED = "tcp.port_filtered";
+    TCP_INTERMITTENT = "tcp.intermittent";
+    TCP_FAMILY_BROKEN = "tcp.family_broken";
+    PATH_BLOCKED_AFTER = "path.blocked_after";
+    PATH_MTU_BLACKHOLE = "path.mtu_blackhole";
+    PROXY_AUTH_REQUIRED = "proxy.auth_required";
+    PROXY_AUTH_REJECTED = "proxy.auth_rejected";
+    PROXY_PORT_DENIED = "proxy.port_denied";
+    PROXY_HOST_DENIED = "proxy.host_denied";
+    PROXY_REQUEST_DENIED = "proxy.request_denied";
+    PROXY_CLIENT_DENIED = "proxy.client_denied";
+    PROXY_RATE_LIMITED = "proxy.rate_limited";
+    PROXY_OVERLOADED = "proxy.overloaded";
+    PROXY_CONNECT_UNSUPPORTED = "proxy.connect_unsupported";
+    PROXY_NOT_A_PROXY = "proxy.not_a_proxy";
+    PROXY_NOT_HTTP = "proxy.not_http";
+    PROXY_EXPECTS_TLS = "proxy.expects_tls";
+    PROXY_EXPECTS_PLAINTEXT = "proxy.expects_plaintext";
+    PROXY_SILENT = "proxy.silent";
+    PROXY_CLOSED = "proxy.closed";
+    PROXY_TRUNCATED = "proxy.truncated";
+    PROXY_BAD_REPLY = "proxy.bad_reply";
+    PROXY_REDIRECTED = "proxy.redirected";
+    PROXY_GATEWAY_ERROR = "proxy.gateway_error";
+    PROXY_INTERNAL_ERROR = "proxy.internal_error";
+    PROXY_LOOP = "proxy.loop";
+    PROXY_OPTIMISTIC_CONNECT = "proxy.optimistic_connect";
+    TUNNEL_CLOSED = "tunnel.closed";
+    TUNNEL_RESET = "tunnel.reset";
+    TUNNEL_SILENT = "tunnel.silent";
+    TUNNEL_CORRUPTED = "tunnel.corrupted";
+    TUNNEL_IDLE_CUT = "tunnel.idle_cut";
+    TUNNEL_HALF_CLOSE_BROKEN = "tunnel.half_close_broken";
+    TUNNEL_EARLY_DATA_LOST = "tunnel.early_data_lost";
+    TLS_INTERCEPTED = "tls.intercepted";
+    TLS_UNKNOWN_ISSUER = "tls.unknown_issuer";
+    TLS_SELF_SIGNED = "tls.self_signed";
+    TLS_INCOMPLETE_CHAIN = "tls.incomplete_chain";
+    TLS_EXPIRED = "tls.expired";
+    TLS_NOT_YET_VALID = "tls.not_yet_valid";
+    TLS_NAME_MISMATCH = "tls.name_mismatch";
+    TLS_BAD_CERTIFICATE = "tls.bad_certificate";
+    TLS_PROTOCOL_VERSION = "tls.protocol_version";
+    TLS_HANDSHAKE_FAILURE = "tls.handshake_failure";
+    TLS_ALERT = "tls.alert";
+    TLS_CLIENT_CERT_REQUIRED = "tls.client_cert_required";
+    TLS_NOT_TLS = "tls.not_tls";
+    TLS_RESET_AFTER_HELLO = "tls.reset_after_hello";
+    TLS_CLOSED_AFTER_HELLO = "tls.closed_after_hello";
+    TLS_SILENT_AFTER_HELLO = "tls.silent_after_hello";
+    HTTP_SILENT = "http.silent";
+    HTTP_CLOSED = "http.closed";
+    HTTP_MALFORMED = "http.malformed";
+    HTTP_FIREWALL_DENIED = "http.firewall_denied";
+    HTTP_CAPTIVE_PORTAL = "http.captive_portal";
+    HTTP_BLOCK_PAGE = "http.block_page";
+    HTTP_REDIRECTED = "http.redirected";
+    HTTP_WRONG_SPEAKER = "http.wrong_speaker";
+    HTTP_SLOW = "http.slow";
+    STORAGE_NETWORK_RULES = "storage.network_rules";
+    STORAGE_HTTPS_REQUIRED = "storage.https_required";
+    STORAGE_TLS_VERSION = "storage.tls_version";
+    STORAGE_THROTTLED = "storage.throttled";
+    STORAGE_ERROR = "storage.error";
+    STORAGE_SAS_REJECTED = "storage.sas_rejected";
+    HOST_UNREACHABLE = "host.unreachable";
+    HOST_UNEXPECTED = "host.unexpected";
+    HOST_PROXIED = "host.proxied";
+    HOST_ROOT_NEEDED = "host.root_needed";
+    CONSUMER_IGNORES_PROXY = "consumer.ignores_proxy";
+    CONSUMER_USES_PROXY = "consumer.uses_proxy";
+    CONSUMER_DISTRUSTS_ANCHOR = "consumer.distrusts_anchor";
+    CONSUMER_PORT_UNUSED = "consumer.port_unused";
+    NSG_DENIED = "nsg.denied";
+    NSG_PORT_EXCLUDED = "nsg.port_excluded";
+    NSG_SHADOWED = "nsg.shadowed";
+    NSG_DEFAULT_DENIED = "nsg.default_denied";
+    META_NOT_RUN = "meta.not_run";
+    META_DEADLINE = "meta.deadline";
+    META_UNCLASSIFIED = "meta.unclassified";
+}

@@ -1,0 +1,4 @@
+//! From observations to findings: pure, total, deterministic.
+
+pub mod catalogue;
+pub mod codes;

@@ -1,0 +1,3 @@
+//! The `snapreach` command.
+
+fn main() {}

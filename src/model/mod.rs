@@ -1,0 +1,27 @@
+//! Plain data, and nothing else: what was asked ([`Target`], [`Route`]), what was seen ([`Observation`]), and what
+//! it means ([`Finding`], [`Verdict`]). Everything here serialises; nothing here opens a socket, reads a clock or
+//! judges.
+
+mod evidence;
+mod excerpt;
+mod failure;
+mod finding;
+mod observation;
+mod record;
+mod secret;
+mod target;
+
+pub use evidence::{
+    Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExtendedError, HandshakeEvidence,
+    IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, TcpInfo, TcpState, Transport, TrustAnchor,
+    TunnelEvidence, Verification,
+};
+pub use excerpt::Excerpt;
+pub use failure::{Failure, FailureKind};
+pub use finding::{
+    Assessment, Cell, CellStatus, Code, Confidence, Finding, Hop, Party, Prediction, Remedy, Severity, Status, Verdict,
+};
+pub use observation::{Control, InvalidObservation, Layer, Leg, Observation, Step};
+pub use record::{Context, HostsOverride, NotRun, ProxySource, Record, RecordError, SCHEMA, ToolInfo};
+pub use secret::{REDACTED, Redactor, Secret};
+pub use target::{Expectation, Host, Route, Scheme, Target, TargetError};

@@ -1,0 +1,249 @@
+//! Secrets, and how they are kept out of everything that leaves the process.
+
+use std::fmt;
+
+use base64::Engine as _;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{Serialize, Serializer};
+
+/// What stands in the place of a secret.
+pub const REDACTED: &str = "[redacted]";
+
+/// A value that must never be printed, logged or serialised: `Debug`, `Display` and `Serialize` show a placeholder.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret in. From here on only [`Secret::expose`] gives it back.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The secret itself, for the one place that puts it on the wire.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(REDACTED)
+    }
+}
+
+/// Removes known secrets, and what looks like one, from text that a peer sent.
+///
+/// A proxy's error page may echo the request with its credentials, or a URL with its signature. Every text that is
+/// kept as evidence passes through here before it becomes part of an observation.
+#[derive(Debug, Clone, Default)]
+pub struct Redactor {
+    /// Longest first, so that a secret that contains another disappears whole.
+    needles: Vec<Secret>,
+}
+
+/// Below this length a secret is only removed where it stands alone as a word: removing every `a` would destroy the
+/// evidence without hiding anything.
+const MIN_SUBSTRING: usize = 4;
+
+/// Query parameters, without their `=`, whose value grants access wherever it appears (SAS: Azure Storage, "Create a
+/// service SAS"; `code`: Azure Functions keys as portals echo them).
+const SECRET_PARAMETERS: [&str; 3] = ["sig", "access_token", "password"];
+
+impl Redactor {
+    /// A redactor that knows no secret: it still removes signatures in URLs.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a secret together with the forms in which peers echo it: percent-encoded, percent-decoded, HTML-escaped
+    /// and base64.
+    pub fn add(&mut self, secret: &Secret) {
+        let plain = secret.expose();
+        if plain.is_empty() {
+            return;
+        }
+        let decoded = percent_decode_str(plain).decode_utf8_lossy().into_owned();
+        for form in [plain, decoded.as_str()] {
+            self.push(form.to_owned());
+            self.push(utf8_percent_encode(form, NON_ALPHANUMERIC).to_string());
+            self.push(form.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"));
+            self.push(base64::engine::general_purpose::STANDARD.encode(form));
+            self.push(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(form));
+        }
+        self.needles.sort_by_key(|needle| std::cmp::Reverse(needle.expose().len()));
+    }
+
+    /// Adds a user name and password as they travel in a Basic `Proxy-Authorization` header (RFC 7617).
+    pub fn add_basic(&mut self, user: &str, password: &Secret) {
+        self.add(password);
+        self.add(&Secret::new(format!("{user}:{}", password.expose())));
+    }
+
+    fn push(&mut self, form: String) {
+        if !self.needles.iter().any(|known| known.expose() == form) {
+            self.needles.push(Secret::new(form));
+        }
+    }
+
+    /// The text without secrets; `None` when nothing had to be removed.
+    #[must_use]
+    pub fn clean(&self, text: &str) -> Option<String> {
+        let mut out: Option<String> = None;
+        for needle in &self.needles {
+            let needle = needle.expose();
+            let current = out.as_deref().unwrap_or(text);
+            if let Some(cleaned) = remove(current, needle, needle.len() < MIN_SUBSTRING) {
+                out = Some(cleaned);
+            }
+        }
+        for name in SECRET_PARAMETERS {
+            let current = out.as_deref().unwrap_or(text);
+            if let Some(cleaned) = remove_parameter(current, name) {
+                out = Some(cleaned);
+            }
+        }
+        out
+    }
+
+    /// Cleans a string in place.
+    pub fn scrub(&self, text: &mut String) {
+        if let Some(clean) = self.clean(text) {
+            *text = clean;
+        }
+    }
+}
+
+/// Replaces `needle`, ignoring ASCII case differences in percent escapes only by exact match; `whole_word` restricts
+/// the match to places where no letter or digit touches it.
+fn remove(text: &str, needle: &str, whole_word: bool) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = 0;
+    let mut from = 0;
+    while let Some(found) = text[from..].find(needle) {
+        let start = from + found;
+        let end = start + needle.len();
+        let touches = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        if whole_word && (touches(text[..start].chars().next_back()) || touches(text[end..].chars().next())) {
+            from = start + text[start..].chars().next().map_or(1, char::len_utf8);
+            continue;
+        }
+        out.push_str(&text[rest..start]);
+        out.push_str(REDACTED);
+        rest = end;
+        from = end;
+    }
+    if rest == 0 {
+        return None;
+    }
+    out.push_str(&text[rest..]);
+    Some(out)
+}
+
+/// Replaces the value of `name=` wherever it stands as a parameter, whoever wrote it. The `=` may be percent-encoded
+/// and the separators may be HTML entities.
+fn remove_parameter(text: &str, name: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let mut out = String::new();
+    let mut rest = 0;
+    let mut from = 0;
+    while let Some(found) = lower[from..].find(name) {
+        let start = from + found;
+        let mut value = start + name.len();
+        from = value;
+        let boundary = lower[..start].chars().next_back().is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_')
+            // `%26sig%3D`: the character before the name is the last digit of an escaped separator.
+            || lower[..start].ends_with("%26")
+            || lower[..start].ends_with("%3f");
+        if !boundary {
+            continue;
+        }
+        if lower[value..].starts_with('=') {
+            value += 1;
+        } else if lower[value..].starts_with("%3d") {
+            value += 3;
+        } else {
+            continue;
+        }
+        let end = value
+            + lower[value..]
+                .find(|c: char| !(c.is_ascii_alphanumeric() || "%+/=-_.~".contains(c)))
+                .unwrap_or(lower.len() - value);
+        // An escaped ampersand ends the value inside an escaped URL.
+        let end = lower[value..end].find("%26").map_or(end, |n| value + n);
+        if end == value || text[value..].starts_with(REDACTED) {
+            continue;
+        }
+        out.push_str(&text[rest..value]);
+        out.push_str(REDACTED);
+        rest = end;
+        from = end;
+    }
+    if rest == 0 {
+        return None;
+    }
+    out.push_str(&text[rest..]);
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_shows_itself() {
+        let secret = Secret::new("hunter22");
+        assert_eq!(format!("{secret} {secret:?}"), "[redacted] [redacted]");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"[redacted]\"");
+    }
+
+    #[test]
+    fn credentials_disappear_in_every_form_in_which_a_page_echoes_them() {
+        let mut redactor = Redactor::new();
+        redactor.add_basic("svc", &Secret::new("p&ss w0rd<"));
+        for text in [
+            "Proxy-Authorization: Basic c3ZjOnAmc3MgdzByZDw=",
+            "you said p&ss w0rd< to us",
+            "you said p&amp;ss w0rd&lt; to us",
+            "http://svc:p%26ss%20w0rd%3C@proxy/",
+        ] {
+            let clean = redactor.clean(text).unwrap_or_else(|| panic!("{text} was left alone"));
+            assert!(clean.contains(REDACTED) && !clean.contains("w0rd"), "{clean}");
+            assert!(!clean.contains("c3Zj"), "{clean}");
+        }
+    }
+
+    #[test]
+    fn signatures_disappear_though_nobody_announced_them() {
+        let redactor = Redactor::new();
+        for (text, clean) in [
+            ("?sv=1&sig=aB%2Bc%3D&se=2", "?sv=1&sig=[redacted]&se=2"),
+            ("?SIG=abc", "?SIG=[redacted]"),
+            ("&amp;sig=abc&amp;se=1", "&amp;sig=[redacted]&amp;se=1"),
+            ("u%3Fsv%3D1%26sig%3Dabc%26se%3D2", "u%3Fsv%3D1%26sig%3D[redacted]%26se%3D2"),
+        ] {
+            assert_eq!(redactor.clean(text).as_deref(), Some(clean));
+        }
+        assert_eq!(redactor.clean("design=abc assigned=1"), None);
+    }
+
+    #[test]
+    fn a_very_short_password_is_removed_as_a_word_only() {
+        let mut redactor = Redactor::new();
+        redactor.add(&Secret::new("ab"));
+        assert_eq!(redactor.clean("ab cab ab.").as_deref(), Some("[redacted] cab [redacted]."));
+    }
+}

@@ -1,0 +1,309 @@
+//! What a run will do: targets x routes x options. Pure data, made by the command line or a scenario, walked by the
+//! engine.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
+
+use percent_encoding::percent_decode_str;
+
+use crate::model::{Context, Host, Redactor, Route, Secret, Target, TargetError};
+
+/// Everything the engine needs to know.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// What to probe, without duplicates.
+    pub targets: Vec<Target>,
+    /// Which ways to go.
+    pub routes: Vec<Route>,
+    /// The proxy of [`Route::Proxy`].
+    pub proxy: Option<Proxy>,
+    /// Budgets and limits.
+    pub budgets: Budgets,
+    /// Where connections start and which addresses count.
+    pub source: Source,
+    /// Whom to ask for addresses.
+    pub dns: Dns,
+    /// Which connections go elsewhere than their name says.
+    pub dial: DialMap,
+    /// Which certificate authorities count.
+    pub trust: Trust,
+    /// Whether the engine may add probes that tell two causes apart.
+    pub controls: bool,
+    /// What the record says beside the observations; the engine adds notes to it.
+    pub context: Context,
+}
+
+impl Plan {
+    /// A redactor that knows every secret of this plan.
+    #[must_use]
+    pub fn redactor(&self) -> Redactor {
+        let mut redactor = Redactor::new();
+        if let Some(credentials) = self.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref()) {
+            redactor.add_basic(&credentials.user, &credentials.password);
+        }
+        for query in self.targets.iter().filter_map(|target| target.sas.as_ref()) {
+            redactor.add(query);
+            for value in query.expose().split('&').filter_map(|pair| pair.strip_prefix("sig=")) {
+                redactor.add(&Secret::new(value));
+            }
+        }
+        redactor
+    }
+}
+
+/// An HTTP proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Whether the connection to the proxy itself is TLS (`https://`).
+    pub tls: bool,
+    /// Its host.
+    pub host: Host,
+    /// Its port.
+    pub port: u16,
+    /// User name and password for Basic authentication.
+    pub credentials: Option<Credentials>,
+}
+
+/// User name and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name, percent-decoded.
+    pub user: String,
+    /// Password, percent-decoded.
+    pub password: Secret,
+}
+
+impl Proxy {
+    /// `scheme://host:port`, without credentials.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.host.authority(self.port))
+    }
+}
+
+impl FromStr for Proxy {
+    type Err = TargetError;
+
+    /// Parses `http://[user:password@]host:port` or `https://…`.
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let text = text.trim();
+        // Before the scheme is known nothing is safe to show: the whole text may be a password with an @ in it.
+        let shown = text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("…@{host}"));
+        let shown = shown.split(['?', '#']).next().unwrap_or_default().to_owned();
+        let error = |reason| TargetError { input: shown.clone(), reason };
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+            error("a proxy is written http://HOST:PORT or https://HOST:PORT, user:password@ before the host allowed")
+        })?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(error("the scheme of a proxy must be http or https (SOCKS is not supported)")),
+        };
+        let (user_info, authority) = match rest.rsplit_once('@') {
+            Some((user_info, authority)) => (Some(user_info), authority),
+            None => (None, rest),
+        };
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        if authority.contains(['/', '?', '#']) {
+            return Err(error("a proxy has no path: http://HOST:PORT"));
+        }
+        let colon =
+            if authority.starts_with('[') { authority.rfind("]:").map(|at| at + 1) } else { authority.find(':') };
+        let Some(colon) = colon else {
+            return Err(error("a proxy needs a port: http://HOST:PORT"));
+        };
+        let (host, port) = (&authority[..colon], &authority[colon + 1..]);
+        if host.is_empty() {
+            return Err(error("the proxy has no host: http://HOST:PORT"));
+        }
+        let host: Host = host.parse().map_err(|e: TargetError| error(e.reason))?;
+        let port = Some(port)
+            .filter(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|port| port.parse().ok())
+            .filter(|&port: &u16| port != 0)
+            .ok_or_else(|| error("the port of a proxy is a number from 1 to 65535"))?;
+        let credentials = user_info
+            .map(|user_info| {
+                let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+                let decode = |text| percent_decode_str(text).decode_utf8().map(std::borrow::Cow::into_owned);
+                match (decode(user), decode(password)) {
+                    (Ok(user), Ok(password)) if !user.contains(':') => {
+                        Ok(Credentials { user, password: Secret::new(password) })
+                    }
+                    _ => Err(error("user name and password must be UTF-8, percent-encoded where needed, without a colon in the name")),
+                }
+            })
+            .transpose()?;
+        Ok(Self { tls, host, port, credentials })
+    }
+}
+
+/// Budgets and limits of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budgets {
+    /// For one TCP connect.
+    pub connect: Duration,
+    /// For every other layer.
+    pub layer: Duration,
+    /// For the whole run.
+    pub deadline: Duration,
+    /// Attempts per target, address and route; at least 1.
+    pub attempts: u16,
+    /// Walks in flight at once; the engine lowers it to what the file descriptor limit allows.
+    pub concurrency: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            layer: Duration::from_secs(10),
+            deadline: Duration::from_secs(60),
+            attempts: 3,
+            concurrency: 256,
+        }
+    }
+}
+
+/// Where connections start, and which address families count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// `-4` or `-6`: only this family.
+    pub family: Option<Family>,
+    /// Source address.
+    pub bind: Option<IpAddr>,
+    /// Network interface (Linux: `SO_BINDTODEVICE`).
+    pub interface: Option<String>,
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// Whom to ask for addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Where the system's view comes from.
+    pub system: SystemResolver,
+    /// The name server to ask beside it: given, configured, or none.
+    pub server: NameServer,
+}
+
+/// Where the system's view of names comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SystemResolver {
+    /// getaddrinfo.
+    #[default]
+    Os,
+    /// A stub that asks this server: the lab's stand-in for getaddrinfo, so that no real resolver is touched.
+    Stub(SocketAddr),
+}
+
+/// The name server to ask beside the system resolver.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NameServer {
+    /// The first one configured on this machine.
+    #[default]
+    Configured,
+    /// This one (`--dns-server`).
+    Given(SocketAddr),
+    /// None.
+    Off,
+}
+
+/// Which connections go elsewhere than their name or address says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DialMap {
+    /// `--connect-to`: a host (`None`: any) and port (`None`: any) is dialled here, without a lookup. First match wins.
+    pub hosts: Vec<(Option<Host>, Option<u16>, SocketAddr)>,
+    /// Addresses that another party plays (the lab).
+    pub addresses: HashMap<SocketAddr, SocketAddr>,
+    /// Where every other address leads; set by the lab, so that nothing can leave the machine.
+    pub otherwise: Option<SocketAddr>,
+}
+
+impl DialMap {
+    /// The address for a host without a lookup, if the map names one.
+    #[must_use]
+    pub fn for_host(&self, host: &Host, port: u16) -> Option<SocketAddr> {
+        self.hosts
+            .iter()
+            .find(|(h, p, _)| h.as_ref().is_none_or(|h| h == host) && p.is_none_or(|p| p == port))
+            .map(|&(_, _, to)| to)
+    }
+
+    /// The address to dial in place of `planned`.
+    #[must_use]
+    pub fn for_address(&self, planned: SocketAddr) -> SocketAddr {
+        self.addresses.get(&planned).copied().or(self.otherwise).unwrap_or(planned)
+    }
+}
+
+/// Which certificate authorities count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Whether the system's store counts.
+    pub system: bool,
+    /// Additional anchors, DER (`--ca-file`).
+    pub added: Vec<Vec<u8>>,
+    /// The lab's own authority, DER, which stands for a public one.
+    pub lab: Vec<Vec<u8>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn proxies_with_and_without_credentials() {
+        let proxy: Proxy = "https://svc:p%40ss:w@[2001:db8::1]:3129/".parse().unwrap();
+        assert_eq!(proxy.url(), "https://[2001:db8::1]:3129");
+        let credentials = proxy.credentials.unwrap();
+        assert_eq!((credentials.user.as_str(), credentials.password.expose()), ("svc", "p@ss:w"));
+    }
+
+    #[test]
+    fn bad_proxies_say_what_is_allowed_and_leak_nothing() {
+        for (text, part) in [
+            ("http://:3128", "no host"),
+            ("http://proxy", "needs a port"),
+            ("http://u:TOPSECRET@proxy", "needs a port"),
+            ("http://u:TOPSECRET@proxy:0", "1 to 65535"),
+            ("http://u:TOP@SECRET@pro xy:1", "letters"),
+            ("http://u:TOP/SECRET@proxy:1/path", "no path"),
+            ("socks5://proxy:1080", "http or https"),
+            ("proxy:3128", "http://HOST:PORT"),
+            ("u:TOPSECRET@proxy:3128", "http://HOST:PORT"),
+        ] {
+            let error = text.parse::<Proxy>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+            assert!(!error.contains("SECRET") && !error.contains("TOP"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,60}") {
+            let _ = text.parse::<Proxy>();
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Walks the plan layer by layer. A failed probe is data; `Err` means that nothing could be measured.
+
+use std::{future::Future, io, sync::atomic::AtomicU32};
+
+use crate::{model::Record, plan::Plan};
+
+/// How far a run is; read it from another task at any time.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Walks planned so far (grows while lookups find addresses).
+    pub planned: AtomicU32,
+    /// Walks done.
+    pub done: AtomicU32,
+    /// Walks done that failed.
+    pub failed: AtomicU32,
+}
+
+/// The event loop that the engine is made for: one thread, as the kernel does most of the work.
+///
+/// # Errors
+/// When the operating system gives no event queue.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(32).build()
+}
+
+/// Runs the plan until it is done, the deadline passes, or `interrupt` resolves. What was measured so far is always in
+/// the record.
+///
+/// # Errors
+/// When nothing can be measured at all (no event queue, an unusable trust anchor, an unknown interface).
+pub async fn run(_plan: Plan, _progress: &Progress, _interrupt: impl Future<Output = ()>) -> io::Result<Record> {
+    Err(io::Error::other("not yet"))
+}
