@@ -18,13 +18,18 @@ use tokio::{
 use super::{
     Progress, controls,
     handshake::Tls,
-    hosts, limits, net,
+    hosts,
+    limits::{self, Room},
+    net,
     recorder::Recorder,
     resolve,
     walk::{Course, Shared, walk},
 };
 use crate::{
-    model::{Control, FailureKind, Host, HostsOverride, Leg, NotRun, Observation, Record, ResolverView, Route, Step, ToolInfo},
+    model::{
+        Control, FailureKind, Host, HostsOverride, Leg, NotRun, Observation, Record, ResolverView, Route, Step,
+        ToolInfo,
+    },
     plan::{Family, NameServer, Plan, SystemResolver, Trust},
 };
 
@@ -51,11 +56,13 @@ struct Engine {
     pinned: HashMap<String, hosts::Pinned>,
     hosts: Vec<Lookup>,
     series: Vec<Series>,
-    ready: VecDeque<Work>,
+    lookups: VecDeque<(usize, ResolverView)>,
+    walks: VecDeque<(usize, u16, Option<Control>)>,
     /// Attempts that start at a time even if the one before is still under way; in order, as the delay is constant.
     staggered: VecDeque<(Instant, usize, u16)>,
     running: JoinSet<Done>,
-    limit: usize,
+    lookups_running: usize,
+    room: Room,
     controls: usize,
     proxy_scheme_asked: bool,
     interrupted: bool,
@@ -97,7 +104,7 @@ struct Series {
     control_asked: bool,
 }
 
-#[derive(Clone)]
+/// What a task did.
 enum Work {
     Resolve { host: usize, view: ResolverView },
     Walk { series: usize, attempt: u16, control: Option<Control> },
@@ -121,21 +128,24 @@ impl Engine {
         let needs_tls = plan.targets.iter().any(|target| target.scheme.has_tls()) || plan.proxy.is_some();
         let (tls, tls_notes) = if needs_tls { Tls::new(&plan.trust)? } else { Tls::new(&Trust::default())? };
         notes.extend(tls_notes);
-        let room = limits::raise();
-        let limit = plan.budgets.concurrency.clamp(1, room);
-        if limit < plan.budgets.concurrency {
+        let mut room = limits::raise();
+        if room.walks < plan.budgets.concurrency {
             notes.push(format!(
-                "concurrency lowered from {} to {limit}: the limit of open files of this process allows no more",
-                plan.budgets.concurrency
+                "concurrency lowered from {} to {}: the limit of open files of this process allows no more",
+                plan.budgets.concurrency, room.walks
             ));
         }
+        room.walks = plan.budgets.concurrency.clamp(1, room.walks);
+        room.lookups = room.lookups.min(room.walks);
         let name_server = match plan.dns.server {
             NameServer::Given(server) => Some(server),
             NameServer::Off => None,
             NameServer::Configured => configured_name_server(),
         };
         let pinned = match plan.dns.system {
-            SystemResolver::Os => std::fs::read_to_string(hosts::PATH).map(|text| hosts::parse(&text)).unwrap_or_default(),
+            SystemResolver::Os => {
+                std::fs::read_to_string(hosts::PATH).map(|text| hosts::parse(&text)).unwrap_or_default()
+            }
             SystemResolver::Stub(_) => HashMap::new(),
         };
         let redactor = Arc::new(plan.redactor());
@@ -147,10 +157,12 @@ impl Engine {
             pinned,
             hosts: Vec::new(),
             series: Vec::new(),
-            ready: VecDeque::new(),
+            lookups: VecDeque::new(),
+            walks: VecDeque::new(),
             staggered: VecDeque::new(),
             running: JoinSet::new(),
-            limit,
+            lookups_running: 0,
+            room,
             controls: 0,
             proxy_scheme_asked: false,
             interrupted: false,
@@ -194,12 +206,11 @@ impl Engine {
                 }
             }
         }
-        // Lookups go first: they decide how much else there is to do.
-        for host in (0..self.hosts.len()).rev() {
-            if self.hosts[host].server == View::Pending {
-                self.ready.push_front(Work::Resolve { host, view: ResolverView::Server });
+        for (host, lookup) in self.hosts.iter().enumerate() {
+            self.lookups.push_back((host, ResolverView::System));
+            if lookup.server == View::Pending {
+                self.lookups.push_back((host, ResolverView::Server));
             }
-            self.ready.push_front(Work::Resolve { host, view: ResolverView::System });
         }
     }
 
@@ -216,7 +227,7 @@ impl Engine {
     fn add_series(&mut self, target: usize, route: Route, peer: SocketAddr, dialled: SocketAddr, parent: Option<Key>) {
         let series = self.series.len();
         self.series.push(Series { target, route, peer, dialled, parent, queued: 1, control_asked: false });
-        self.ready.push_back(Work::Walk { series, attempt: 1, control: None });
+        self.walks.push_back((series, 1, None));
     }
 
     fn leave_out(&mut self, target: Option<usize>, route: Route, reason: String, deadline: bool) {
@@ -232,13 +243,14 @@ impl Engine {
         tokio::pin!(deadline, interrupt);
         loop {
             self.start();
-            if self.running.is_empty() && self.ready.is_empty() && self.staggered.is_empty() {
+            if self.running.is_empty() && self.walks.is_empty() && self.lookups.is_empty() && self.staggered.is_empty()
+            {
                 return;
             }
             let halted = shared.halt.is_halted();
-            let starved = self.running.len() >= self.limit;
-            let next = self.staggered.front().map(|&(at, _, _)| at).filter(|_| !starved);
-            let more = !self.ready.is_empty() && !starved;
+            let full = self.walks_running() >= self.room.walks;
+            let next = self.staggered.front().map(|&(at, _, _)| at).filter(|_| !full);
+            let more = !full && !self.walks.is_empty();
             tokio::select! {
                 Some(done) = self.running.join_next() => {
                     if let Ok(done) = done {
@@ -271,20 +283,27 @@ impl Engine {
     /// Starts what may start now.
     fn start(&mut self) {
         if self.shared.halt.is_halted() {
-            self.ready.clear();
+            self.lookups.clear();
+            self.walks.clear();
             self.staggered.clear();
             return;
         }
+        // Lookups go first: they decide how much else there is to do.
+        while self.lookups_running < self.room.lookups {
+            let Some((host, view)) = self.lookups.pop_front() else { break };
+            self.start_lookup(host, view);
+        }
         for _ in 0..BURST {
-            if self.running.len() >= self.limit {
+            if self.walks_running() >= self.room.walks {
                 return;
             }
-            let Some(work) = self.ready.pop_front() else { return };
-            match work {
-                Work::Resolve { host, view } => self.start_lookup(host, view),
-                Work::Walk { series, attempt, control } => self.start_walk(series, attempt, control),
-            }
+            let Some((series, attempt, control)) = self.walks.pop_front() else { return };
+            self.start_walk(series, attempt, control);
         }
+    }
+
+    fn walks_running(&self) -> usize {
+        self.running.len().saturating_sub(self.lookups_running)
     }
 
     fn start_walk(&mut self, series: usize, attempt: u16, control: Option<Control>) {
@@ -317,11 +336,12 @@ impl Engine {
         let state = &mut self.series[series];
         if state.queued == attempt && attempt < attempts {
             state.queued += 1;
-            self.ready.push_back(Work::Walk { series, attempt: attempt + 1, control: None });
+            self.walks.push_back((series, attempt + 1, None));
         }
     }
 
     fn start_lookup(&mut self, host: usize, view: ResolverView) {
+        self.lookups_running += 1;
         let shared = self.shared.clone();
         let name = self.hosts[host].host.to_string();
         let server = match (view, shared.plan.dns.system) {
@@ -363,6 +383,7 @@ impl Engine {
     }
 
     fn take_lookup(&mut self, host: usize, view: ResolverView, steps: Vec<Step>, addresses: Option<Vec<IpAddr>>) {
+        self.lookups_running = self.lookups_running.saturating_sub(1);
         let lookup = &mut self.hosts[host];
         let (state, order) = match view {
             ResolverView::System => (&mut lookup.system, 0),
@@ -446,7 +467,7 @@ impl Engine {
         }
         state.control_asked = true;
         self.controls += 1;
-        self.ready.push_back(Work::Walk { series, attempt: 1, control: Some(control) });
+        self.walks.push_back((series, 1, Some(control)));
     }
 
     // ---- the record
@@ -514,9 +535,8 @@ impl Engine {
             .iter()
             .filter_map(|(target, not_run)| Some(((*target)?, not_run.route == Some(Route::Proxy))))
             .collect();
-        let failed_by_itself = |step: &Step| {
-            step.failure.as_ref().is_some_and(|failure| failure.kind != FailureKind::Cancelled)
-        };
+        let failed_by_itself =
+            |step: &Step| step.failure.as_ref().is_some_and(|failure| failure.kind != FailureKind::Cancelled);
         let unresolved: HashSet<(&str, bool)> = self
             .observations
             .iter()

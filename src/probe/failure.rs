@@ -34,9 +34,8 @@ pub(super) fn of_io(error: &io::Error) -> Failure {
         return of_tls(tls);
     }
     let kind = match (error.raw_os_error(), error.kind()) {
-        (Some(libc::ECONNRESET | libc::EPIPE), _) | (None, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-            FailureKind::Reset
-        }
+        (Some(libc::ECONNRESET | libc::EPIPE), _)
+        | (None, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => FailureKind::Reset,
         (Some(libc::ETIMEDOUT), _) => FailureKind::TimedOut,
         (Some(libc::EHOSTUNREACH), _) => FailureKind::HostUnreachable,
         (Some(libc::ENETUNREACH), _) => FailureKind::NetworkUnreachable,

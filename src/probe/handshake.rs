@@ -36,7 +36,10 @@ use super::{
     recorder::Slot,
 };
 use crate::{
-    model::{Certificate, Evidence, Excerpt, Failure, FailureKind, HandshakeEvidence, Host, TcpInfo, TrustAnchor, Verification},
+    model::{
+        Certificate, Evidence, Excerpt, Failure, FailureKind, HandshakeEvidence, Host, TcpInfo, TrustAnchor,
+        Verification,
+    },
     plan::Trust,
 };
 
@@ -71,7 +74,9 @@ impl Tls {
             let mut store = RootCertStore::empty();
             let (added, ignored) = store.add_parsable_certificates(found.certs);
             if added == 0 {
-                notes.push("the system's trust store is empty or unreadable: no certificate can be verified against it".into());
+                notes.push(
+                    "the system's trust store is empty or unreadable: no certificate can be verified against it".into(),
+                );
             } else if ignored > 0 || !found.errors.is_empty() {
                 notes.push(format!("{ignored} entries of the system's trust store were not usable"));
             }
@@ -273,8 +278,12 @@ impl ServerCertVerifier for Witness {
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         let (verification, anchor) = self.tls.verify(leaf, intermediates, &self.name, now);
-        let chain =
-            [leaf].into_iter().chain(intermediates).take(MAX_CHAIN).filter_map(|der| self.tls.certificate(der)).collect();
+        let chain = [leaf]
+            .into_iter()
+            .chain(intermediates)
+            .take(MAX_CHAIN)
+            .filter_map(|der| self.tls.certificate(der))
+            .collect();
         let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { chain, verification, anchor, at });
         Ok(ServerCertVerified::assertion())
@@ -353,7 +362,11 @@ fn name_of(name: &GeneralName<'_>) -> Option<String> {
 /// A name from a certificate that anybody may have made: bounded, and free of control characters.
 fn bounded(text: String) -> String {
     let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    if text.len() <= 256 && !text.contains(char::is_control) { text } else { text.chars().take(256).map(clean).collect() }
+    if text.len() <= 256 && !text.contains(char::is_control) {
+        text
+    } else {
+        text.chars().take(256).map(clean).collect()
+    }
 }
 
 fn hex(bytes: &[u8], upper: bool) -> String {

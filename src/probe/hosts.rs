@@ -37,8 +37,13 @@ mod tests {
 
     #[test]
     fn names_comments_and_rubbish() {
-        let names = parse("127.0.0.1 localhost\n# 1.2.3.4 no\n10.0.0.4\tAcct.blob.core.windows.net. acct # pe\nrubbish x\n::1 localhost\n");
-        assert_eq!(names["acct.blob.core.windows.net"], Pinned { addresses: vec!["10.0.0.4".parse().unwrap()], line: 3 });
+        let names = parse(
+            "127.0.0.1 localhost\n# 1.2.3.4 no\n10.0.0.4\tAcct.blob.core.windows.net. acct # pe\nrubbish x\n::1 localhost\n",
+        );
+        assert_eq!(
+            names["acct.blob.core.windows.net"],
+            Pinned { addresses: vec!["10.0.0.4".parse().unwrap()], line: 3 }
+        );
         assert_eq!(names["localhost"].addresses.len(), 2);
         assert!(!names.contains_key("no") && !names.contains_key("x"));
     }

@@ -72,7 +72,6 @@ impl Attempt {
         let dialled = (dialled != peer).then_some(dialled);
         Self { evidence: ConnectEvidence { peer, dialled, local: None, tcp: None, icmp: None }, conn: None }
     }
-
 }
 
 impl Slot for Attempt {
@@ -92,7 +91,8 @@ impl Slot for Attempt {
 fn prepare(to: SocketAddr, source: &Source, mss: Option<u32>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // The queue is a source of evidence; a kernel without it costs evidence, not the probe.
-    let _ = if to.is_ipv4() { setsockopt(&socket, Ipv4RecvErr, &true) } else { setsockopt(&socket, Ipv6RecvErr, &true) };
+    let _ =
+        if to.is_ipv4() { setsockopt(&socket, Ipv4RecvErr, &true) } else { setsockopt(&socket, Ipv6RecvErr, &true) };
     if let Some(interface) = &source.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }

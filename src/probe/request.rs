@@ -9,7 +9,7 @@ use super::{
     http_io::{Incoming, read_body, read_head},
     recorder::{Slot, micros},
 };
-use crate::model::{Evidence, Failure, RequestEvidence, Scheme, TcpInfo, Target};
+use crate::model::{Evidence, Failure, RequestEvidence, Scheme, Target, TcpInfo};
 
 /// Evidence of a request in the making.
 #[derive(Debug)]
@@ -78,10 +78,8 @@ pub(super) async fn request<S: AsyncRead + AsyncWrite + Unpin>(
     stream.flush().await.map_err(|e| failure::of_io(&e))?;
     attempt.evidence.request_sent = true;
     let mut reply = read_head(stream, &mut attempt.incoming).await?;
-    attempt.evidence.local_unix_time = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_secs()).ok());
+    attempt.evidence.local_unix_time =
+        SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok());
     attempt.evidence.reply = Some((*reply).clone());
     if attempt.evidence.method != "HEAD" {
         read_body(stream, &mut attempt.incoming, &mut reply).await;

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     model::{
-        Address, Alias, DnsAnswer, Evidence, ExtendedError, Failure, FailureKind, ResolveEvidence, ResolverView, TcpInfo,
-        Transport,
+        Address, Alias, DnsAnswer, Evidence, ExtendedError, Failure, FailureKind, ResolveEvidence, ResolverView,
+        TcpInfo, Transport,
     },
     plan::{Family, Source},
 };
@@ -152,7 +152,8 @@ async fn question(name: &str, kind: RecordType, to: SocketAddr, source: &Source,
         Ok(Ok(message)) => read(name, &message, &mut answered),
         Ok(Err(failure)) => answered.failure = Some(failure),
         Err(_) => {
-            answered.failure = Some(Failure::new(FailureKind::TimedOut, format!("no answer from {to} within {budget:?}")));
+            answered.failure =
+                Some(Failure::new(FailureKind::TimedOut, format!("no answer from {to} within {budget:?}")));
         }
     }
     answered.answer.elapsed_us = micros(start.elapsed());

@@ -147,7 +147,9 @@ mod tests {
     fn the_request_is_in_the_form_that_every_proxy_accepts() {
         let credentials = Credentials { user: "svc".into(), password: Secret::new("pw") };
         let request = request("h:8443", Some(&credentials));
-        assert!(request.starts_with("CONNECT h:8443 HTTP/1.1\r\nHost: h:8443\r\nProxy-Authorization: Basic c3ZjOnB3\r\n"));
+        assert!(
+            request.starts_with("CONNECT h:8443 HTTP/1.1\r\nHost: h:8443\r\nProxy-Authorization: Basic c3ZjOnB3\r\n")
+        );
         assert!(request.ends_with("\r\n\r\n"));
     }
 }
