@@ -1,0 +1,309 @@
+//! Wording that the reporters share, and the one place where text from peers is made harmless.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use serde::Serialize;
+
+use crate::model::{
+    Cell, CellStatus, Confidence, Expectation, Finding, Hop, Party, Record, Route, Severity, Status, Target,
+};
+
+/// The text with everything escaped that could move a cursor, break a line, or reorder what is shown: control
+/// characters (C0, DEL, C1) as `\xNN`, bidirectional and invisible format characters as `\u{NNNN}`.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if is_unsafe(c) => {
+                let code = u32::from(c);
+                // Writing to a String cannot fail.
+                let _ = if code < 0x100 { write!(out, "\\x{code:02x}") } else { write!(out, "\\u{{{code:x}}}") };
+            }
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a character can do more than stand in its place.
+pub(super) fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// At most `limit` characters, with an ellipsis where something was cut.
+pub(super) fn short(text: &str, limit: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(limit) {
+        None => Cow::Borrowed(text),
+        Some(_) => {
+            let kept: String = text.chars().take(limit.saturating_sub(1)).collect();
+            Cow::Owned(kept + "…")
+        }
+    }
+}
+
+/// The name that a unit variant has in JSON, so that text and JSON speak alike.
+pub(super) fn wire(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+/// Microseconds for people: `0.4 ms`, `12 ms`, `3.2 s`.
+pub(super) fn duration(us: u64) -> String {
+    let whole_ms = (us + 500) / 1000;
+    match us {
+        0..9_950 => {
+            let tenths = (us + 50) / 100;
+            format!("{}.{} ms", tenths / 10, tenths % 10)
+        }
+        9_950..999_500 => format!("{whole_ms} ms"),
+        _ => {
+            let tenths = (us + 50_000) / 100_000;
+            format!("{}.{} s", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+/// Milliseconds with one digit, for columns of steps.
+pub(super) fn millis(us: u64) -> String {
+    let tenths = (us + 50) / 100;
+    format!("{}.{} ms", count(tenths / 10), tenths % 10)
+}
+
+/// Seconds with all six digits that a microsecond needs.
+pub(super) fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+/// A number with commas between thousands.
+pub(super) fn count(n: impl TryInto<u64>) -> String {
+    let digits = n.try_into().unwrap_or(u64::MAX).to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 target`, `2 targets`.
+pub(super) fn plural(n: usize, one: &str) -> String {
+    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+pub(super) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Clear => "CLEAR",
+        Status::Degraded => "DEGRADED",
+        Status::Blocked => "BLOCKED",
+        Status::Inconclusive => "INCONCLUSIVE",
+    }
+}
+
+pub(super) fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    }
+}
+
+/// How sure, as a reader would say it.
+pub(super) fn confidence(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Proof => "certain (proof)",
+        Confidence::Reported => "as another party reports it (reported)",
+        Confidence::Differential => "by comparison (differential)",
+        Confidence::Heuristic => "likely (heuristic)",
+        Confidence::Unknown => "cause not known (unknown)",
+    }
+}
+
+/// What the far end is called: storage, unless some target may be answered by anybody.
+pub(super) fn far_end(record: &Record) -> &'static str {
+    if record.targets.iter().all(|target| target.expects == Expectation::Storage) { "storage" } else { "the endpoint" }
+}
+
+/// Who to whom, in words.
+pub(super) fn between(finding: &Finding, far_end: &str) -> String {
+    let peer = if finding.party == Party::Resolver { "its name server" } else { far_end };
+    let way = |text: String| match finding.route {
+        Some(Route::Direct) => text + ", direct",
+        Some(Route::Proxy) => text + ", via the proxy",
+        None => text,
+    };
+    match finding.hop {
+        Hop::Local => "on this machine".into(),
+        Hop::ClientToProxy => {
+            format!("this machine -> {}", if finding.party == Party::Resolver { peer } else { "the proxy" })
+        }
+        Hop::Proxy => "the proxy itself".into(),
+        Hop::ProxyToOrigin => format!("the proxy -> {peer}"),
+        Hop::ClientToOrigin if finding.route == Some(Route::Proxy) && finding.party != Party::Resolver => {
+            format!("this machine -> {peer}, inside the proxy's tunnel")
+        }
+        Hop::ClientToOrigin => way(format!("this machine -> {peer}")),
+        Hop::Origin => way(format!("{far_end} itself")),
+        Hop::Host => "this machine -> the Azure host".into(),
+        Hop::Consumer => "the agent or extension".into(),
+    }
+}
+
+/// Who must act: follows from the hop.
+pub(super) fn team(finding: &Finding) -> &'static str {
+    match (finding.hop, finding.party) {
+        (Hop::ClientToProxy | Hop::ClientToOrigin, Party::Resolver) => "DNS admin",
+        (Hop::ProxyToOrigin, Party::Resolver) => "proxy admin, for the proxy's DNS",
+        (Hop::Local | Hop::Host | Hop::Consumer, _) => "operator of this machine",
+        (Hop::ClientToProxy, _) => "network team",
+        (Hop::Proxy, _) => "proxy admin",
+        (Hop::ProxyToOrigin, _) => "proxy admin, network team beyond the proxy",
+        (Hop::ClientToOrigin, _) if finding.route == Some(Route::Proxy) => "network team, with the proxy admin",
+        (Hop::ClientToOrigin, _) => "network team",
+        (Hop::Origin, _) => "storage owner",
+    }
+}
+
+/// A cell in a few characters.
+pub(super) fn cell(cell: Option<&Cell>) -> String {
+    let Some(cell) = cell else {
+        return "-".into();
+    };
+    let some = cell.passed > 0 && cell.passed < cell.tried;
+    let share = format!("{}/{} ok", cell.passed, cell.tried);
+    let time = duration(cell.elapsed_us);
+    match cell.status {
+        CellStatus::Ok if some => share,
+        CellStatus::Ok => format!("ok {time}"),
+        CellStatus::Warning(code) if some => format!("{share} ({code})"),
+        CellStatus::Warning(code) => format!("ok {time} ({code})"),
+        CellStatus::Error(code) if some => format!("{code} ({share})"),
+        CellStatus::Error(code) => code.to_string(),
+        CellStatus::NotRun => "not run".into(),
+    }
+}
+
+/// The route as a heading; the proxy's address without `http://`.
+pub(super) fn route_heading(route: Route, record: &Record) -> String {
+    match (route, &record.context.proxy) {
+        (Route::Direct, _) => "direct".into(),
+        (Route::Proxy, Some(proxy)) => format!("via {}", proxy.strip_prefix("http://").unwrap_or(proxy)),
+        (Route::Proxy, None) => "via proxy".into(),
+    }
+}
+
+/// Why a target was not measured on a route, where the record tells.
+pub(super) fn why_not_run<'a>(record: &'a Record, target: &Target, route: Route) -> Option<&'a str> {
+    let authority = target.authority();
+    record
+        .not_run
+        .iter()
+        .find(|entry| entry.subject == authority && entry.route.is_none_or(|r| r == route))
+        .map(|entry| entry.reason.as_str())
+}
+
+/// `host:port` names, ports of the same host together, at most `limit` of them:
+/// `a.example:80, :443, b.example:443 and 9,997 more`.
+pub(super) fn targets(names: &[String], limit: usize) -> String {
+    let mut out = String::new();
+    let mut last_host = "";
+    for name in names.iter().take(limit) {
+        let (host, port) = name.rsplit_once(':').unwrap_or((name, ""));
+        if !out.is_empty() {
+            out.push_str(", ");
+        }
+        if host == last_host && !port.is_empty() {
+            out.push(':');
+            out.push_str(port);
+        } else {
+            out.push_str(name);
+        }
+        last_host = host;
+    }
+    if names.len() > limit {
+        let _ = write!(out, " and {} more", count(names.len() - limit));
+    }
+    out
+}
+
+/// `3 of 3 attempts`, or nothing where nothing was tried.
+pub(super) fn attempts(finding: &Finding) -> Option<String> {
+    (finding.tried > 0).then(|| {
+        format!(
+            "{} of {} attempt{}",
+            count(finding.failed),
+            count(finding.tried),
+            if finding.tried == 1 { "" } else { "s" }
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_round_and_never_jump_units() {
+        for (us, text) in [
+            (0, "0.0 ms"),
+            (449, "0.4 ms"),
+            (9_949, "9.9 ms"),
+            (9_950, "10 ms"),
+            (999_499, "999 ms"),
+            (999_500, "1.0 s"),
+            (10_000_400, "10.0 s"),
+        ] {
+            assert_eq!(duration(us), text, "{us}");
+        }
+        assert_eq!(millis(10_000_123), "10,000.1 ms");
+        assert_eq!(seconds(1_000_007), "1.000007");
+    }
+
+    #[test]
+    fn numbers_have_thousands() {
+        let shown: Vec<_> = [0_u32, 999, 1000, 12_345, 1_234_567].into_iter().map(count).collect();
+        assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn ports_of_a_host_share_its_name() {
+        let names: Vec<String> = ["a:443", "a:8443", "b:443", "[::1]:80"].map(Into::into).into();
+        assert_eq!(targets(&names, 9), "a:443, :8443, b:443, [::1]:80");
+        assert_eq!(targets(&names, 1), "a:443 and 3 more");
+    }
+
+    #[test]
+    fn what_moves_a_cursor_or_reorders_is_escaped() {
+        assert_eq!(clean("\x1b[31mred\u{9b}0m\r\n\t\u{202e}x\x7f"), "\\x1b[31mred\\x9b0m\\r\\n\\t\\u{202e}x\\x7f");
+        assert!(matches!(clean("Société → ok"), Cow::Borrowed(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn cleaned_text_is_safe(text in any::<String>()) {
+            prop_assert!(!clean(&text).chars().any(is_unsafe));
+        }
+
+        #[test]
+        fn shortened_text_is_a_prefix(text in "\\PC{0,40}", limit in 1_usize..50) {
+            let cut = short(&text, limit);
+            prop_assert!(cut.chars().count() <= limit);
+            prop_assert!(text.starts_with(cut.trim_end_matches('…')));
+        }
+    }
+}
