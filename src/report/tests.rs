@@ -8,8 +8,6 @@ use std::{
 use super::{Format, Style, fixtures, words, write};
 use fixtures::Case;
 
-const READY: [Format; 3] = [Format::Text, Format::Json, Format::Jsonl];
-
 fn print_with(format: Format, case: &Case, style: &Style) -> String {
     let mut out = Vec::new();
     write(format, &case.record, &case.assessment, style, &mut out).unwrap();
@@ -37,6 +35,16 @@ fn texts_as_reviewed() {
 #[test]
 fn json_as_reviewed() {
     insta::assert_snapshot!("json_clear", print(Format::Json, &fixtures::clear()));
+}
+
+#[test]
+fn other_formats_as_reviewed() {
+    for format in [Format::Markdown, Format::Prometheus, Format::Junit] {
+        for (name, case) in cases() {
+            insta::assert_snapshot!(format!("{format}_{name}"), print(format, &case));
+        }
+    }
+    insta::assert_snapshot!("html_blocked", print(Format::Html, &fixtures::blocked()));
 }
 
 #[test]
@@ -116,7 +124,7 @@ fn no_peer_reaches_the_terminal() {
         assert_ne!(painted, unpainted);
         assert_eq!(unpainted, plain, "colour changes nothing but colour");
     }
-    for format in READY {
+    for format in Format::ALL {
         let text = print(format, &case);
         assert!(!text.chars().any(|c| c != '\n' && words::is_unsafe(c)), "{format}");
     }
@@ -136,7 +144,7 @@ fn ten_thousand_targets_are_summarised() {
 #[test]
 fn ten_thousand_targets_are_quick_in_every_format() {
     let case = fixtures::many();
-    for format in READY {
+    for format in Format::ALL {
         let begin = std::time::Instant::now();
         let length = print(format, &case).len();
         let took = begin.elapsed();
@@ -161,7 +169,7 @@ fn a_closed_pipe_is_an_error() {
         }
     }
     let case = fixtures::blocked();
-    for format in READY {
+    for format in Format::ALL {
         for room in [0, 100] {
             let error =
                 write(format, &case.record, &case.assessment, &Style::default(), &mut Closed(room)).unwrap_err();

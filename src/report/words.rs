@@ -1,12 +1,15 @@
 //! Wording that the reporters share, and the one place where text from peers is made harmless.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
 use serde::Serialize;
 
 use crate::model::{
-    Cell, CellStatus, Confidence, Expectation, Finding, Hop, Party, Record, Route, Severity, Status, Target,
+    Cell, CellStatus, Confidence, Context, Expectation, Finding, Hop, NotRun, Party, Record, Route, Severity, Status,
 };
+
+/// Reasons why something was not run that are listed.
+const MAX_REASONS: usize = 8;
 
 /// The text with everything escaped that could move a cursor, break a line, or reorder what is shown: control
 /// characters (C0, DEL, C1) as `\xNN`, bidirectional and invisible format characters as `\u{NNNN}`.
@@ -205,14 +208,64 @@ pub(super) fn route_heading(route: Route, record: &Record) -> String {
     }
 }
 
-/// Why a target was not measured on a route, where the record tells.
-pub(super) fn why_not_run<'a>(record: &'a Record, target: &Target, route: Route) -> Option<&'a str> {
-    let authority = target.authority();
-    record
-        .not_run
-        .iter()
-        .find(|entry| entry.subject == authority && entry.route.is_none_or(|r| r == route))
-        .map(|entry| entry.reason.as_str())
+/// Why things were not measured, by subject.
+pub(super) struct Reasons<'a>(HashMap<&'a str, Vec<&'a NotRun>>);
+
+impl<'a> Reasons<'a> {
+    pub(super) fn new(record: &'a Record) -> Self {
+        let mut by_subject: HashMap<&str, Vec<&NotRun>> = HashMap::new();
+        for entry in &record.not_run {
+            by_subject.entry(&entry.subject).or_default().push(entry);
+        }
+        Self(by_subject)
+    }
+
+    /// Why this target was not measured on this route, where the record tells.
+    pub(super) fn of(&self, authority: &str, route: Route) -> Option<&'a str> {
+        let entries = self.0.get(authority)?;
+        entries.iter().find(|entry| entry.route.is_none_or(|r| r == route)).map(|entry| entry.reason.as_str())
+    }
+}
+
+/// Notes on the measurement itself: the lab, an interrupt, what the engine noted.
+pub(super) fn notes(context: &Context) -> Vec<Cow<'_, str>> {
+    let lab = context.lab.as_ref().map(|name| {
+        format!("The embedded lab played every other party (scenario {name}): this says nothing about a real network.")
+            .into()
+    });
+    let interrupted =
+        context.interrupted.then_some(Cow::Borrowed("The run was interrupted; this is what was measured until then."));
+    lab.into_iter().chain(interrupted).chain(context.notes.iter().map(|note| note.as_str().into())).collect()
+}
+
+/// What was not measured, alike reasons together, a line each.
+pub(super) fn not_run(record: &Record) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for entry in &record.not_run {
+        let name = match entry.route {
+            Some(route) => format!("{} {route}", entry.subject),
+            None => entry.subject.clone(),
+        };
+        match reasons.iter().position(|(reason, _)| *reason == entry.reason) {
+            Some(at) => reasons[at].1.push(name),
+            None if reasons.len() < MAX_REASONS => reasons.push((&entry.reason, vec![name])),
+            None => {}
+        }
+    }
+    let listed: usize = reasons.iter().map(|(_, names)| names.len()).sum();
+    let mut lines: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, names)| {
+            let more = names.len().saturating_sub(3);
+            let shown = names[..names.len() - more].join(", ");
+            let more = if more > 0 { format!(" and {} more", count(more)) } else { String::new() };
+            format!("{shown}{more}: {reason}")
+        })
+        .collect();
+    if record.not_run.len() > listed {
+        lines.push(format!("and {} more for other reasons", count(record.not_run.len() - listed)));
+    }
+    lines
 }
 
 /// `host:port` names, ports of the same host together, at most `limit` of them:

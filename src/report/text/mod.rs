@@ -21,9 +21,6 @@ const MAX_TARGETS: usize = 6;
 /// Evidence lines of a finding.
 const MAX_EVIDENCE: usize = 12;
 
-/// Reasons why something was not run.
-const MAX_REASONS: usize = 8;
-
 /// Writes the text report.
 pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out: &mut dyn Write) -> io::Result<()> {
     let page = &mut Page::new(out, style.width.max(MIN_WIDTH), style.color);
@@ -54,50 +51,14 @@ fn verdict(page: &mut Page<'_>, assessment: &Assessment) -> io::Result<()> {
 
 /// What the reader must know about the measurement itself.
 fn notes(page: &mut Page<'_>, record: &Record) -> io::Result<()> {
-    let context = &record.context;
-    let lab = context.lab.as_ref().map(|name| {
-        format!("The embedded lab played every other party (scenario {name}): this says nothing about a real network.")
-    });
-    let interrupted =
-        context.interrupted.then(|| "The run was interrupted; this is what was measured until then.".to_owned());
-    let notes: Vec<String> = lab.into_iter().chain(interrupted).chain(context.notes.iter().cloned()).collect();
-    let not_run = not_run(record);
+    let notes = words::notes(&record.context);
+    let not_run = words::not_run(record);
     if notes.is_empty() && not_run.is_empty() {
         return Ok(());
     }
     page.blank()?;
     notes.iter().try_for_each(|note| page.wrap("  Note     ", 11, note))?;
     not_run.iter().try_for_each(|line| page.wrap("  Not run  ", 11, line))
-}
-
-/// What was not measured, alike reasons together.
-fn not_run(record: &Record) -> Vec<String> {
-    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
-    for entry in &record.not_run {
-        let name = match entry.route {
-            Some(route) => format!("{} {route}", entry.subject),
-            None => entry.subject.clone(),
-        };
-        match reasons.iter().position(|(reason, _)| *reason == entry.reason) {
-            Some(at) => reasons[at].1.push(name),
-            None if reasons.len() < MAX_REASONS => reasons.push((&entry.reason, vec![name])),
-            None => {}
-        }
-    }
-    let listed: usize = reasons.iter().map(|(_, names)| names.len()).sum();
-    let mut lines: Vec<String> = reasons
-        .into_iter()
-        .map(|(reason, names)| {
-            let more = names.len().saturating_sub(3);
-            let shown = names[..names.len() - more].join(", ");
-            let more = if more > 0 { format!(" and {} more", words::count(more)) } else { String::new() };
-            format!("{shown}{more}: {reason}")
-        })
-        .collect();
-    if record.not_run.len() > listed {
-        lines.push(format!("and {} more for other reasons", words::count(record.not_run.len() - listed)));
-    }
-    lines
 }
 
 fn predictions(page: &mut Page<'_>, predictions: &[Prediction]) -> io::Result<()> {
