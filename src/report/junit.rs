@@ -1,8 +1,8 @@
-//! JUnit XML: one test case per target and route. Warnings pass, with what they say in `system-out`; what was not
+//! `JUnit` XML: one test case per target and route. Warnings pass, with what they say in `system-out`; what was not
 //! measured is skipped; findings that belong to no target stand in the suite's `system-out`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, Write},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::words::{self, Reasons, clean};
-use crate::model::{Assessment, Cell, CellStatus, Code, Finding, Record, Route, Severity};
+use crate::model::{Assessment, Cell, CellStatus, Code, Finding, Record, Route, Severity, Target};
 
 /// Writes the report.
 pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Write) -> io::Result<()> {
@@ -34,8 +34,10 @@ fn report(record: &Record, assessment: &Assessment) -> Report {
             suite.add_test_case(case);
         }
     }
+    let known: HashSet<String> = record.targets.iter().map(Target::authority).collect();
+    let belongs_to_a_case = |finding: &&Finding| finding.targets.iter().any(|target| known.contains(target));
     let apart: Vec<String> =
-        assessment.findings.iter().filter(|finding| finding.targets.is_empty()).map(description).collect();
+        assessment.findings.iter().filter(|finding| !belongs_to_a_case(finding)).map(description).collect();
     if !apart.is_empty() {
         suite.set_system_out(apart.join("\n\n"));
     }
@@ -129,7 +131,7 @@ impl<'a> Index<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::fixtures;
+    use crate::{classify::codes, model::Hop, report::fixtures};
 
     fn read_back(case: &fixtures::Case) -> Report {
         let mut out = Vec::new();
@@ -156,6 +158,17 @@ mod tests {
             .unwrap();
         assert_eq!(denied, clean(&case.assessment.findings[2].summary));
         assert!(denied.contains("<script>") && denied.contains("]]>"), "nothing is lost: {denied}");
+    }
+
+    #[test]
+    fn findings_about_no_target_stand_in_the_suite() {
+        let mut case = fixtures::blocked();
+        let mut host = fixtures::finding(codes::HOST_UNREACHABLE, Hop::Host, Severity::Warning);
+        host.targets = vec!["168.63.129.16:80".into()];
+        case.assessment.findings.push(host);
+        let out = read_back(&case).test_suites[0].system_out.clone().unwrap();
+        assert!(out.contains("config.proxy_conflict") && out.contains("host.unreachable"), "{}", out.as_str());
+        assert!(!out.contains("tls.intercepted"), "{}", out.as_str());
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum Format {
     Jsonl,
     /// For a ticket.
     Markdown,
-    /// JUnit XML: one test case per target and route.
+    /// `JUnit` XML: one test case per target and route.
     Junit,
     /// Prometheus text exposition format, for node exporter's textfile collector.
     Prometheus,

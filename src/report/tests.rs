@@ -148,6 +148,7 @@ fn ten_thousand_targets_are_quick_in_every_format() {
         let begin = std::time::Instant::now();
         let length = print(format, &case).len();
         let took = begin.elapsed();
+        println!("{format}: {length} bytes in {took:?}");
         assert!(length > 1000);
         // Far above what it takes (debug builds on slow machines run this), far below anything quadratic.
         assert!(took.as_secs() < 5, "{format} took {took:?}");

@@ -44,13 +44,11 @@ pub(super) fn is_unsafe(c: char) -> bool {
 
 /// At most `limit` characters, with an ellipsis where something was cut.
 pub(super) fn short(text: &str, limit: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(limit) {
-        None => Cow::Borrowed(text),
-        Some(_) => {
-            let kept: String = text.chars().take(limit.saturating_sub(1)).collect();
-            Cow::Owned(kept + "…")
-        }
+    if text.char_indices().nth(limit).is_none() {
+        return Cow::Borrowed(text);
     }
+    let kept: String = text.chars().take(limit.saturating_sub(1)).collect();
+    Cow::Owned(kept + "…")
 }
 
 /// The name that a unit variant has in JSON, so that text and JSON speak alike.
@@ -171,11 +169,10 @@ pub(super) fn team(finding: &Finding) -> &'static str {
         (Hop::ClientToProxy | Hop::ClientToOrigin, Party::Resolver) => "DNS admin",
         (Hop::ProxyToOrigin, Party::Resolver) => "proxy admin, for the proxy's DNS",
         (Hop::Local | Hop::Host | Hop::Consumer, _) => "operator of this machine",
-        (Hop::ClientToProxy, _) => "network team",
         (Hop::Proxy, _) => "proxy admin",
         (Hop::ProxyToOrigin, _) => "proxy admin, network team beyond the proxy",
         (Hop::ClientToOrigin, _) if finding.route == Some(Route::Proxy) => "network team, with the proxy admin",
-        (Hop::ClientToOrigin, _) => "network team",
+        (Hop::ClientToProxy | Hop::ClientToOrigin, _) => "network team",
         (Hop::Origin, _) => "storage owner",
     }
 }

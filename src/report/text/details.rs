@@ -104,27 +104,25 @@ fn resolve(e: &ResolveEvidence) -> Vec<String> {
 
 fn answer(answer: &DnsAnswer) -> String {
     let rcode = answer.rcode.map_or_else(|| "no answer".to_owned(), rcode);
-    let mut line = format!(
-        "{} over {}: {rcode}, {}, {} after {}",
+    let addresses = if answer.addresses == 1 { "address" } else { "addresses" };
+    let tries = if answer.tries == 1 { "try" } else { "tries" };
+    let mut parts = vec![format!(
+        "{} over {}: {rcode}, {} {addresses}, {} after {} {tries}",
         short(&answer.question, MAX_VALUE),
         wire(&answer.transport),
-        match answer.addresses {
-            1 => "1 address".to_owned(),
-            n => format!("{n} addresses"),
-        },
+        answer.addresses,
         duration(answer.elapsed_us),
-        match answer.tries {
-            1 => "1 try".to_owned(),
-            n => format!("{n} tries"),
-        },
+        answer.tries,
+    )];
+    parts
+        .extend(answer.aliases.iter().map(|alias| format!("{} -> {} (ttl {} s)", alias.name, alias.target, alias.ttl)));
+    parts.extend(
+        answer
+            .extended_errors
+            .iter()
+            .map(|error| format!("extended error {} {}", error.code, short(&error.text, MAX_VALUE))),
     );
-    for alias in &answer.aliases {
-        line.push_str(&format!("; {} -> {} (ttl {} s)", alias.name, alias.target, alias.ttl));
-    }
-    for ede in &answer.extended_errors {
-        line.push_str(&format!("; extended error {} {}", ede.code, short(&ede.text, MAX_VALUE)));
-    }
-    line
+    parts.join("; ")
 }
 
 /// The name of a DNS response code (IANA registry, RFC 6895).
@@ -144,35 +142,24 @@ fn rcode(code: u16) -> String {
 }
 
 fn connect(e: &ConnectEvidence) -> Vec<String> {
-    let mut line = format!("peer {}", e.peer);
-    if let Some(dialled) = e.dialled {
-        line.push_str(&format!(", dialled as {dialled}"));
-    }
-    if let Some(local) = e.local {
-        line.push_str(&format!(", from {local}"));
-    }
-    let mut lines = vec![line];
+    let mut ends = vec![format!("peer {}", e.peer)];
+    ends.extend(e.dialled.map(|dialled| format!("dialled as {dialled}")));
+    ends.extend(e.local.map(|local| format!("from {local}")));
+    let mut lines = vec![ends.join(", ")];
     lines.extend(e.tcp.as_ref().map(tcp));
     lines.extend(e.icmp.as_ref().map(icmp));
     lines
 }
 
 fn tcp(info: &TcpInfo) -> String {
-    let mut line = format!("TCP {}", wire(&info.state));
-    if info.rtt_us > 0 {
-        line.push_str(&format!(", rtt {}", duration(info.rtt_us.into())));
-    }
-    line.push_str(&format!(", mss {}, {}", info.snd_mss, plural(info.retransmitted as usize, "retransmission")));
-    if info.timeouts > 0 {
-        line.push_str(&format!(", {} in a row timed out", info.timeouts));
-    }
-    if info.unacked > 0 {
-        line.push_str(&format!(", {} unacknowledged", plural(info.unacked as usize, "segment")));
-    }
-    if let Some(bytes) = info.bytes_acked {
-        line.push_str(&format!(", {} bytes acknowledged", count(bytes)));
-    }
-    line
+    let mut facts = vec![format!("TCP {}", wire(&info.state))];
+    facts.extend((info.rtt_us > 0).then(|| format!("rtt {}", duration(info.rtt_us.into()))));
+    facts.push(format!("mss {}", info.snd_mss));
+    facts.push(plural(info.retransmitted as usize, "retransmission"));
+    facts.extend((info.timeouts > 0).then(|| format!("{} in a row timed out", info.timeouts)));
+    facts.extend((info.unacked > 0).then(|| format!("{} unacknowledged", plural(info.unacked as usize, "segment"))));
+    facts.extend(info.bytes_acked.map(|bytes| format!("{} bytes acknowledged", count(bytes))));
+    facts.join(", ")
 }
 
 fn icmp(e: &IcmpError) -> String {
@@ -205,14 +192,10 @@ fn tunnel(e: &TunnelEvidence) -> Vec<String> {
 
 fn handshake(e: &HandshakeEvidence) -> Vec<String> {
     let name = e.sni.as_deref().map_or_else(|| "no server name".into(), |sni| format!("server name {sni}"));
-    let mut line = format!("{name}; {} bytes sent, {} received", count(e.bytes_sent), count(e.bytes_read));
-    if let Some(version) = &e.version {
-        line.push_str(&format!("; {version}"));
-    }
-    if let Some(suite) = &e.cipher_suite {
-        line.push_str(&format!(", {suite}"));
-    }
-    let mut lines = vec![line];
+    let session: Vec<&str> = e.version.iter().chain(&e.cipher_suite).map(String::as_str).collect();
+    let session = if session.is_empty() { String::new() } else { format!("; {}", session.join(", ")) };
+    let bytes = format!("{} bytes sent, {} received", count(e.bytes_sent), count(e.bytes_read));
+    let mut lines = vec![format!("{name}; {bytes}{session}")];
     for (index, certificate) in e.chain.iter().enumerate() {
         lines.extend(certificate_lines(index, certificate));
     }
