@@ -6,7 +6,7 @@ use super::{
     matrix::Matrix,
     words::{self, clean},
 };
-use crate::model::{Assessment, Cell, CellStatus, Finding, Record, Status};
+use crate::model::{Assessment, Cell, CellStatus, Finding, Record, Severity, Status};
 
 /// Target names in a finding.
 const MAX_TARGETS: usize = 20;
@@ -110,9 +110,9 @@ fn list(heading: &str, lines: impl Iterator<Item = String>, out: &mut dyn Write)
 
 fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut dyn Write) -> io::Result<()> {
     let class = match finding.severity {
-        crate::model::Severity::Error => "bad",
-        crate::model::Severity::Warning => "warn",
-        crate::model::Severity::Info => "quiet",
+        Severity::Error => "bad",
+        Severity::Warning => "warn",
+        Severity::Info => "quiet",
     };
     writeln!(
         out,

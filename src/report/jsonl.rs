@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::ser::CompactFormatter;
 
 use super::json::{CellView, Harmless};
-use crate::model::{Assessment, Record, SCHEMA, ToolInfo, Verdict};
+use crate::model::{Assessment, Context, Record, SCHEMA, ToolInfo, Verdict};
 
 /// Writes one line per object.
 pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Write) -> io::Result<()> {
@@ -17,6 +17,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
         kind: "check",
         started_at: &record.started_at,
         elapsed_ms: record.elapsed_ms,
+        context: &record.context,
         verdict: &assessment.verdict,
     };
     line(out, "verdict", &head)?;
@@ -34,6 +35,7 @@ struct Head<'a> {
     kind: &'static str,
     started_at: &'a str,
     elapsed_ms: u64,
+    context: &'a Context,
     #[serde(flatten)]
     verdict: &'a Verdict,
 }

@@ -33,8 +33,8 @@ pub(super) struct Group<'a> {
 pub(super) struct Row<'a> {
     /// The target.
     pub(super) target: &'a Target,
-    /// `:port`, with the path where only the path tells it from another row.
-    pub(super) label: String,
+    /// What tells it from other rows of the same port (a path, a scheme); mostly nothing.
+    pub(super) apart: String,
     /// One per route; `None` where the judgement has no cell.
     pub(super) cells: Vec<Option<&'a Cell>>,
 }
@@ -49,7 +49,7 @@ impl<'a> Matrix<'a> {
         Self { routes, groups, rest }
     }
 
-    /// Whether some cell shows nothing measured.
+    /// Whether there is nothing to show.
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty() || self.routes.is_empty()
     }
@@ -111,9 +111,13 @@ fn groups<'a>(record: &'a Record, assessment: &'a Assessment, routes: &[Route]) 
             order.len() - 1
         });
         let alone = same_port.get(&(&target.host, target.port)).is_none_or(|&n| n == 1);
-        let label = if alone { format!(":{}", target.port) } else { format!(":{}{}", target.port, target.path) };
+        let apart = match target.path.as_str() {
+            _ if alone => String::new(),
+            "/" => format!(" {}", target.scheme.as_str()),
+            path => path.to_owned(),
+        };
         let cells = routes.iter().map(|&route| cells.get(&(index, route)).copied()).collect();
-        order[at].rows.push(Row { target, label, cells });
+        order[at].rows.push(Row { target, apart, cells });
     }
     order
 }
@@ -146,4 +150,39 @@ fn cut(groups: &mut Vec<Group<'_>>) -> Option<String> {
     };
     let dots = if outcomes.len() > 6 { ", …" } else { "" };
     Some(format!("… and {}: {}{dots}", words::plural(total, "more target"), shown.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{classify::codes, report::fixtures};
+
+    #[test]
+    fn of_many_the_worst_come_first_and_the_rest_is_counted_by_outcome() {
+        let mut case = fixtures::many();
+        for (index, cell) in case.assessment.cells.iter_mut().enumerate() {
+            cell.status = match index {
+                0..5_000 => CellStatus::Ok,
+                5_000..5_030 => CellStatus::Warning(codes::HTTP_SLOW),
+                5_030..5_033 => CellStatus::NotRun,
+                5_033..5_040 => CellStatus::Error(codes::TCP_REFUSED),
+                _ => CellStatus::Ok,
+            };
+        }
+        let matrix = Matrix::new(&case.record, &case.assessment, false);
+        let shown: Vec<String> = matrix.groups.iter().map(|group| group.rows[0].outcome()).collect();
+        assert_eq!(shown[..7], ["tcp.refused"; 7]);
+        assert_eq!(shown[7..10], ["not run"; 3]);
+        assert_eq!(shown[10..], ["http.slow"; 10]);
+        assert_eq!(matrix.rest.as_deref(), Some("… and 9,980 more targets: 9,960 ok, 20 http.slow"));
+    }
+
+    #[test]
+    fn few_are_shown_whole_in_the_order_asked_for() {
+        let case = fixtures::blocked();
+        let matrix = Matrix::new(&case.record, &case.assessment, false);
+        let ports: Vec<u16> = matrix.groups[0].rows.iter().map(|row| row.target.port).collect();
+        assert_eq!((ports, matrix.rest), (vec![80, 443, 8443], None));
+        assert_eq!(matrix.routes, [Route::Direct, Route::Proxy]);
+    }
 }

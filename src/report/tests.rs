@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Format, Style, fixtures, words, write};
+use crate::model::{Cell, Target};
 use fixtures::Case;
 
 fn print_with(format: Format, case: &Case, style: &Style) -> String {
@@ -73,6 +74,7 @@ fn json_lines_each_have_a_type() {
     let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
     assert_eq!(lines[0]["type"], "verdict");
     assert_eq!(lines[0]["status"], "blocked");
+    assert_eq!(lines[0]["context"]["proxy"], "http://10.0.0.5:3128");
     assert_eq!(of("finding"), case.assessment.findings.len());
     assert_eq!(of("observation"), case.record.observations.len());
     assert_eq!(of("cell"), case.assessment.cells.len());
@@ -142,13 +144,64 @@ fn ten_thousand_targets_are_summarised() {
 }
 
 #[test]
+fn ten_thousand_ports_of_one_host_are_summarised() {
+    let mut case = fixtures::many();
+    let host = case.record.targets[0].host.clone();
+    for (port, target) in (1..).zip(&mut case.record.targets) {
+        target.host = host.clone();
+        target.port = port;
+    }
+    let text = print(Format::Text, &case);
+    assert!(text.lines().count() < 200, "{}", text.lines().count());
+    assert!(text.contains("  :7778  tcp.connect_timeout"), "the failing one comes first: {text}");
+    assert!(text.contains("… and 9,940 more targets: all ok;"), "{text}");
+    case.record.observations.truncate(3);
+    let all = print_with(Format::Text, &case, &Style { verbose: 1, ..Style::default() });
+    assert!(all.contains("  :10000  ok"), "-v shows every row");
+}
+
+#[test]
+fn targets_that_share_a_port_are_told_apart() {
+    let mut case = fixtures::clear();
+    let urls =
+        ["https://h/c/disk-0001-of-a-very-long-name", "https://h/c/disk-0002-of-a-very-long-name", "tcp://h:443"];
+    case.record.targets = urls.iter().flat_map(|url| Target::parse(url, &[]).unwrap()).collect();
+    let cell = case.assessment.cells[0].clone();
+    case.assessment.cells = (0..3).map(|target| Cell { target, ..cell.clone() }).collect();
+    let text = print(Format::Text, &case);
+    let rows: std::collections::HashSet<&str> = text.lines().filter(|line| line.contains("ok 12 ms")).collect();
+    assert_eq!(rows.len(), 3, "{text}");
+}
+
+#[test]
+fn signatures_are_in_no_format() {
+    let mut case = fixtures::clear();
+    case.record.targets = Target::parse("https://h/c/b?sv=2020&se=2026-01-01&sig=TOPSECRET", &[]).unwrap();
+    for format in Format::ALL {
+        assert!(
+            !print_with(format, &case, &Style { verbose: 2, ..Style::default() }).contains("TOPSECRET"),
+            "{format}"
+        );
+    }
+}
+
+#[test]
+fn cells_that_point_nowhere_are_survived() {
+    let mut case = fixtures::blocked();
+    case.record.targets.clear();
+    case.record.observations.clear();
+    for format in Format::ALL {
+        assert!(print(format, &case).len() > 100, "{format}");
+    }
+}
+
+#[test]
 fn ten_thousand_targets_are_quick_in_every_format() {
     let case = fixtures::many();
     for format in Format::ALL {
         let begin = std::time::Instant::now();
         let length = print(format, &case).len();
         let took = begin.elapsed();
-        println!("{format}: {length} bytes in {took:?}");
         assert!(length > 1000);
         // Far above what it takes (debug builds on slow machines run this), far below anything quadratic.
         assert!(took.as_secs() < 5, "{format} took {took:?}");

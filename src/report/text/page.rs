@@ -101,9 +101,17 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Columns that cleaned text takes.
+/// Columns that cleaned text takes: one for a character, two for those that terminals draw wide (Unicode Standard Annex
+/// 11, the blocks that matter). Marks that combine count too, so a line may end early but never late.
 pub(super) fn columns(text: &str) -> usize {
-    text.chars().count()
+    text.chars().map(|c| if is_wide(c) { 2 } else { 1 }).sum()
+}
+
+fn is_wide(c: char) -> bool {
+    matches!(c,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{a960}'..='\u{a97f}' | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1f9ff}' | '\u{20000}'..='\u{3fffd}')
 }
 
 /// Breaks text between words: the first line has `first` columns, the others `next`. A word wider than a line stands
@@ -154,6 +162,7 @@ mod tests {
     fn a_wide_word_stands_alone() {
         assert_eq!(break_words("see https://a.example/long here", 10, 10), ["see", "https://a.example/long", "here"]);
         assert_eq!(break_words("aaaaaaaa b", 4, 10), ["", "aaaaaaaa b"]);
+        assert_eq!(break_words("証明書 発行", 8, 8), ["証明書", "発行"], "wide characters take two columns");
     }
 
     proptest! {

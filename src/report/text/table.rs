@@ -14,8 +14,8 @@ use crate::{
 /// Between two columns.
 const GAP: usize = 2;
 
-/// A label that is wider is cut: only paths make it so.
-const MAX_LABEL: usize = 24;
+/// A longer path is shown by its end, which is what differs between disks.
+const MAX_PATH: usize = 20;
 
 pub(super) fn write(page: &mut Page<'_>, record: &Record, assessment: &Assessment, all: bool) -> io::Result<()> {
     let matrix = Matrix::new(record, assessment, all);
@@ -126,7 +126,10 @@ fn tall_row(page: &mut Page<'_>, row: &Row<'_>, lead: &str, headings: &[String])
 }
 
 fn label(row: &Row<'_>) -> String {
-    words::short(&words::clean(&row.label), MAX_LABEL).into_owned()
+    let apart = words::clean(&row.apart);
+    let cut = columns(&apart).saturating_sub(MAX_PATH);
+    let end: String = apart.chars().skip(cut).collect();
+    format!(":{}{}{end}", row.target.port, if cut > 0 { "…" } else { "" })
 }
 
 fn cell(row: &Row<'_>, index: usize) -> String {

@@ -63,9 +63,9 @@ fn step(page: &mut Page<'_>, step: &Step, bodies: bool) -> io::Result<()> {
         words::millis(step.start_us),
         words::millis(step.elapsed_us),
     );
-    let (paint, outcome) = if step.failure.is_some() { (Paint::Bad, "failed") } else { (Paint::Good, "ok") };
+    let outcome = if step.failure.is_some() { "failed" } else { "ok" };
     if columns(&line) + outcome.len() <= page.width() {
-        page.pieces(&[(Paint::Plain, &line), (paint, outcome)])?;
+        page.pieces(&[(Paint::Plain, &line), (Paint::Plain, outcome)])?;
     } else {
         page.wrap("    ", INDENT, &format!("{line}{outcome}"))?;
     }
@@ -78,7 +78,7 @@ fn step(page: &mut Page<'_>, step: &Step, bodies: bool) -> io::Result<()> {
     if bodies {
         let margin = format!("{}| ", " ".repeat(INDENT));
         for line in details::heads_and_bodies(&step.evidence) {
-            page.wrap_after(&[(Paint::Quiet, &margin)], &margin, &line)?;
+            page.wrap_after(&[(Paint::Plain, &margin)], &margin, &line)?;
         }
     }
     Ok(())
