@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Format, Style, fixtures, words, write};
-use crate::model::{Cell, Target};
+use crate::model::{Cell, NotRun, Target};
 use fixtures::Case;
 
 fn print_with(format: Format, case: &Case, style: &Style) -> String {
@@ -130,6 +130,32 @@ fn no_peer_reaches_the_terminal() {
         let text = print(format, &case);
         assert!(!text.chars().any(|c| c != '\n' && words::is_unsafe(c)), "{format}");
     }
+}
+
+#[test]
+fn a_forged_record_is_as_harmless_as_a_hostile_peer() {
+    let mut case = fixtures::blocked();
+    let hostile = || fixtures::HOSTILE.to_owned();
+    let record = &mut case.record;
+    (record.started_at, record.tool.version) = (hostile(), hostile());
+    (record.context.proxy, record.context.lab) = (Some(hostile()), Some(hostile()));
+    record.context.notes = vec![hostile(), "wide ".repeat(40)];
+    record.not_run = vec![NotRun { subject: hostile(), route: None, reason: hostile(), deadline: false }];
+    record.observations[0].subject = hostile().into();
+    record.targets[0].path = format!("/{}", hostile());
+    case.assessment.predictions[0].reason = hostile();
+    for format in Format::ALL {
+        let text = print_with(format, &case, &Style { verbose: 2, ..Style::default() });
+        assert!(!text.chars().any(|c| c != '\n' && words::is_unsafe(c)), "{format}");
+    }
+    for markup in [Format::Html, Format::Markdown, Format::Junit] {
+        // Evidence in Markdown is a code span, where text stands as it came.
+        let page = print(markup, &case);
+        assert!(page.lines().all(|line| line.starts_with("- `") || !line.contains("<script")), "{markup}");
+        assert!(page.contains("&lt;script"), "{markup} shows it as text");
+    }
+    let xml = print(Format::Junit, &case);
+    assert_eq!(quick_junit::Report::deserialize_from_str(&xml).unwrap().tests, 6);
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::model::{
 /// Reasons why something was not run that are listed.
 const MAX_REASONS: usize = 8;
 
+/// Characters of a proxy's address in a heading.
+const MAX_HEADING: usize = 40;
+
 /// The text with everything escaped that could move a cursor, break a line, or reorder what is shown: control
 /// characters (C0, DEL, C1) as `\xNN`, bidirectional and invisible format characters as `\u{NNNN}`.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
@@ -196,11 +199,14 @@ pub(super) fn cell(cell: Option<&Cell>) -> String {
     }
 }
 
-/// The route as a heading; the proxy's address without `http://`.
+/// The route as a heading of a column; the proxy's address without `http://`, cut where it is very long.
 pub(super) fn route_heading(route: Route, record: &Record) -> String {
     match (route, &record.context.proxy) {
         (Route::Direct, _) => "direct".into(),
-        (Route::Proxy, Some(proxy)) => format!("via {}", proxy.strip_prefix("http://").unwrap_or(proxy)),
+        (Route::Proxy, Some(proxy)) => {
+            let proxy = clean(proxy.strip_prefix("http://").unwrap_or(proxy));
+            format!("via {}", short(&proxy, MAX_HEADING))
+        }
         (Route::Proxy, None) => "via proxy".into(),
     }
 }
@@ -306,6 +312,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{classify::codes, report::fixtures};
 
     #[test]
     fn durations_round_and_never_jump_units() {
@@ -328,6 +335,59 @@ mod tests {
     fn numbers_have_thousands() {
         let shown: Vec<_> = [0_u32, 999, 1000, 12_345, 1_234_567].into_iter().map(count).collect();
         assert_eq!(shown, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_hop_says_who_to_whom_and_who_must_act() {
+        let say = |hop, route, party| {
+            let mut finding = fixtures::finding(codes::TCP_RESET, hop, Severity::Error);
+            (finding.route, finding.party) = (route, party);
+            (between(&finding, "storage"), team(&finding))
+        };
+        let (direct, proxy) = (Some(Route::Direct), Some(Route::Proxy));
+        for (hop, route, party, expected, acts) in [
+            (Hop::Local, direct, Party::Client, "on this machine", "operator of this machine"),
+            (Hop::ClientToProxy, proxy, Party::Path, "this machine -> the proxy", "network team"),
+            (Hop::Proxy, proxy, Party::Proxy, "the proxy itself", "proxy admin"),
+            (
+                Hop::ProxyToOrigin,
+                proxy,
+                Party::Path,
+                "the proxy -> storage",
+                "proxy admin, network team beyond the proxy",
+            ),
+            (Hop::ClientToOrigin, direct, Party::Path, "this machine -> storage, direct", "network team"),
+            (
+                Hop::ClientToOrigin,
+                proxy,
+                Party::Path,
+                "this machine -> storage, inside the proxy's tunnel",
+                "network team, with the proxy admin",
+            ),
+            (Hop::ClientToOrigin, direct, Party::Resolver, "this machine -> its name server, direct", "DNS admin"),
+            (Hop::Origin, proxy, Party::Origin, "storage itself, via the proxy", "storage owner"),
+            (Hop::Host, None, Party::Client, "this machine -> the Azure host", "operator of this machine"),
+            (Hop::Consumer, None, Party::Client, "the agent or extension", "operator of this machine"),
+        ] {
+            assert_eq!(say(hop, route, party), (expected.to_owned(), acts));
+        }
+    }
+
+    #[test]
+    fn a_cell_says_how_many_attempts_differ() {
+        let mut cell = fixtures::clear().assessment.cells.remove(0);
+        for (status, passed, expected) in [
+            (CellStatus::Ok, 3, "ok 12 ms"),
+            (CellStatus::Warning(codes::HTTP_SLOW), 3, "ok 12 ms (http.slow)"),
+            (CellStatus::Warning(codes::TCP_INTERMITTENT), 2, "2/3 ok (tcp.intermittent)"),
+            (CellStatus::Error(codes::TCP_RESET), 0, "tcp.reset"),
+            (CellStatus::Error(codes::TCP_RESET), 1, "tcp.reset (1/3 ok)"),
+            (CellStatus::NotRun, 0, "not run"),
+        ] {
+            (cell.status, cell.passed, cell.tried) = (status, passed, 3);
+            assert_eq!(super::cell(Some(&cell)), expected);
+        }
+        assert_eq!(super::cell(None), "-");
     }
 
     #[test]
