@@ -375,3 +375,40 @@ fn hex(bytes: &[u8], upper: bool) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["a.example".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Example\u{7} Corp");
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn what_a_certificate_says_is_kept_without_control_characters() {
+        let certificate = parse(&sample(), &[0xab, 0x01]).unwrap();
+        assert_eq!(certificate.names, ["a.example", "127.0.0.1"]);
+        assert_eq!(certificate.issuer_organization.as_deref(), Some("Example\u{fffd} Corp"));
+        assert_eq!(certificate.sha256, "ab01");
+        assert_eq!(certificate.sha1.len(), 40);
+        assert!(certificate.self_issued);
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_damaged_certificates_never_panics(damage in proptest::collection::vec((0_usize..600, any::<u8>()), 1..10), cut in 0_usize..600) {
+            let mut der = sample();
+            for (at, byte) in damage {
+                let length = der.len();
+                der[at % length] = byte;
+            }
+            der.truncate(der.len() - cut.min(der.len()) / 2);
+            let _ = parse(&der, &[]);
+        }
+    }
+}
