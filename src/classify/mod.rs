@@ -2,3 +2,5 @@
 
 pub mod catalogue;
 pub mod codes;
+pub mod explain;
+mod remedies;
