@@ -7,6 +7,7 @@
 
 pub mod catalogue;
 pub mod codes;
+pub mod explain;
 
 mod case;
 mod compare;
@@ -14,6 +15,7 @@ mod findings;
 mod origin_reply;
 mod proxy_reply;
 mod remarks;
+mod remedies;
 mod rfc9209;
 mod rules;
 mod text;
