@@ -114,6 +114,7 @@ impl Pki {
                 leaf.not_after = now + Duration::days(300);
             }
             Certificate::WrongName => leaf = leaf_params(["www.example.com", "example.com"], &[])?,
+            Certificate::NotForServers => leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
             Certificate::Huge => {
                 let many = (0..HUGE).map(|n| format!("*.z{n:04}.blob.storage.azure.net"));
                 leaf = leaf_params(NAMES.into_iter().map(String::from).chain(many), addresses)?;

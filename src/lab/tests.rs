@@ -352,11 +352,14 @@ async fn handshake_error(fault: &str) -> io::Error {
 
 #[tokio::test]
 async fn certificates_fail_for_the_reason_they_are_made_for() {
-    use CertificateError::{ExpiredContext, NotValidForNameContext, NotValidYetContext, UnknownIssuer};
+    use CertificateError::{
+        ExpiredContext, InvalidPurposeContext, NotValidForNameContext, NotValidYetContext, UnknownIssuer,
+    };
     for (certificate, right) in [
         ("expired", (|e| matches!(e, ExpiredContext { .. })) as fn(&CertificateError) -> bool),
         ("not_yet_valid", |e| matches!(e, NotValidYetContext { .. })),
         ("wrong_name", |e| matches!(e, NotValidForNameContext { .. })),
+        ("not_for_servers", |e| matches!(e, InvalidPurposeContext { .. })),
         ("unknown_issuer", |e| matches!(e, UnknownIssuer)),
         ("self_signed", |e| matches!(e, UnknownIssuer)),
         ("incomplete_chain", |e| matches!(e, UnknownIssuer)),

@@ -41,6 +41,8 @@ pub enum Certificate {
     NotYetValid,
     /// The same, for other names.
     WrongName,
+    /// The same, for clients only.
+    NotForServers,
     /// The same without the issuing authority's certificate.
     IncompleteChain,
     /// The same with so many names that the handshake takes many segments.
