@@ -1,6 +1,8 @@
 //! The options of `check`: one structure for the command line and the configuration file, so that the keys of the file
 //! are the long options with underscores by construction.
 
+#![expect(clippy::doc_markdown, reason = "the comments are help texts: what a terminal shows has no Markdown")]
+
 use std::{convert::Infallible, net::IpAddr, path::PathBuf};
 
 use clap::{ArgAction, Args};
@@ -335,11 +337,11 @@ impl Options {
         if self.ipv4 && self.ipv6 {
             return conflict("--ipv4 (-4)", "--ipv6 (-6)", "each means only this family; without either both are used");
         }
-        if let (Some(bind), Some(family)) = (self.bind, self.family()) {
-            if Family::of(bind) != family {
-                let (flag, kind) = if family == Family::V4 { ("-4", "IPv4") } else { ("-6", "IPv6") };
-                return conflict(&format!("--bind {bind}"), flag, &format!("the source address must be {kind} too"));
-            }
+        if let (Some(bind), Some(family)) = (self.bind, self.family())
+            && Family::of(bind) != family
+        {
+            let (flag, kind) = if family == Family::V4 { ("-4", "IPv4") } else { ("-6", "IPv6") };
+            return conflict(&format!("--bind {bind}"), flag, &format!("the source address must be {kind} too"));
         }
         if self.host_endpoint.is_some() && self.no_host {
             return conflict("--host-endpoint", "--no-host", "give one of them");

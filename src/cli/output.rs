@@ -240,7 +240,11 @@ mod tests {
         let input = dir.path().join("r.jsonl");
         fs::write(&input, "record").unwrap();
         let aliased = dir.path().join(".").join("r.jsonl");
-        assert!(open(&[aliased.clone()], None, &[input.clone()]).unwrap_err().contains("named twice"));
+        assert!(
+            open(std::slice::from_ref(&aliased), None, std::slice::from_ref(&input))
+                .unwrap_err()
+                .contains("named twice")
+        );
         assert!(open(&[aliased], Some(&input), &[]).unwrap_err().contains("named twice"));
         assert_eq!(fs::read_to_string(&input).unwrap(), "record");
     }

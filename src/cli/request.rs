@@ -50,7 +50,7 @@ pub(super) fn plan(options: &Options) -> Result<Plan, Stop> {
         ..Plan::default()
     };
     plan.context.proxy_sources = proxies.sources;
-    plan.context.cloud = values::name(options.cloud.unwrap_or_default());
+    plan.context.cloud = values::name(&options.cloud.unwrap_or_default());
     plan.context.region.clone_from(&options.region);
     // The list is shown, so it must not be one in which somebody left credentials.
     if let Some(list) = proxies.no_proxy.filter(|list| !list.contains('@')) {
@@ -84,7 +84,7 @@ pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
             return Err(Stop::usage(format!(
                 "--route {} needs a proxy, and neither --proxy nor waagent.conf, the environment or /etc/environment \
                  names a usable one: give --proxy http://HOST:PORT",
-                values::name(route)
+                values::name(&route)
             )));
         }
         (Some(Routes::Proxy), Some(_)) => plan.routes = vec![Route::Proxy],
@@ -118,10 +118,10 @@ pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
         context.dns_server = Some(server);
     }
     if let Some(consumer) = options.consumer {
-        context.consumer = values::name(consumer);
+        context.consumer = values::name(&consumer);
     }
     if let Some(method) = options.method {
-        context.method = values::name(method);
+        context.method = values::name(&method);
     }
     Ok(())
 }

@@ -94,7 +94,7 @@ fn read(path: &Path) -> Result<(String, String), Stop> {
         return Err(Stop::usage(format!("{name} is longer than 64 MiB, which no list of targets is")));
     }
     let text = String::from_utf8(bytes).map_err(|e| {
-        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|&b| b == b'\n').count();
         Stop::usage(format!("{name}:{line}: this is not UTF-8 text; write one target per line"))
     })?;
     Ok((name, text))

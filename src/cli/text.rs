@@ -1,11 +1,11 @@
 //! How option values are read from and written to a configuration file: with the parsers of the command line, and
 //! without any secret on the way out.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeSeed, SeqAccess, Unexpected, Visitor},
+    de::{self, SeqAccess, Unexpected, Visitor},
 };
 
 use super::targets::disk_target;
@@ -32,6 +32,7 @@ pub(super) mod option {
 
     use super::Text;
 
+    #[expect(clippy::ref_option, reason = "the form that serde calls")]
     pub(in super::super) fn serialize<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => to.collect_str(value),
@@ -75,6 +76,7 @@ pub(super) mod proxy {
 
     use super::{Proxy, Secret, Text, shown_proxy};
 
+    #[expect(clippy::ref_option, reason = "the form that serde calls")]
     pub(in super::super) fn serialize<S: Serializer>(value: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(text) => to.serialize_str(&shown_proxy(text)),
@@ -124,15 +126,9 @@ pub(super) mod disks {
 
 /// Ports, each from 1 to 65535.
 pub(super) fn ports<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u16>, D::Error> {
-    Vec::<Port>::deserialize(from).map(|ports| ports.into_iter().map(|port| port.0).collect())
-}
-
-struct Port(u16);
-
-impl<'de> Deserialize<'de> for Port {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        integer(from, 1, 65535).map(Self)
-    }
+    let numbers = Vec::<i64>::deserialize(from)?;
+    let port = |(index, number)| in_range(number, 1, 65535).map_err(|e| de::Error::custom(entry(index, &e)));
+    numbers.into_iter().enumerate().map(port).collect()
 }
 
 /// A whole number from `MIN` to `MAX`.
@@ -141,13 +137,17 @@ where
     D: Deserializer<'de>,
     T: TryFrom<i64>,
 {
-    integer(from, MIN, MAX).map(Some)
+    in_range(i64::deserialize(from)?, MIN, MAX).map(Some).map_err(de::Error::custom)
 }
 
-fn integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D, min: i64, max: i64) -> Result<T, D::Error> {
-    let number = i64::deserialize(from)?;
-    let error = || de::Error::custom(format!("{number} is not allowed: give a whole number from {min} to {max}"));
+fn in_range<T: TryFrom<i64>>(number: i64, min: i64, max: i64) -> Result<T, String> {
+    let error = || format!("{number} is not allowed: give a whole number from {min} to {max}");
     Some(number).filter(|n| (min..=max).contains(n)).and_then(|n| T::try_from(n).ok()).ok_or_else(error)
+}
+
+/// Errors inside an array point to the array, so they say which entry they mean.
+fn entry(index: usize, error: &str) -> String {
+    format!("entry {}: {error}", index + 1)
 }
 
 /// `scheme://user:[redacted]@host:port`.
@@ -179,7 +179,7 @@ fn shown_target(text: &Secret) -> String {
 /// Reads a string with a parser. What is no string is named by its type alone, never by its content.
 struct Text<F>(F);
 
-impl<'de, T, F: Fn(&str) -> Result<T, String>> Visitor<'de> for Text<F> {
+impl<T, F: Fn(&str) -> Result<T, String>> Visitor<'_> for Text<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -191,15 +191,7 @@ impl<'de, T, F: Fn(&str) -> Result<T, String>> Visitor<'de> for Text<F> {
     }
 }
 
-impl<'de, T, F: Fn(&str) -> Result<T, String>> DeserializeSeed<'de> for &Text<F> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<T, D::Error> {
-        from.deserialize_str(Text(&self.0))
-    }
-}
-
-/// Reads an array of strings with a parser; the error of an element points to the element.
+/// Reads an array of strings with a parser.
 struct Texts<F>(F);
 
 impl<'de, T, F: Fn(&str) -> Result<T, String>> Visitor<'de> for Texts<F> {
@@ -214,10 +206,9 @@ impl<'de, T, F: Fn(&str) -> Result<T, String>> Visitor<'de> for Texts<F> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Vec<T>, A::Error> {
-        let text = Text(self.0);
         let mut values = Vec::new();
-        while let Some(value) = array.next_element_seed(&text)? {
-            values.push(value);
+        while let Some(text) = array.next_element::<Cow<'de, str>>()? {
+            values.push((self.0)(&text).map_err(|e| de::Error::custom(entry(values.len(), &e)))?);
         }
         Ok(values)
     }

@@ -54,9 +54,9 @@ impl<const MAX_SECONDS: u64> fmt::Display for Budget<MAX_SECONDS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         match ms {
-            _ if ms % 3_600_000 == 0 => write!(f, "{}h", ms / 3_600_000),
-            _ if ms % 60_000 == 0 => write!(f, "{}m", ms / 60_000),
-            _ if ms % 1000 == 0 => write!(f, "{}s", ms / 1000),
+            _ if ms.is_multiple_of(3_600_000) => write!(f, "{}h", ms / 3_600_000),
+            _ if ms.is_multiple_of(60_000) => write!(f, "{}m", ms / 60_000),
+            _ if ms.is_multiple_of(1000) => write!(f, "{}s", ms / 1000),
             _ => write!(f, "{ms}ms"),
         }
     }
@@ -283,7 +283,7 @@ pub(super) enum Color {
 }
 
 /// The name of a value, as on the command line.
-pub(super) fn name(value: impl ValueEnum) -> String {
+pub(super) fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
@@ -346,7 +346,7 @@ mod tests {
         fn check<T: ValueEnum + Serialize>() {
             for value in T::value_variants() {
                 let json = serde_json::to_value(value).unwrap();
-                assert_eq!(json.as_str().unwrap(), name(value.clone()));
+                assert_eq!(json.as_str().unwrap(), name(value));
             }
         }
         check::<Cloud>();
@@ -354,8 +354,8 @@ mod tests {
         check::<Consumer>();
         check::<Method>();
         check::<Color>();
-        assert_eq!(name(Method::FirstHostThenGuest), "firstHostThenGuest");
-        assert_eq!(name(Cloud::UsGov), "usgov");
+        assert_eq!(name(&Method::FirstHostThenGuest), "firstHostThenGuest");
+        assert_eq!(name(&Cloud::UsGov), "usgov");
     }
 
     proptest! {

@@ -98,7 +98,7 @@ pub(super) fn write_report(
 
 /// Keeps the lab running.
 #[derive(Debug)]
-pub(super) struct Guard;
+pub(super) struct Guard(#[expect(dead_code)] Box<dyn std::any::Any>);
 
 /// Why a scenario does not run.
 #[derive(Debug)]
