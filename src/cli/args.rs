@@ -30,7 +30,7 @@ const REPLAY_EXAMPLES: &str = "\
 Examples:
   snapreach replay tonight.jsonl
   snapreach replay tonight.jsonl --format markdown -o ticket.html
-  ssh vm snapreach check --account abc --record /dev/stderr 2>&1 >/dev/null | snapreach replay -";
+  ssh vm cat tonight.jsonl | snapreach replay -";
 
 /// Find out who stands between an Azure VM and the storage its backup snapshots need
 ///
