@@ -1,6 +1,6 @@
 //! `snapreach check`: probe, classify, predict.
 
-use std::{fs, future::Future, path::Path, time::Duration};
+use std::{fs, future::Future, path::Path};
 
 use super::{
     args::Check,
@@ -18,9 +18,6 @@ use crate::{
     plan::{Plan, Proxy},
     probe::{self, Progress},
 };
-
-/// How long lookups that cannot be cancelled may hold the program up when everything else is done.
-const LINGER: Duration = Duration::ZERO;
 
 /// Runs the command and gives its exit code.
 ///
@@ -101,7 +98,8 @@ fn measure(plan: Plan, quiet: bool, interrupt: impl Future<Output = ()>) -> Resu
             }
         }
     });
-    runtime.shutdown_timeout(LINGER);
+    // A lookup that the system cannot cancel must not hold the report up.
+    runtime.shutdown_background();
     record.map_err(cannot)
 }
 

@@ -1,6 +1,6 @@
 //! From options to a plan.
 
-use std::path::Path;
+use std::{fmt::Write, path::Path};
 
 use super::{
     exit::Stop,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     discover::{Found, Proxies},
-    model::{Route, Secret},
+    model::{Context, Route, Secret},
     plan::{Budgets, DialMap, Dns, NameServer, Plan, Proxy, Source, Trust},
 };
 
@@ -81,11 +81,7 @@ pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
     match (options.route, &plan.proxy) {
         (Some(Routes::Direct), _) => plan.routes = vec![Route::Direct],
         (Some(route @ (Routes::Proxy | Routes::Both)), None) => {
-            return Err(Stop::usage(format!(
-                "--route {} needs a proxy, and neither --proxy nor waagent.conf, the environment or /etc/environment \
-                 names a usable one: give --proxy http://HOST:PORT",
-                values::name(&route)
-            )));
+            return Err(no_proxy(route, &plan.context));
         }
         (Some(Routes::Proxy), Some(_)) => plan.routes = vec![Route::Proxy],
         (Some(Routes::Both), Some(_)) => plan.routes = vec![Route::Direct, Route::Proxy],
@@ -124,6 +120,24 @@ pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
         context.method = values::name(&method);
     }
     Ok(())
+}
+
+/// A route through a proxy was asked for, and nothing names a usable one.
+fn no_proxy(route: Routes, context: &Context) -> Stop {
+    let route = values::name(&route);
+    if context.lab.is_some() {
+        return Stop::usage(format!("--route {route} needs a proxy, and this scenario has none; leave --route out"));
+    }
+    let mut message = format!(
+        "--route {route} needs a proxy, and neither --proxy nor waagent.conf, the environment or /etc/environment names a \
+         usable one: give --proxy http://HOST:PORT"
+    );
+    for source in &context.proxy_sources {
+        if let Some(problem) = &source.problem {
+            let _ = write!(message, "\n  {}: {problem}", source.origin);
+        }
+    }
+    Stop::usage(message)
 }
 
 /// What names a proxy, in order of precedence; nothing is chosen with `--no-proxy`.
@@ -198,6 +212,17 @@ mod tests {
         assert_eq!(routes("no_proxy = true").unwrap(), [Route::Direct]);
         let error = routes("no_proxy = true\nroute = \"proxy\"").unwrap_err().to_string();
         assert!(error.contains("needs a proxy"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_proxy_names_the_unusable_ones() {
+        let mut plan = Plan::default();
+        plan.context.proxy_sources.push(Found::unusable("/etc/waagent.conf", "line 3: no port").source);
+        let asked: Options = toml::from_str("route = \"both\"").unwrap();
+        let error = complete(&mut plan, &asked).unwrap_err().to_string();
+        assert!(error.contains("--route both") && error.contains("/etc/waagent.conf: line 3: no port"), "{error}");
+        plan.context.lab = Some("healthy".into());
+        assert!(complete(&mut plan, &asked).unwrap_err().to_string().contains("this scenario has none"));
     }
 
     #[test]

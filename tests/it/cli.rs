@@ -367,3 +367,126 @@ fn a_reader_that_goes_away_is_no_failure() {
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{arguments:?}");
     }
 }
+
+/// Runs that measure something: on loopback only.
+mod run {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        net::TcpListener,
+        process::{Command, Stdio},
+        thread,
+    };
+
+    use super::{Place, finished, fs};
+
+    const FORMATS: [&str; 7] = ["text", "json", "jsonl", "markdown", "junit", "prometheus", "html"];
+
+    #[test]
+    #[ignore = "needs the engine and the lab"]
+    fn the_healthy_lab_is_clear_and_says_nothing_on_standard_error() {
+        let place = Place::new().with("snapreach.toml", "this is not read with --lab");
+        let ran = place.run(&["check", "--lab"]);
+        assert!(ran.succeeded().starts_with("CLEAR"), "{}", ran.stdout);
+        assert_eq!(ran.stderr, "");
+        assert!(!ran.stdout.contains('\u{1b}'), "colours without a terminal");
+        let coloured = place.run(&["check", "--lab", "--color", "always"]);
+        assert!(coloured.succeeded().contains('\u{1b}'));
+    }
+
+    #[test]
+    #[ignore = "needs the engine and the lab"]
+    fn a_replayed_record_gives_the_same_report_in_every_format() {
+        let place = Place::new();
+        let files = ["-o", "r.txt", "-o", "r.jsonl", "-o", "r.md", "-o", "r.xml", "-o", "r.prom", "-o", "r.html"];
+        let arguments = [&["check", "--lab", "--format", "json", "--record", "record.jsonl"], &files[..]].concat();
+        let live = place.run(&arguments);
+        let live = live.succeeded();
+        assert_eq!(place.run(&["replay", "record.jsonl", "--format", "json"]).succeeded(), live);
+        for (format, file) in
+            FORMATS.iter().filter(|f| **f != "json").zip(["txt", "jsonl", "md", "xml", "prom", "html"])
+        {
+            let written = fs::read_to_string(place.path().join(format!("r.{file}"))).unwrap();
+            assert_eq!(place.run(&["replay", "record.jsonl", "--format", format]).succeeded(), written, "{format}");
+        }
+        let twice = place.run(&["replay", "record.jsonl", "record.jsonl"]);
+        assert_eq!(twice.succeeded().matches("==> record.jsonl <==").count(), 2);
+    }
+
+    #[test]
+    #[ignore = "needs the engine and the lab"]
+    fn a_reader_that_goes_away_changes_neither_exit_code_nor_the_files() {
+        let place = Place::new();
+        let mut command = place.command(&["check", "--lab", "--format", "json", "-o", "r.json"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ran = finished(child.wait_with_output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        assert!(fs::read_to_string(place.path().join("r.json")).unwrap().ends_with("}\n"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    #[ignore = "needs the engine"]
+    fn ctrl_c_reports_what_was_measured() {
+        // Accepts and never says a word, so that the handshake is under way when the signal comes.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = format!("tls://{}", silent.local_addr().unwrap());
+        let place = Place::new();
+        let mut command =
+            place.command(&["check", &target, "--no-proxy", "--attempts", "1", "--timeout", "10m", "--deadline", "1h"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (_connection, _) = silent.accept().unwrap();
+        let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let ran = finished(child.wait_with_output().unwrap());
+        assert_eq!(ran.code, 130, "{}", ran.stderr);
+        assert!(ran.stdout.contains(&silent.local_addr().unwrap().to_string()), "{}", ran.stdout);
+    }
+
+    #[test]
+    #[ignore = "needs the engine"]
+    fn credentials_come_out_in_no_format() {
+        // A proxy that sends every request back in its refusal.
+        let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://svc:TOPSECRET@{}", proxy.local_addr().unwrap());
+        thread::spawn(move || {
+            for stream in proxy.incoming().flatten() {
+                let mut head = String::new();
+                let mut reader = BufReader::new(stream.take(16 * 1024));
+                while reader.read_line(&mut head).is_ok_and(|n| n > 2) {}
+                let reply = format!(
+                    "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: {}\r\n\r\n{head}",
+                    head.len()
+                );
+                let _ = reader.into_inner().into_inner().write_all(reply.as_bytes());
+            }
+        });
+        let encoded = "c3ZjOlRPUFNFQ1JFVA";
+        for format in FORMATS {
+            let place = Place::new();
+            let ran = place.run(&[
+                "check",
+                "--disk",
+                "https://127.0.0.1:1/c/b?sv=1&sig=TOPSECRET",
+                "--proxy",
+                &url,
+                "--route",
+                "proxy",
+                "--attempts",
+                "1",
+                "--record",
+                "record.jsonl",
+                "-vv",
+                "--format",
+                format,
+            ]);
+            assert_eq!(ran.code, 1, "{}", ran.stderr);
+            assert!(ran.stdout.contains("proxy.auth_rejected"), "{}", ran.stdout);
+            ran.keeps_secrets();
+            let record = fs::read_to_string(place.path().join("record.jsonl")).unwrap();
+            for text in [&ran.stdout, &ran.stderr, &record] {
+                assert!(!text.contains("SECRET") && !text.contains(encoded), "{format}: {text}");
+            }
+        }
+    }
+}
