@@ -52,11 +52,14 @@
 
 pub mod azure;
 pub mod classify;
+pub mod discover;
 pub mod http;
 pub mod model;
 pub mod plan;
 pub mod report;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "lab")]
 pub mod lab;
 #[cfg(feature = "probe")]

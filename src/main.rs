@@ -1,3 +1,7 @@
 //! The `snapreach` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    snapreach::cli::main()
+}

@@ -66,6 +66,7 @@ struct Engine {
     controls: usize,
     proxy_scheme_asked: bool,
     interrupted: bool,
+    failed: u32,
     notes: Vec<String>,
     not_run: Vec<(Option<usize>, NotRun)>,
     observations: Vec<(Key, Observation)>,
@@ -166,6 +167,7 @@ impl Engine {
             controls: 0,
             proxy_scheme_asked: false,
             interrupted: false,
+            failed: 0,
             notes,
             not_run: Vec::new(),
             observations: Vec::new(),
@@ -271,6 +273,7 @@ impl Engine {
                 () = tokio::task::yield_now(), if more => {}
             }
             progress.planned.store(self.planned(), Relaxed);
+            progress.failed.store(self.failed, Relaxed);
             progress.done.store(u32::try_from(self.observations.len()).unwrap_or(u32::MAX), Relaxed);
         }
     }
@@ -437,6 +440,7 @@ impl Engine {
     fn take_walk(&mut self, series: usize, attempt: u16, control: Option<Control>, steps: Vec<Step>) {
         let Series { target, route, peer, .. } = self.series[series];
         if control.is_none() {
+            self.failed += u32::from(steps.iter().any(|step| step.failure.is_some()));
             self.queue_next(series, attempt);
             self.ask_control(series, &steps);
         }

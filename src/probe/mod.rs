@@ -27,6 +27,8 @@ pub struct Progress {
     pub planned: AtomicU32,
     /// Lookups and walks done.
     pub done: AtomicU32,
+    /// Walks done that failed.
+    pub failed: AtomicU32,
 }
 
 /// The event loop that the engine is made for: one thread, as the kernel does most of the work.

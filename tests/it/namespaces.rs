@@ -45,9 +45,12 @@ impl Network {
         }
         ip(&["-n", &c, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &r]);
         ip(&["-n", &r, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &s]);
-        for (host, link, address) in
-            [(&c, "eth0", "10.77.1.2/24"), (&r, "eth0", "10.77.1.1/24"), (&r, "eth1", "10.77.2.1/24"), (&s, "eth0", "10.77.2.2/24")]
-        {
+        for (host, link, address) in [
+            (&c, "eth0", "10.77.1.2/24"),
+            (&r, "eth0", "10.77.1.1/24"),
+            (&r, "eth1", "10.77.2.1/24"),
+            (&s, "eth0", "10.77.2.2/24"),
+        ] {
             ip(&["-n", host, "addr", "add", address, "dev", link]);
             ip(&["-n", host, "link", "set", link, "up"]);
         }
@@ -119,7 +122,11 @@ fn what_a_firewall_on_the_way_does_is_told_apart_per_port() {
     ] {
         let (output, report) = network.check(&[&format!("tcp://{SERVER}:{port}"), "--attempts", "1"]);
         let found = finding(&report, code);
-        assert_eq!((found["hop"].as_str(), found["severity"].as_str()), (Some("client_to_origin"), Some("error")), "{port}");
+        assert_eq!(
+            (found["hop"].as_str(), found["severity"].as_str()),
+            (Some("client_to_origin"), Some("error")),
+            "{port}"
+        );
         if sender {
             evidence_says(found, ROUTER);
         }
@@ -156,7 +163,14 @@ fn what_this_machine_forbids_is_not_blamed_on_the_network() {
 fn running_out_of_source_ports_is_named() {
     let Some(network) = Network::new("sp") else { return };
     let client = network.host("c");
-    run(Command::new("ip").args(["netns", "exec", &client, "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40003"]));
+    run(Command::new("ip").args([
+        "netns",
+        "exec",
+        &client,
+        "sysctl",
+        "-qw",
+        "net.ipv4.ip_local_port_range=40000 40003",
+    ]));
     network.nft(
         "r",
         "table inet filter {\n chain forward {\n type filter hook forward priority 0;\n tcp dport 443 drop\n }\n}\n",

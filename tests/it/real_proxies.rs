@@ -50,9 +50,14 @@ fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Program>
     // Some drop their privileges and still want to read it.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let port = free_port();
-    let fill = |text: &str| text.replace("PORT", &port.to_string()).replace("DIR", &folder.path().display().to_string());
+    let fill =
+        |text: &str| text.replace("PORT", &port.to_string()).replace("DIR", &folder.path().display().to_string());
     fs::write(folder.path().join("conf"), fill(configuration)).unwrap();
-    fs::write(folder.path().join("hosts"), format!("{ORIGIN} acct.blob.core.windows.net denied.blob.core.windows.net\n")).unwrap();
+    fs::write(
+        folder.path().join("hosts"),
+        format!("{ORIGIN} acct.blob.core.windows.net denied.blob.core.windows.net\n"),
+    )
+    .unwrap();
     let log = fs::File::create(folder.path().join("output")).unwrap();
     let child = Command::new(binary)
         .args(arguments.iter().map(|argument| fill(argument)))
@@ -194,7 +199,8 @@ fn squid() {
         if let Some(squid) = start("squid", &["-N", "-f", "DIR/conf"], &closed) {
             let plain = through(&format!("http://127.0.0.1:{}", squid.port), "tcp://acct.blob.core.windows.net:443");
             expect(&plain, &["proxy.auth_required"], &["proxy"]);
-            let allowed = through(&format!("http://u:p@127.0.0.1:{}", squid.port), "tcp://acct.blob.core.windows.net:443");
+            let allowed =
+                through(&format!("http://u:p@127.0.0.1:{}", squid.port), "tcp://acct.blob.core.windows.net:443");
             assert_eq!(allowed["verdict"]["status"], "clear", "{allowed:#}");
         }
     } else if program("squid").is_some() {

@@ -19,7 +19,8 @@ const SIGNATURE: &str = "Zm9vYmFy+Jh/1234567890abcdefgh=";
 /// Everything that would give a secret away.
 fn forms() -> Vec<String> {
     let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    let percent = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let percent =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     vec![
         PASSWORD.into(),
         percent(PASSWORD),
@@ -100,7 +101,10 @@ fn a_password_that_a_proxy_echoes_is_nowhere() {
         let token = head.lines().find_map(|line| line.strip_prefix("Proxy-Authorization: Basic ")).unwrap();
         let decoded = base64::engine::general_purpose::STANDARD.decode(token).unwrap();
         let decoded = String::from_utf8(decoded).unwrap();
-        let body = format!("<pre>{head}</pre> you are {decoded}, or {}", decoded.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"));
+        let body = format!(
+            "<pre>{head}</pre> you are {decoded}, or {}",
+            decoded.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+        );
         let answer = format!(
             "HTTP/1.1 407 Not {decoded}\r\nX-Echo: {token}\r\nProxy-Authenticate: Basic realm=\"{decoded}\"\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -111,7 +115,11 @@ fn a_password_that_a_proxy_echoes_is_nowhere() {
     let user_info = percent_encoding::utf8_percent_encode(PASSWORD, percent_encoding::NON_ALPHANUMERIC);
     let all = all_outputs(
         folder.path(),
-        &["https://acct.blob.core.windows.net".into(), "--route=proxy".into(), format!("--proxy=http://svc:{user_info}@{addr}")],
+        &[
+            "https://acct.blob.core.windows.net".into(),
+            "--route=proxy".into(),
+            format!("--proxy=http://svc:{user_info}@{addr}"),
+        ],
     );
     thread.join().unwrap();
     search(&all);
@@ -127,7 +135,10 @@ fn a_signature_that_the_endpoint_echoes_is_nowhere() {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
         .unwrap();
     let config = Arc::new(config);
     let (addr, thread) = serve(1, move |stream| {
@@ -135,7 +146,9 @@ fn a_signature_that_the_endpoint_echoes_is_nowhere() {
         let head = read_head(&mut stream);
         assert!(head.starts_with("HEAD /c/disk.vhd?sv=2020&"), "the signature did not arrive: {head}");
         let line = head.lines().next().unwrap();
-        let answer = format!("HTTP/1.1 403 {line}\r\nX-Echo: {line}\r\nx-ms-request-id: 1\r\nx-ms-error-code: AuthenticationFailed\r\n\r\n");
+        let answer = format!(
+            "HTTP/1.1 403 {line}\r\nX-Echo: {line}\r\nx-ms-request-id: 1\r\nx-ms-error-code: AuthenticationFailed\r\n\r\n"
+        );
         let _ = stream.write_all(answer.as_bytes());
     });
     let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,9 @@ pub(crate) fn snapreach() -> Command {
 
 /// Proxies of the machine that runs the tests are not part of any test.
 pub(crate) fn clean(command: &mut Command) {
-    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "ALL_PROXY", "all_proxy"] {
+    for name in
+        ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "ALL_PROXY", "all_proxy"]
+    {
         command.env_remove(name);
     }
 }
@@ -35,7 +37,9 @@ pub(crate) fn report(output: &Output) -> Value {
 
 /// The findings of a report as `(code, hop, severity)`.
 pub(crate) fn findings(report: &Value) -> Vec<(&str, &str, &str)> {
-    let text = |value: &'_ Value| -> &'static str { Box::leak(value.as_str().unwrap_or_default().to_owned().into_boxed_str()) };
+    let text = |value: &'_ Value| -> &'static str {
+        Box::leak(value.as_str().unwrap_or_default().to_owned().into_boxed_str())
+    };
     report["findings"]
         .as_array()
         .unwrap_or_else(|| panic!("no findings in {report:#}"))

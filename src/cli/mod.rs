@@ -1,0 +1,73 @@
+//! The command line: one file per command, and none of them measures, judges or prints a report itself.
+//!
+//! A command turns options into a [`crate::plan::Plan`] (`options`, `config`, `request`), lets the engine walk it, and
+//! hands record and assessment to the reporters (`output`). How the other modules are called stands in `wiring` alone.
+
+mod args;
+mod check;
+mod config;
+mod exit;
+mod explain;
+mod generate;
+mod interrupt;
+mod nearest;
+mod options;
+mod output;
+mod progress;
+mod replay;
+mod request;
+mod secrets;
+mod targets;
+mod text;
+mod trust;
+mod values;
+
+use std::{env, ffi::OsString, process::ExitCode};
+
+use args::{Cli, Command};
+use clap::Parser;
+use exit::Stop;
+
+use crate::model::Redactor;
+
+/// Runs the program with the arguments of this process and gives its exit code: 0 clear, 1 blocked, 2 wrong usage or
+/// input, 3 inconclusive, 130 interrupted.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let redactor = secrets::of_arguments(&arguments[arguments.len().min(1)..]);
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(e) => return ExitCode::from(explain_usage(&e, &redactor)),
+    };
+    let result = match cli.command {
+        Command::Check(args) => check::run(*args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { command } => generate::man(command.as_deref()),
+    };
+    ExitCode::from(result.unwrap_or_else(|stop| {
+        let mut message = stop.to_string();
+        redactor.scrub(&mut message);
+        output::say(&format!("error: {message}"));
+        if matches!(stop, Stop::Usage(_)) {
+            output::say("\nFor more information, try '--help'.");
+        }
+        stop.code()
+    }))
+}
+
+/// Prints what the parser of the command line has to say: help and version to standard output, errors to standard
+/// error, where an argument that it repeats may hold a password.
+fn explain_usage(error: &clap::Error, redactor: &Redactor) -> u8 {
+    if !error.use_stderr() {
+        // A reader that has gone away has seen enough.
+        let _ = error.print();
+        return exit::CLEAR;
+    }
+    let mut message = error.render().to_string();
+    redactor.scrub(&mut message);
+    output::say(message.trim_end());
+    exit::USAGE
+}

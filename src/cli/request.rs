@@ -1,0 +1,254 @@
+//! From options to a plan.
+
+use std::{fmt::Write, path::Path};
+
+use super::{
+    exit::Stop,
+    options::Options,
+    targets, trust,
+    values::{self, Routes},
+};
+use crate::{
+    discover::{Found, Proxies},
+    model::{Context, Route, Secret},
+    plan::{Budgets, DialMap, Dns, NameServer, Plan, Proxy, Source, Trust},
+};
+
+/// The plan of a run on the network.
+///
+/// # Errors
+/// When a value cannot be used, or nothing is named to probe.
+pub(super) fn plan(options: &Options) -> Result<Plan, Stop> {
+    let targets = targets::resolve(options)?;
+    if targets.is_empty() {
+        return Err(Stop::usage(
+            "nothing to probe: give a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME, --disk URI or \
+             --targets FILE; to see what this does without a network: snapreach check --lab",
+        ));
+    }
+    if let Some(name) = &options.interface {
+        check_interface(name)?;
+    }
+    let mut added = Vec::new();
+    for path in &options.ca_file {
+        added.extend(trust::read(path)?);
+    }
+    let proxies = proxies(options)?;
+    let mut plan = Plan {
+        targets,
+        proxy: proxies.chosen,
+        dns: Dns {
+            server: options.dns_server.map_or(NameServer::Configured, |server| NameServer::Given(server.0)),
+            ..Dns::default()
+        },
+        dial: DialMap {
+            hosts: options.connect_to.iter().map(|c| (c.host.clone(), c.port, c.to)).collect(),
+            ..DialMap::default()
+        },
+        trust: Trust { system: !options.no_system_roots, added, ..Trust::default() },
+        controls: true,
+        ..Plan::default()
+    };
+    plan.context.proxy_sources = proxies.sources;
+    plan.context.cloud = values::name(&options.cloud.unwrap_or_default());
+    plan.context.region.clone_from(&options.region);
+    // The list is shown, so it must not be one in which somebody left credentials.
+    if let Some(list) = proxies.no_proxy.filter(|list| !list.contains('@')) {
+        plan.context
+            .notes
+            .push(format!("no_proxy is set to `{list}`; it is not applied, every route is probed as asked"));
+    }
+    complete(&mut plan, options)?;
+    Ok(plan)
+}
+
+/// Proves the values that their own parsers let pass because they may hold secrets.
+///
+/// # Errors
+/// When a target, a disk or the proxy cannot be used.
+pub(super) fn check_values(options: &Options) -> Result<(), Stop> {
+    let named = Options { targets: None, ..options.clone() };
+    targets::resolve(&named)?;
+    explicit_proxy(options).map(drop)
+}
+
+/// Puts into a plan, made here or by a scenario, what options of every run decide: routes, budgets, address family, and
+/// whose behaviour to predict. What the options leave open stays as it is.
+///
+/// # Errors
+/// When a route through a proxy is asked for and there is none.
+pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
+    match (options.route, &plan.proxy) {
+        (Some(Routes::Direct), _) => plan.routes = vec![Route::Direct],
+        (Some(route @ (Routes::Proxy | Routes::Both)), None) => {
+            return Err(no_proxy(route, &plan.context));
+        }
+        (Some(Routes::Proxy), Some(_)) => plan.routes = vec![Route::Proxy],
+        (Some(Routes::Both), Some(_)) => plan.routes = vec![Route::Direct, Route::Proxy],
+        (None, proxy) if plan.routes.is_empty() => {
+            plan.routes.push(Route::Direct);
+            plan.routes.extend(proxy.as_ref().map(|_| Route::Proxy));
+        }
+        (None, _) => {}
+    }
+    let Budgets { connect, layer, deadline, attempts, concurrency } = &mut plan.budgets;
+    *connect = options.connect_timeout.map_or(*connect, |budget| budget.0);
+    *layer = options.timeout.map_or(*layer, |budget| budget.0);
+    *deadline = options.deadline.map_or(*deadline, |budget| budget.0);
+    *attempts = options.attempts.unwrap_or(*attempts);
+    *concurrency = options.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(*concurrency);
+    let Source { family, bind, interface } = &mut plan.source;
+    *family = options.family().or(*family);
+    *bind = options.bind.or(*bind);
+    *interface = options.interface.clone().or_else(|| interface.take());
+
+    let milliseconds = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let context = &mut plan.context;
+    context.proxy = plan.proxy.as_ref().map(Proxy::url);
+    context.routes.clone_from(&plan.routes);
+    context.attempts = plan.budgets.attempts;
+    context.connect_timeout_ms = milliseconds(plan.budgets.connect);
+    context.timeout_ms = milliseconds(plan.budgets.layer);
+    context.deadline_ms = milliseconds(plan.budgets.deadline);
+    if let NameServer::Given(server) = plan.dns.server {
+        context.dns_server = Some(server);
+    }
+    if let Some(consumer) = options.consumer {
+        context.consumer = values::name(&consumer);
+    }
+    if let Some(method) = options.method {
+        context.method = values::name(&method);
+    }
+    Ok(())
+}
+
+/// A route through a proxy was asked for, and nothing names a usable one.
+fn no_proxy(route: Routes, context: &Context) -> Stop {
+    let route = values::name(&route);
+    if context.lab.is_some() {
+        return Stop::usage(format!("--route {route} needs a proxy, and this scenario has none; leave --route out"));
+    }
+    let mut message = format!(
+        "--route {route} needs a proxy, and neither --proxy nor waagent.conf, the environment or /etc/environment names a \
+         usable one: give --proxy http://HOST:PORT"
+    );
+    for source in &context.proxy_sources {
+        if let Some(problem) = &source.problem {
+            let _ = write!(message, "\n  {}: {problem}", source.origin);
+        }
+    }
+    Stop::usage(message)
+}
+
+/// What names a proxy, in order of precedence; nothing is chosen with `--no-proxy`.
+fn proxies(options: &Options) -> Result<Proxies, Stop> {
+    let variables: Vec<_> = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .collect();
+    let mut proxies = Proxies::read(Path::new("/"), &variables, explicit_proxy(options)?);
+    if options.no_proxy {
+        proxies.chosen = None;
+    }
+    Ok(proxies)
+}
+
+fn explicit_proxy(options: &Options) -> Result<Option<Found>, Stop> {
+    let parse = |text: &Secret| text.expose().parse::<Proxy>().map_err(|e| Stop::usage(format!("--proxy: {e}")));
+    Ok(options.proxy.as_ref().map(parse).transpose()?.map(|proxy| Found::usable("--proxy", proxy)))
+}
+
+#[cfg(unix)]
+fn check_interface(name: &str) -> Result<(), Stop> {
+    let error = |allowed: &str| Stop::usage(format!("there is no network interface `{name}`{allowed}"));
+    let interfaces = nix::net::if_::if_nameindex()
+        .map_err(|e| Stop::CannotMeasure(format!("cannot list the network interfaces: {e}")))?;
+    let names: Vec<_> = interfaces.iter().map(|i| i.name().to_string_lossy().into_owned()).collect();
+    if names.iter().any(|known| known == name) {
+        Ok(())
+    } else {
+        Err(error(&format!("; there are: {}", names.join(", "))))
+    }
+}
+
+#[cfg(not(unix))]
+fn check_interface(_: &str) -> Result<(), Stop> {
+    Err(Stop::usage("--interface works on Linux only; choose the way with --bind ADDR"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(toml: &str) -> Options {
+        toml::from_str::<Options>(toml).unwrap().with_defaults()
+    }
+
+    #[test]
+    fn a_plan_holds_what_the_options_say() {
+        let plan = plan(&options(
+            "target = [\"h.example\"]\nports = [443]\nproxy = \"http://svc:pw@proxy:3128\"\nattempts = 2\n\
+             connect_timeout = \"250ms\"\nconnect_to = [\"h.example::127.0.0.1:1\"]\ndns_server = \"127.0.0.1:5353\"\n\
+             bind = \"127.0.0.1\"\ninterface = \"lo\"\nregion = \"westeurope\"",
+        ))
+        .unwrap();
+        assert_eq!(plan.routes, [Route::Direct, Route::Proxy]);
+        assert_eq!(plan.dial.for_host(&plan.targets[0].host, 443), Some("127.0.0.1:1".parse().unwrap()));
+        assert_eq!(plan.dns.server, NameServer::Given("127.0.0.1:5353".parse().unwrap()));
+        assert_eq!(plan.source.family, Some(crate::plan::Family::V4));
+        assert!(plan.trust.system && plan.controls);
+        let context = &plan.context;
+        assert_eq!(context.proxy_sources[0].origin, "--proxy");
+        assert_eq!(context.proxy.as_deref(), Some("http://proxy:3128"));
+        assert_eq!((context.attempts, context.connect_timeout_ms, context.deadline_ms), (2, 250, 60_000));
+        assert_eq!((context.cloud.as_str(), context.method.as_str()), ("public", "firstHostThenGuest"));
+        assert_eq!(context.region.as_deref(), Some("westeurope"));
+    }
+
+    #[test]
+    fn routes_follow_the_proxy_unless_asked_otherwise() {
+        let routes = |toml: &str| plan(&options(&format!("target = [\"tcp://h:1\"]\n{toml}"))).map(|plan| plan.routes);
+        let proxy = "proxy = \"http://proxy:3128\"\n";
+        assert_eq!(routes(&format!("{proxy}route = \"proxy\"")).unwrap(), [Route::Proxy]);
+        assert_eq!(routes("no_proxy = true").unwrap(), [Route::Direct]);
+        let error = routes("no_proxy = true\nroute = \"proxy\"").unwrap_err().to_string();
+        assert!(error.contains("needs a proxy"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_proxy_names_the_unusable_ones() {
+        let mut plan = Plan::default();
+        plan.context.proxy_sources.push(Found::unusable("/etc/waagent.conf", "line 3: no port").source);
+        let asked: Options = toml::from_str("route = \"both\"").unwrap();
+        let error = complete(&mut plan, &asked).unwrap_err().to_string();
+        assert!(error.contains("--route both") && error.contains("/etc/waagent.conf: line 3: no port"), "{error}");
+        plan.context.lab = Some("healthy".into());
+        assert!(complete(&mut plan, &asked).unwrap_err().to_string().contains("this scenario has none"));
+    }
+
+    #[test]
+    fn a_scenario_keeps_what_the_options_leave_open() {
+        let mut plan = Plan { routes: vec![Route::Proxy], ..Plan::default() };
+        plan.budgets.attempts = 7;
+        plan.context.method = "onlyHost".into();
+        let given: Options = toml::from_str("timeout = \"1s\"").unwrap();
+        complete(&mut plan, &given).unwrap();
+        assert_eq!((plan.routes.as_slice(), plan.budgets.attempts), (&[Route::Proxy][..], 7));
+        assert_eq!((plan.context.attempts, plan.context.timeout_ms), (7, 1000));
+        assert_eq!(plan.context.method, "onlyHost");
+    }
+
+    #[test]
+    fn nothing_to_probe_says_what_to_give() {
+        let error = plan(&options("")).unwrap_err().to_string();
+        assert!(
+            ["TARGET", "--account", "--disk", "--targets", "--lab"].iter().all(|part| error.contains(part)),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_interface_is_refused() {
+        let error = plan(&options("target = [\"h\"]\ninterface = \"nosuch0\"")).unwrap_err().to_string();
+        assert!(error.contains("nosuch0") && error.contains("lo"), "{error}");
+    }
+}

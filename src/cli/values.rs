@@ -1,0 +1,376 @@
+//! Option values: one parser each, shared by the command line and the configuration file.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Host;
+
+/// What is wrong with a value and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Invalid(String);
+
+impl Invalid {
+    fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// A time budget from 1 ms to `MAX_SECONDS`, written `250ms`, `10s`, `2m` or `1h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget<const MAX_SECONDS: u64>(pub(super) Duration);
+
+/// For one layer: up to an hour.
+pub(super) type LayerBudget = Budget<3600>;
+/// For the whole run: up to a day.
+pub(super) type Deadline = Budget<86_400>;
+
+impl<const MAX_SECONDS: u64> From<Duration> for Budget<MAX_SECONDS> {
+    fn from(duration: Duration) -> Self {
+        Self(duration)
+    }
+}
+
+impl<const MAX_SECONDS: u64> FromStr for Budget<MAX_SECONDS> {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        duration(text)
+            .filter(|d| !d.is_zero() && *d <= Duration::from_secs(MAX_SECONDS))
+            .map(Self)
+            .ok_or_else(|| Invalid(format!("write 250ms, 10s or 2m, from 1ms to {}h", MAX_SECONDS / 3600)))
+    }
+}
+
+impl<const MAX_SECONDS: u64> fmt::Display for Budget<MAX_SECONDS> {
+    /// In the largest unit that loses nothing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        match ms {
+            _ if ms.is_multiple_of(3_600_000) => write!(f, "{}h", ms / 3_600_000),
+            _ if ms.is_multiple_of(60_000) => write!(f, "{}m", ms / 60_000),
+            _ if ms.is_multiple_of(1000) => write!(f, "{}s", ms / 1000),
+            _ => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(unit_ms)?))
+}
+
+/// Parses a TCP port.
+pub(super) fn port(text: &str) -> Result<u16, Invalid> {
+    Some(text)
+        .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .filter(|&port| port != 0)
+        .ok_or_else(|| Invalid::new("a port is a number from 1 to 65535"))
+}
+
+/// The name of a storage account (Azure resource naming rules, `Microsoft.Storage/storageAccounts`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Account(String);
+
+impl FromStr for Account {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        if (3..=24).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("the name of a storage account has 3 to 24 lower-case letters and digits"))
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An address with an optional port, IPv6 in brackets when a port follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Endpoint<const DEFAULT_PORT: u16>(pub(super) SocketAddr);
+
+impl<const DEFAULT_PORT: u16> FromStr for Endpoint<DEFAULT_PORT> {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|t| t.strip_suffix(']'))
+            .map_or_else(|| text.parse::<IpAddr>().ok(), |inner| inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6));
+        bare.map(|ip| SocketAddr::new(ip, DEFAULT_PORT))
+            .or_else(|| text.parse().ok())
+            .filter(|address| address.port() != 0)
+            .map(Self)
+            .ok_or_else(|| Invalid::new("write ADDR or ADDR:PORT, as 10.0.0.4, 10.0.0.4:5353 or [2001:db8::4]:53"))
+    }
+}
+
+impl<const DEFAULT_PORT: u16> fmt::Display for Endpoint<DEFAULT_PORT> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `HOST:PORT:ADDR:PORT`: dial an address for a name, as curl's `--connect-to` with a literal address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ConnectTo {
+    /// For this host; `None`: any.
+    pub(super) host: Option<Host>,
+    /// For this port; `None`: any.
+    pub(super) port: Option<u16>,
+    /// Dial here.
+    pub(super) to: SocketAddr,
+}
+
+impl FromStr for ConnectTo {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let form = || {
+            Invalid::new(
+                "write HOST:PORT:ADDR:PORT with a literal ADDR, IPv6 in brackets; an empty HOST or PORT means any, as in ::10.0.0.4:443",
+            )
+        };
+        let (host, rest) = split_host(text).ok_or_else(form)?;
+        let (from_port, to) = rest.split_once(':').ok_or_else(form)?;
+        Ok(Self {
+            host: (!host.is_empty()).then(|| host.parse()).transpose().map_err(|_| form())?,
+            port: (!from_port.is_empty()).then(|| port(from_port)).transpose()?,
+            to: to.parse().ok().filter(|to: &SocketAddr| to.port() != 0).ok_or_else(form)?,
+        })
+    }
+}
+
+/// The text before the first colon that is not inside brackets, and the text after it.
+fn split_host(text: &str) -> Option<(&str, &str)> {
+    if text.starts_with('[') {
+        let (host, rest) = text.split_at(text.find(']')? + 1);
+        Some((host, rest.strip_prefix(':')?))
+    } else {
+        text.split_once(':')
+    }
+}
+
+impl fmt::Display for ConnectTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = &self.host {
+            host.fmt(f)?;
+        }
+        f.write_str(":")?;
+        if let Some(port) = self.port {
+            port.fmt(f)?;
+        }
+        write!(f, ":{}", self.to)
+    }
+}
+
+/// An Azure cloud.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub(super) enum Cloud {
+    /// Azure.
+    #[default]
+    Public,
+    /// Azure Government.
+    UsGov,
+    /// Azure operated by 21Vianet.
+    China,
+}
+
+impl Cloud {
+    /// What follows the account name in a blob endpoint (`az cloud show`, `suffixes.storageEndpoint`).
+    pub(super) fn blob_suffix(self) -> &'static str {
+        match self {
+            Self::Public => "blob.core.windows.net",
+            Self::UsGov => "blob.core.usgovcloudapi.net",
+            Self::China => "blob.core.chinacloudapi.cn",
+        }
+    }
+}
+
+/// Which ways to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub(super) enum Routes {
+    /// From this machine to the endpoint.
+    Direct,
+    /// Through the proxy.
+    Proxy,
+    /// Both, to compare them.
+    Both,
+}
+
+/// Whose behaviour to predict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Consumer {
+    /// The Linux snapshot extension, current build.
+    VmsnapshotLinux,
+    /// The Linux snapshot extension of 2019.
+    #[serde(rename = "vmsnapshot-linux-2019")]
+    #[value(name = "vmsnapshot-linux-2019")]
+    VmsnapshotLinux2019,
+    /// The Linux snapshot extension of 2018.
+    #[serde(rename = "vmsnapshot-linux-2018")]
+    #[value(name = "vmsnapshot-linux-2018")]
+    VmsnapshotLinux2018,
+    /// The Windows snapshot extension.
+    VmsnapshotWindows,
+    /// The Linux agent.
+    Waagent,
+    /// Nobody: probe only.
+    None,
+}
+
+impl Consumer {
+    /// The snapshot extension of this operating system.
+    pub(super) fn of_this_system() -> Self {
+        if cfg!(windows) { Self::VmsnapshotWindows } else { Self::VmsnapshotLinux }
+    }
+}
+
+/// The extension's snapshot method (`takeSnapshotFrom`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[value(rename_all = "camelCase")]
+pub(super) enum Method {
+    /// The host takes it; the guest when the host cannot.
+    #[default]
+    FirstHostThenGuest,
+    /// The guest alone.
+    OnlyGuest,
+    /// The guest takes it; the host when the guest cannot.
+    FirstGuestThenHost,
+    /// The host alone.
+    OnlyHost,
+}
+
+/// When to write colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Color {
+    /// When standard output is a terminal and `NO_COLOR` is not set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The name of a value, as on the command line.
+pub(super) fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit_and_a_range() {
+        for (text, ms) in [("250ms", 250), ("10s", 10_000), ("2m", 120_000), ("1h", 3_600_000)] {
+            assert_eq!(text.parse::<LayerBudget>().unwrap().0.as_millis(), ms);
+            assert_eq!(text.parse::<LayerBudget>().unwrap().to_string(), text);
+        }
+        for text in ["", "0", "0s", "10", "s", "-1s", "1.5s", "2h", "10 s", "10S", "99999999999999999999s"] {
+            assert!(text.parse::<LayerBudget>().unwrap_err().to_string().contains("from 1ms to 1h"), "{text}");
+        }
+        assert!("24h".parse::<Deadline>().is_ok() && "25h".parse::<Deadline>().is_err());
+    }
+
+    #[test]
+    fn accounts_follow_the_naming_rules() {
+        for text in ["abc", "abcdefghijklmnopqrstuvw1"] {
+            assert_eq!(text.parse::<Account>().unwrap().to_string(), text);
+        }
+        for text in ["", "ab", "abcdefghijklmnopqrstuvwx1", "Abc", "a-b-c", "ä12"] {
+            assert!(text.parse::<Account>().unwrap_err().to_string().contains("3 to 24 lower-case"), "{text}");
+        }
+    }
+
+    #[test]
+    fn connect_to_with_brackets_and_wildcards() {
+        let parse = |text: &str| text.parse::<ConnectTo>();
+        let full = parse("[2001:db8::1]:443:[::1]:8443").unwrap();
+        assert_eq!(full.host.unwrap().to_string(), "[2001:db8::1]");
+        assert_eq!((full.port, full.to), (Some(443), "[::1]:8443".parse().unwrap()));
+        let any = parse("::127.0.0.1:8080").unwrap();
+        assert_eq!((any.host, any.port), (None, None));
+        for text in ["", "a", "a:1", "a:1:b:2", "a:0:10.0.0.1:1", "a:1:10.0.0.1:0", "a:1:::1:1", "[::1:1:10.0.0.1:1"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_take_a_default_port() {
+        let parse = |text: &str| text.parse::<Endpoint<53>>().map(|e| e.0.to_string());
+        assert_eq!(parse("10.0.0.4").unwrap(), "10.0.0.4:53");
+        assert_eq!(parse("10.0.0.4:5353").unwrap(), "10.0.0.4:5353");
+        assert_eq!(parse("::1").unwrap(), "[::1]:53");
+        assert_eq!(parse("[::1]").unwrap(), "[::1]:53");
+        assert_eq!(parse("[::1]:5353").unwrap(), "[::1]:5353");
+        for text in ["", "dns.example", "10.0.0.4:0", "10.0.0.4:", "[10.0.0.4]", "[::1"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_on_the_command_line_and_in_files_agree() {
+        fn check<T: ValueEnum + Serialize>() {
+            for value in T::value_variants() {
+                let json = serde_json::to_value(value).unwrap();
+                assert_eq!(json.as_str().unwrap(), name(value));
+            }
+        }
+        check::<Cloud>();
+        check::<Routes>();
+        check::<Consumer>();
+        check::<Method>();
+        check::<Color>();
+        assert_eq!(name(&Method::FirstHostThenGuest), "firstHostThenGuest");
+        assert_eq!(name(&Cloud::UsGov), "usgov");
+    }
+
+    proptest! {
+        #[test]
+        fn parsers_never_panic_and_what_they_print_they_read(text in "[\\[\\]:.0-9a-z]{0,30}|\\PC{0,20}") {
+            let _ = (port(&text), text.parse::<Account>());
+            if let Ok(value) = text.parse::<LayerBudget>() {
+                prop_assert_eq!(value.to_string().parse::<LayerBudget>().unwrap(), value);
+            }
+            if let Ok(value) = text.parse::<Endpoint<53>>() {
+                prop_assert_eq!(value.to_string().parse::<Endpoint<53>>().unwrap(), value);
+            }
+            if let Ok(value) = text.parse::<ConnectTo>() {
+                prop_assert_eq!(value.to_string().parse::<ConnectTo>().unwrap(), value);
+            }
+        }
+    }
+}
