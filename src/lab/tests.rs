@@ -159,6 +159,20 @@ async fn a_healthy_origin_answers_as_storage_on_all_ports() {
 }
 
 #[tokio::test]
+async fn signed_requests_move_bytes_and_connections_stay() {
+    let lab = lab("");
+    let mut stream = connect(at(&lab, 80)).await;
+    let put = "PUT /c/b?comp=block&sig=x HTTP/1.1\r\nContent-Length: 300000\r\n\r\n";
+    stream.write_all(&[put.as_bytes(), &vec![7; 300_000]].concat()).await.unwrap();
+    let range = "GET /c/b?sig=x HTTP/1.1\r\nx-ms-range: bytes=100-1000099\r\nConnection: close\r\n\r\n";
+    let answers = exchange(&mut stream, range).await.unwrap();
+    assert!(answers.starts_with("HTTP/1.1 201 Created\r\n"), "{}", &answers[..200]);
+    let second = answers.find("HTTP/1.1 206 Partial Content\r\n").unwrap();
+    assert!(answers[second..].contains("\r\nContent-Length: 1000000\r\n"));
+    assert_eq!(answers.matches('\0').count(), 1_000_000);
+}
+
+#[tokio::test]
 async fn tunnels_carry_bytes_and_the_log_proves_it() {
     let lab = lab("");
     let (stream, head) = tunnel(&lab, 443).await;
