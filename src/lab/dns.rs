@@ -17,7 +17,10 @@ use hickory_server::{
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::{
-    fault::{conn, proto::DnsFault},
+    fault::{
+        conn::{self, ClosedPort},
+        proto::DnsFault,
+    },
     log::{Event, Log, View},
     spec::Ede,
     zone::{Lookup, Zone},
@@ -29,8 +32,17 @@ const EDE: u16 = 15;
 /// Sockets of one name server, before the runtime exists.
 pub(super) struct DnsSockets {
     pub(super) address: SocketAddr,
-    /// `None` when the port is to be closed.
-    open: Option<(std::net::UdpSocket, std::net::TcpListener)>,
+    state: State,
+}
+
+enum State {
+    Open(std::net::UdpSocket, std::net::TcpListener),
+    /// Taken, so that nobody else gets the port, and closed to everybody: a connected UDP socket takes datagrams of its
+    /// one peer only.
+    Closed {
+        _udp: std::net::UdpSocket,
+        _tcp: ClosedPort,
+    },
 }
 
 impl DnsSockets {
@@ -41,12 +53,16 @@ impl DnsSockets {
         for _ in 0..32 {
             let udp = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
             let address = udp.local_addr()?;
-            match conn::listen(address) {
-                Ok(tcp) => {
-                    udp.set_nonblocking(true)?;
-                    let open = (fault != Some(DnsFault::Closed)).then_some((udp, tcp));
-                    return Ok(Self { address, open });
-                }
+            let state = if fault == Some(DnsFault::Closed) {
+                // Port 1 (tcpmux) of a loopback address that nobody uses.
+                udp.connect(("127.255.255.254", 1))?;
+                ClosedPort::open(address).map(|tcp| State::Closed { _udp: udp, _tcp: tcp })
+            } else {
+                udp.set_nonblocking(true)?;
+                conn::listen(address).map(|tcp| State::Open(udp, tcp))
+            };
+            match state {
+                Ok(state) => return Ok(Self { address, state }),
                 Err(e) => last = e,
             }
         }
@@ -55,7 +71,13 @@ impl DnsSockets {
 
     /// Answers questions until dropped.
     pub(super) async fn run(self, view: View, fault: Option<DnsFault>, zone: Zone, log: Log) {
-        let Some((udp, tcp)) = self.open else { return };
+        let (udp, tcp) = match self.state {
+            State::Open(udp, tcp) => (udp, tcp),
+            held @ State::Closed { .. } => {
+                std::future::pending::<()>().await;
+                return drop(held);
+            }
+        };
         let (Ok(udp), Ok(tcp)) = (UdpSocket::from_std(udp), TcpListener::from_std(tcp)) else { return };
         if fault == Some(DnsFault::Garbage) {
             return answer_garbage(udp).await;

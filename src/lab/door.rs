@@ -2,8 +2,9 @@
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr},
+    net::{Ipv4Addr, Shutdown, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use socket2::Socket;
@@ -15,6 +16,9 @@ use super::{
     spec::OriginRule,
     world::{Door, World, concerns},
 };
+
+/// How long to wait after a failed accept.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// A bound port, before the runtime exists.
 pub(super) struct Port {
@@ -42,7 +46,11 @@ impl Port {
             let conn = rule.conn.filter(|conn| conn.before_accept() && concerns(rule, door))?;
             Some((conn, rule.when.after.unwrap_or(0)))
         });
-        Self::bind(at, fault)
+        match Self::bind(at, fault) {
+            // A machine without IPv6 still plays the other parties; IPv6 addresses then lead to IPv4 sockets.
+            Err(_) if at.is_ipv6() => Self::bind(conn::loopback(Ipv4Addr::LOCALHOST.into()), fault),
+            result => result,
+        }
     }
 
     /// Opens a port that shows this fault after so many connections.
@@ -81,8 +89,11 @@ impl Port {
         let Ok(listener) = TcpListener::from_std(listener) else { return };
         let mut count = 0_u32;
         loop {
-            // Out of descriptors, or the peer left already: the next one may fare better.
-            let Ok((stream, peer)) = listener.accept().await else { continue };
+            let Ok((stream, peer)) = listener.accept().await else {
+                // The peer left already, or no descriptor is free: then there is no use in asking at once.
+                tokio::time::sleep(RETRY).await;
+                continue;
+            };
             count += 1;
             match turn {
                 Some((after, conn)) if count >= after => {

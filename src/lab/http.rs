@@ -45,6 +45,19 @@ impl Head {
         self.header("host").map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host))
     }
 
+    /// The length of the body that follows.
+    pub(super) fn content_length(&self) -> u64 {
+        self.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    /// The first and last byte of `x-ms-range` or `Range`, inside a blob.
+    fn range(&self) -> Option<(u64, u64)> {
+        let (first, last) =
+            self.header("x-ms-range").or_else(|| self.header("range"))?.strip_prefix("bytes=")?.split_once('-')?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last && last < BLOB).then_some((first, last))
+    }
+
     pub(super) fn wants_close(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
@@ -61,6 +74,18 @@ pub(super) async fn read_head(io: &mut (impl AsyncRead + Unpin), buffer: &mut Ve
             return Ok(None);
         }
     }
+}
+
+/// Reads the body that follows a head, and throws it away.
+pub(super) async fn discard_body(
+    io: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    length: u64,
+) -> io::Result<()> {
+    let buffered = buffer.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+    buffer.drain(..buffered);
+    tokio::io::copy(&mut io.take(length - buffered as u64), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
@@ -91,6 +116,8 @@ pub(super) struct Answer {
     pub(super) close: bool,
     /// HTTP/1.0 in the status line.
     pub(super) old: bool,
+    /// So many zero bytes follow the body.
+    pub(super) zeros: u64,
 }
 
 impl Answer {
@@ -117,16 +144,21 @@ impl Answer {
             out.extend_from_slice(b"\r\n");
         }
         // A 2xx to CONNECT has no content (RFC 9110 section 9.3.6).
-        if !(method == "CONNECT" && (200..300).contains(&self.status)) {
-            out.extend_from_slice(format!("Content-Length: {}\r\n", self.body.len()).as_bytes());
-            out.extend_from_slice(if self.close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
-            if method != "HEAD" {
-                out.extend_from_slice(&self.body);
-            }
-        } else {
+        if method == "CONNECT" && (200..300).contains(&self.status) {
             out.extend_from_slice(b"\r\n");
+            io.write_all(&out).await?;
+            return io.flush().await;
+        }
+        let length = self.body.len() as u64 + self.zeros;
+        out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+        out.extend_from_slice(if self.close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
+        if method != "HEAD" {
+            out.extend_from_slice(&self.body);
         }
         io.write_all(&out).await?;
+        if method != "HEAD" && self.zeros > 0 {
+            tokio::io::copy(&mut tokio::io::repeat(0).take(self.zeros), io).await?;
+        }
         io.flush().await
     }
 }
@@ -165,25 +197,40 @@ fn storage(status: u16, code: &str, message: &str, detail: &str, early: bool, sk
     )
 }
 
-/// The answer of healthy storage to an anonymous request, or to one with a signature, which it takes for good.
+/// The size of every blob that a signed request asks for, in bytes.
+const BLOB: u64 = 1 << 40;
+
+/// The answer of healthy storage to an anonymous request, or to one with a signature, which it takes for good: a signed
+/// GET gets zeros (the range asked for, or 512), a signed PUT is taken and thrown away.
 pub(super) fn healthy(head: &Head, skew: i64) -> Answer {
     let signed = head.query().split('&').any(|pair| pair.starts_with("sig="));
     if signed {
-        let id = request_id();
-        return Answer::new(
-            200,
-            "OK",
+        let (status, reason) = match (head.method.as_str(), head.range()) {
+            ("PUT", _) => (201, "Created"),
+            (_, Some(_)) => (206, "Partial Content"),
+            _ => (200, "OK"),
+        };
+        let mut answer = Answer::new(
+            status,
+            reason,
             &[
                 "Content-Type: application/octet-stream",
                 "Accept-Ranges: bytes",
                 "Server: Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0",
-                &format!("x-ms-request-id: {id}"),
+                &format!("x-ms-request-id: {}", request_id()),
                 "x-ms-version: 2021-12-02",
                 "x-ms-blob-type: PageBlob",
                 &format!("Date: {}", date(skew)),
             ],
-            vec![0; 512],
+            "",
         );
+        if let (206, Some((first, last))) = (status, head.range()) {
+            answer.headers.push(format!("Content-Range: bytes {first}-{last}/{BLOB}"));
+            answer.zeros = last - first + 1;
+        } else if status == 200 {
+            answer.zeros = 512;
+        }
+        return answer;
     }
     if head.path() == "/" && !head.query().contains("comp=") {
         return storage(
@@ -312,7 +359,7 @@ pub(super) fn custom(reply: &CustomReply) -> Answer {
         headers: reply.headers.clone(),
         body: reply.body.clone().into_bytes(),
         close: true,
-        old: false,
+        ..Answer::default()
     }
 }
 

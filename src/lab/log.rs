@@ -34,7 +34,7 @@ pub enum Event {
         /// Whether the lab's proxy did.
         by_proxy: bool,
     },
-    /// The origin read a ClientHello.
+    /// The origin read a `ClientHello`.
     Hello {
         /// Which logical address was dialled.
         address: SocketAddr,

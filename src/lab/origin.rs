@@ -11,7 +11,7 @@ use super::{
         conn::{Breaker, mute},
         proto::{Http, Tls},
     },
-    http::{self, Answer, Io, read_head},
+    http::{self, Answer, Io, discard_body, read_head},
     log::Event,
     spec::{OriginRule, covers},
     world::{Door, World},
@@ -125,6 +125,7 @@ impl Connection<'_> {
                 sni: sni.clone(),
                 by_proxy: self.door.by_proxy,
             });
+            discard_body(&mut io, &mut buffer, head.content_length()).await?;
             let skew = self.world.spec.date_skew;
             let fault = self
                 .rules

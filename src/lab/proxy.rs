@@ -130,7 +130,8 @@ impl<'w> Session<'w> {
     fn log(&self, head: &Head, status: Option<u16>) {
         self.world.log.add(Event::Connect {
             method: head.method.clone(),
-            authority: head.target.split('?').next().unwrap_or_default().to_owned(),
+            // Without a query or user information, which may be secret.
+            authority: head.path().rsplit('@').next().unwrap_or_default().to_owned(),
             credentials: head.header("proxy-authorization").is_some(),
             status,
         });

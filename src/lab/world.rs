@@ -64,7 +64,7 @@ impl World {
             proxy_counts: counters(spec.proxy.rules.len()),
             proxy_connections: AtomicU32::new(0),
             // Shorter than a scenario's own patience, so that the proxy is the one that reports.
-            proxy_patience: Duration::from_millis(300),
+            proxy_patience: Duration::from_millis(400),
             spec,
             log,
             tls,

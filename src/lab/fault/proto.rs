@@ -63,13 +63,13 @@ pub enum Tls {
     Certificate(Certificate),
     /// A handshake that demands a client certificate.
     ClientCertificate,
-    /// A fatal alert with this number (RFC 8446 section 6) instead of a ServerHello.
+    /// A fatal alert with this number (RFC 8446 section 6) instead of a `ServerHello`.
     Alert(u8),
-    /// RST after the ClientHello.
+    /// RST after the `ClientHello`.
     Reset,
-    /// FIN after the ClientHello.
+    /// FIN after the `ClientHello`.
     Close,
-    /// Nothing after the ClientHello.
+    /// Nothing after the `ClientHello`.
     Mute,
     /// These plaintext bytes, then FIN.
     Plaintext(String),
@@ -106,23 +106,23 @@ pub enum Http {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StorageError {
-    /// 403 AuthorizationFailure: the account's network rules.
+    /// 403 `AuthorizationFailure`: the account's network rules.
     AuthorizationFailure,
-    /// 403 AuthenticationFailed: the signature.
+    /// 403 `AuthenticationFailed`: the signature.
     AuthenticationFailed,
-    /// 400 AccountRequiresHttps.
+    /// 400 `AccountRequiresHttps`.
     AccountRequiresHttps,
-    /// 400 TlsVersionNotPermitted.
+    /// 400 `TlsVersionNotPermitted`.
     TlsVersionNotPermitted,
-    /// 503 ServerBusy.
+    /// 503 `ServerBusy`.
     ServerBusy,
-    /// 429 TooManyRequests.
+    /// 429 `TooManyRequests`.
     TooManyRequests,
-    /// 500 InternalError.
+    /// 500 `InternalError`.
     InternalError,
-    /// 404 ResourceNotFound.
+    /// 404 `ResourceNotFound`.
     ResourceNotFound,
-    /// 409 PublicAccessNotPermitted.
+    /// 409 `PublicAccessNotPermitted`.
     PublicAccessNotPermitted,
 }
 
@@ -134,7 +134,7 @@ pub enum Page {
     AzureFirewall,
     /// A redirect to a sign-in page.
     Portal,
-    /// 511 Network Authentication Required (RFC 6585).
+    /// 511 `Network` Authentication Required (RFC 6585).
     NetworkAuthentication,
     /// A web filter's block page, 403.
     Block,

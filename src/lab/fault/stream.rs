@@ -52,51 +52,51 @@ impl Stream {
     /// Puts the fault between a party and its connection: the party gets the returned end.
     pub(in crate::lab) fn apply(self, io: Box<dyn Io>, breaker: Breaker) -> DuplexStream {
         let (inner, outer) = io::duplex(BUFFER);
-        tokio::spawn(self.relay(outer, io, breaker));
+        tokio::spawn(relay(self, outer, io, breaker));
         inner
-    }
-
-    async fn relay(self, party: DuplexStream, peer: Box<dyn Io>, breaker: Breaker) {
-        let (mut from_party, to_party) = io::split(party);
-        let (from_peer, mut to_peer) = io::split(peer);
-        let up = copy_up(from_peer, to_party);
-        if let Self::ResetAfter(n) = self {
-            let passed = pass(&mut from_party, &mut to_peer, n);
-            // The way up must go on meanwhile, or the party would never have an answer to send.
-            tokio::select! {
-                _ = passed => {}
-                () = async { up.await; std::future::pending().await } => {}
-            }
-            breaker.arm();
-        } else {
-            tokio::join!(up, self.copy_down(from_party, to_peer));
-        }
-    }
-
-    async fn copy_down(self, mut from: FromParty, mut to: ToPeer) {
-        // An error means that the peer left: there is nobody to show the fault to.
-        let _ = match self {
-            Self::Delay(by) => delayed(from, to, by).await,
-            Self::Drip(interval) => drip(&mut from, &mut to, interval).await,
-            Self::CutAfter(n) | Self::ResetAfter(n) => {
-                let done = pass(&mut from, &mut to, n).await;
-                let _ = to.shutdown().await;
-                drain(&mut from).await;
-                done
-            }
-            Self::StallAfter(n) => {
-                let done = pass(&mut from, &mut to, n).await;
-                drain(&mut from).await;
-                done
-            }
-            Self::CorruptAt(at) => corrupt(&mut from, &mut to, at).await,
-            Self::Inject(Injection { at, text }) => inject(&mut from, &mut to, at, text.as_bytes()).await,
-        };
     }
 }
 
 type FromParty = io::ReadHalf<DuplexStream>;
 type ToPeer = io::WriteHalf<Box<dyn Io>>;
+
+async fn relay(fault: Stream, party: DuplexStream, peer: Box<dyn Io>, breaker: Breaker) {
+    let (mut from_party, to_party) = io::split(party);
+    let (from_peer, mut to_peer) = io::split(peer);
+    let up = copy_up(from_peer, to_party);
+    if let Stream::ResetAfter(n) = fault {
+        let passed = pass(&mut from_party, &mut to_peer, n);
+        // The way up must go on meanwhile, or the party would never have an answer to send.
+        tokio::select! {
+            _ = passed => {}
+            () = async { up.await; std::future::pending().await } => {}
+        }
+        breaker.arm();
+    } else {
+        tokio::join!(up, copy_down(fault, from_party, to_peer));
+    }
+}
+
+async fn copy_down(fault: Stream, mut from: FromParty, mut to: ToPeer) {
+    // An error means that the peer left: there is nobody to show the fault to.
+    let _ = match fault {
+        Stream::Delay(by) => delayed(from, to, by).await,
+        Stream::Drip(interval) => drip(&mut from, &mut to, interval).await,
+        Stream::CutAfter(n) | Stream::ResetAfter(n) => {
+            let done = pass(&mut from, &mut to, n).await;
+            let _ = to.shutdown().await;
+            drain(&mut from).await;
+            done
+        }
+        Stream::StallAfter(n) => {
+            let done = pass(&mut from, &mut to, n).await;
+            drain(&mut from).await;
+            done
+        }
+        Stream::CorruptAt(at) => corrupt(&mut from, &mut to, at).await,
+        Stream::Inject(Injection { at, text }) => inject(&mut from, &mut to, at, text.as_bytes()).await,
+    };
+}
 
 async fn copy_up(mut from: io::ReadHalf<Box<dyn Io>>, mut to: io::WriteHalf<DuplexStream>) {
     let _ = io::copy(&mut from, &mut to).await;
