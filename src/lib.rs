@@ -1,4 +1,54 @@
-//! Find out who stands between an Azure VM and the storage its backup snapshots need.
+//! Find out who stands between an Azure VM and the storage that its backup snapshots need.
+//!
+//! A [`plan::Plan`] is walked layer by layer into [`model::Observation`]s; a pure table turns observations into
+//! findings and a verdict; reporters print them; an embedded lab can play every other party. Measuring, judging and
+//! printing never mix.
+//!
+//! ```text
+//! targets x routes x options ─> Plan ─> probe: resolve > connect > [proxy handshake] > tunnel > handshake > request
+//!                                           │                      ▲                          │
+//!                                           │    lab plays the other parties (--lab)          ▼
+//!                                           └──────────────────────────────────────> Observation*
+//!                                                                                             │
+//!                   record (JSON Lines) <────────────────────── Record <──────────────────────┤
+//!                                                                                             ▼
+//!                   report (text, JSON, …) <─ Verdict, Finding*, Prediction* <─ classify (pure)
+//! ```
+//!
+//! # Which module may know which
+//!
+//! | module | knows | feature |
+//! |---|---|---|
+//! | [`model`], [`http`] | each other | always |
+//! | [`plan`], [`azure`], [`discover`] | `model` | always |
+//! | [`classify`] | `model`, `http`, `azure` | always |
+//! | [`report`] | `model`, and the judgement it is given | always |
+//! | [`probe`] | `model`, `http`, `plan` | `probe` |
+//! | [`lab`] | `model`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
+//! | [`scenario`] | `lab`, `plan` | `scenario` |
+//! | [`cli`] | everything | `cli` |
+//!
+//! The always-on part needs neither an event loop nor sockets; features only add modules.
+//!
+//! # Rules
+//!
+//! * A failed probe is data, never `Err`. `Err` means that nothing could be measured, or that the input is wrong.
+//! * The layer that meets an error turns the typed error into a [`model::FailureKind`] and evidence; judging is a table
+//!   elsewhere. Nothing decides on an error's display text.
+//! * One failure per observation, and only its last step may have failed.
+//! * Through a proxy a layer occurs twice; layer and [`model::Leg`] together say where, and become the
+//!   [`model::Hop`] that decides who must act.
+//! * Evidence lives outside the timed future, so that a timeout keeps it.
+//! * Secrets are [`model::Secret`] from the parser on, and whatever a peer sent is cleaned of them before it is kept.
+//!
+//! # To change something, go to
+//!
+//! * what is sent, and what is kept of the answer: `probe/`, one file per layer
+//! * how errors are told apart: `probe/failure.rs`
+//! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
+//! * what is said about a code: [`classify::catalogue`] and its `explain/` pages
+//! * how it looks: [`report`]
+//! * what the other parties can do wrong: [`lab`]; named worlds: `scenarios/*.toml`
 
 pub mod azure;
 pub mod classify;

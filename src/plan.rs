@@ -235,7 +235,7 @@ pub struct DialMap {
     pub hosts: Vec<(Option<Host>, Option<u16>, SocketAddr)>,
     /// Addresses that another party plays (the lab).
     pub addresses: HashMap<SocketAddr, SocketAddr>,
-    /// Where every other address leads; set by the lab, so that nothing can leave the machine.
+    /// Where every other address outside this machine leads; set by the lab, so that nothing leaves the machine.
     pub otherwise: Option<SocketAddr>,
 }
 
@@ -252,7 +252,11 @@ impl DialMap {
     /// The address to dial in place of `planned`.
     #[must_use]
     pub fn for_address(&self, planned: SocketAddr) -> SocketAddr {
-        self.addresses.get(&planned).copied().or(self.otherwise).unwrap_or(planned)
+        match self.addresses.get(&planned) {
+            Some(&played) => played,
+            None if planned.ip().is_loopback() => planned,
+            None => self.otherwise.unwrap_or(planned),
+        }
     }
 }
 

@@ -1,4 +1,46 @@
 //! From observations to findings: pure, total, deterministic.
+//!
+//! A [`Record`] goes through five stages, one file each: it is sorted into walks, lookups and controls (`case`); a
+//! first-match table gives each walk and lookup its primary finding (`rules`, with `proxy_reply` and `origin_reply` for
+//! what peers said); comparisons across observations sharpen or replace those (`compare`); remarks are added
+//! (`remarks`); the whole is grouped into findings and put into words (`findings`, `text`) and summed up (`verdict`).
 
 pub mod catalogue;
 pub mod codes;
+pub mod explain;
+
+mod case;
+mod compare;
+mod findings;
+mod origin_reply;
+mod proxy_reply;
+mod remarks;
+mod remedies;
+mod rfc9209;
+mod rules;
+mod text;
+mod verdict;
+mod view;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use crate::model::{Assessment, Record};
+
+/// Judges a record. The same observations give the same assessment, in whatever order they stand.
+#[must_use]
+pub fn assess(record: &Record) -> Assessment {
+    let mut case = case::Case::new(record);
+    compare::apply(&mut case);
+    remarks::apply(&mut case);
+    let tallies = case.tallies();
+    let signs = findings::signs(&mut case);
+    let cells = verdict::cells(&case, &signs, &tallies);
+    let findings = findings::findings(&case, &signs, &tallies);
+    let verdict = verdict::verdict(&case, &cells, &findings);
+    // What consumers would report follows from the cells; no consumer is modelled yet.
+    let predictions = Vec::new();
+    Assessment { verdict, predictions, findings, cells }
+}

@@ -22,7 +22,7 @@ impl Bar {
         if quiet || !io::stderr().is_terminal() {
             return Self(None);
         }
-        let template = "{spinner} {elapsed} [{bar:30}] {pos}/{len} probes{msg}";
+        let template = "{spinner} {elapsed} [{bar:30}] {pos}/{len} lookups and probes";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         Self(Some(ProgressBar::new(0).with_style(style.progress_chars("=> "))))
     }
@@ -32,10 +32,6 @@ impl Bar {
         let Some(bar) = &self.0 else { return };
         bar.set_length(progress.planned.load(Ordering::Relaxed).into());
         bar.set_position(progress.done.load(Ordering::Relaxed).into());
-        let failed = progress.failed.load(Ordering::Relaxed);
-        if failed > 0 {
-            bar.set_message(format!(", {failed} failed"));
-        }
         bar.tick();
     }
 }

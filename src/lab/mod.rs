@@ -1,1 +1,295 @@
-//! To be written.
+//! The embedded lab: every other party on loopback (storage, a forward proxy, two name servers, the wire server), each
+//! healthy or with the fault that a scenario asks for. It needs no privileges, and nothing leaves the machine.
+//!
+//! The lab never uses the probe or the classifier: a bug there must not find a bug here to agree with.
+
+mod dns;
+mod door;
+pub mod fault;
+mod host;
+mod http;
+mod log;
+mod origin;
+mod pki;
+mod proxy;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod world;
+mod zone;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use tokio::sync::oneshot;
+
+use self::{
+    dns::DnsSockets,
+    door::Port,
+    fault::{conn::ClosedPort, proto::Certificate, proto::Tls},
+    log::Log,
+    pki::Pki,
+    world::{Door, TlsConfigs, World},
+    zone::Zone,
+};
+use crate::{
+    model::{Host, Secret},
+    plan::{Credentials, DialMap, Proxy},
+};
+
+pub use log::{Event, View};
+#[cfg(feature = "scenario")]
+pub(crate) use spec::optional_duration;
+pub use spec::{
+    DnsView, Ede, HostAnswer, HostSpec, LabSpec, Login, NameSpec, OriginRule, ProxyRule, ProxySpec, Way, When,
+};
+
+/// The ports of a storage endpoint.
+const STORAGE_PORTS: [u16; 3] = [80, 443, 8443];
+
+/// The wire server's address, the same in every Azure region and cloud.
+const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+
+/// The wire server's ports: the agent's, and the host plugin's.
+const WIRE_PORTS: [u16; 2] = [80, 32526];
+
+/// How a plan reaches the parties.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// From realistic logical addresses to sockets on loopback. Every other address leads to a port that refuses.
+    pub dial: DialMap,
+    /// The name server that stands for the system resolver.
+    pub dns: SocketAddr,
+    /// The name server asked beside it; the same unless the scenario has a second view.
+    pub dns_server: SocketAddr,
+    /// The forward proxy, with the credentials that the client is given.
+    pub proxy: Option<Proxy>,
+    /// The root that stands for a public authority, DER.
+    pub roots: Vec<Vec<u8>>,
+    /// Roots that were added to this machine's trust store, DER.
+    pub added_roots: Vec<Vec<u8>>,
+    /// The wire server.
+    pub host_endpoint: SocketAddr,
+    /// Every party by a symbolic name: `dns`, `dns_server`, `proxy`, `host`, `host:32526`, `closed`, and `NAME:PORT` for
+    /// each storage name.
+    pub addresses: BTreeMap<String, SocketAddr>,
+}
+
+/// The running parties. Dropping it ends them.
+#[derive(Debug)]
+pub struct Lab {
+    network: Network,
+    log: Log,
+    /// Dropped to end the thread.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    /// Where addresses lead that nobody plays.
+    _closed: ClosedPort,
+}
+
+impl Lab {
+    /// Starts all parties on a thread of their own, so that the prober's timing is not disturbed. All ports are bound
+    /// when this returns.
+    ///
+    /// # Errors
+    /// When the specification contradicts itself, or the system has no sockets, threads or event queues left.
+    pub fn start(spec: &LabSpec) -> io::Result<Self> {
+        spec.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let log = Log::default();
+        let parties = Parties::bind(spec, &log)?;
+        let (network, closed) = (parties.network.clone(), ClosedPort::open(conn_v4())?);
+        let mut network = network;
+        network.dial.otherwise = Some(closed.address);
+        network.addresses.insert("closed".into(), closed.address);
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("lab".into()).spawn(move || {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Err(e) => {
+                    let _ = ready.send(Err(e));
+                }
+                Ok(runtime) => runtime.block_on(async {
+                    parties.spawn();
+                    let _ = ready.send(Ok(()));
+                    // Ends when the sender is dropped; the runtime then drops every task and its sockets.
+                    let _ = stopped.await;
+                }),
+            }
+        })?;
+        let lab = Self { network, log, stop: Some(stop), thread: Some(thread), _closed: closed };
+        is_ready.recv().map_err(|_| io::Error::other("the lab's thread ended before it was ready"))??;
+        Ok(lab)
+    }
+
+    /// How a plan reaches the parties.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// What the parties saw so far, in order.
+    #[must_use]
+    pub fn log(&self) -> Vec<Event> {
+        self.log.events()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in the lab's thread has been printed; dropping must not panic again.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn conn_v4() -> SocketAddr {
+    fault::conn::loopback(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// All parties with their ports bound, before their runtime exists.
+struct Parties {
+    network: Network,
+    world: Arc<World>,
+    dns: Vec<(DnsSockets, View, Option<fault::proto::DnsFault>, Zone)>,
+    origins: Vec<(Port, Door)>,
+    proxy: Port,
+    hosts: Vec<Port>,
+}
+
+impl Parties {
+    fn bind(spec: &LabSpec, log: &Log) -> io::Result<Self> {
+        let second = spec.dns_server.as_ref();
+        let system_zone = Zone::new(&spec.dns.names);
+        let mut dns = vec![(DnsSockets::open(spec.dns.fault)?, View::System, spec.dns.fault, system_zone)];
+        if let Some(second) = second {
+            dns.push((DnsSockets::open(second.fault)?, View::Server, second.fault, Zone::new(&second.names)));
+        }
+
+        let names: Vec<NameSpec> = zone::healthy()
+            .into_iter()
+            .chain(spec.dns.names.iter().cloned())
+            .chain(second.into_iter().flat_map(|view| view.names.iter().cloned()))
+            .collect();
+        let (mut dial, mut behind_proxy, mut origins) = (DialMap::default(), HashMap::new(), Vec::new());
+        for ip in world::origin_addresses(&names) {
+            for port in STORAGE_PORTS {
+                let address = SocketAddr::new(ip, port);
+                for by_proxy in [false, true] {
+                    let door = Door { address, by_proxy };
+                    let port = Port::open(door, &spec.origin)?;
+                    if by_proxy { &mut behind_proxy } else { &mut dial.addresses }.insert(address, port.socket);
+                    origins.push((port, door));
+                }
+            }
+        }
+
+        let proxy_fault = spec.proxy.conn.filter(|conn| conn.before_accept());
+        let proxy = Port::bind(conn_v4(), proxy_fault.map(|conn| (conn, spec.proxy.when.after.unwrap_or(0))))?;
+        let host_fault = host::port_fault(spec.host.answer);
+        let hosts = WIRE_PORTS.iter().map(|_| Port::bind(conn_v4(), host_fault)).collect::<io::Result<Vec<_>>>()?;
+        for (port, logical) in hosts.iter().zip(WIRE_PORTS) {
+            dial.addresses.insert((WIRE_SERVER, logical).into(), port.socket);
+        }
+        // The plan names these two by the sockets themselves.
+        for socket in [proxy.socket, hosts[0].socket] {
+            dial.addresses.insert(socket, socket);
+        }
+
+        let mut pki = Pki::new()?;
+        let mut chains: Vec<Certificate> = spec
+            .origin
+            .iter()
+            .filter_map(|rule| match rule.tls {
+                Some(Tls::Certificate(certificate)) => Some(certificate),
+                _ => None,
+            })
+            .collect();
+        chains.push(Certificate::Intercepted);
+        let tls = TlsConfigs::new(&mut pki, chains, spec.proxy.certificate, proxy.socket.ip())?;
+
+        let dns_address = dns[0].0.address;
+        let mut network = Network {
+            dns: dns_address,
+            dns_server: dns.get(1).map_or(dns_address, |(sockets, ..)| sockets.address),
+            proxy: Some(announced_proxy(&spec.proxy, proxy.socket)),
+            roots: vec![pki.public_root()],
+            added_roots: if spec.inspection_trusted { vec![pki.inspection_root()] } else { Vec::new() },
+            host_endpoint: hosts[0].socket,
+            addresses: BTreeMap::new(),
+            dial,
+        };
+        network.addresses = symbolic(&network, &names, proxy.socket, hosts[1].socket);
+        // The proxy resolves as the system does, unless the scenario breaks that view as a whole: it has its own.
+        let proxy_zone = dns[0].3.clone();
+        let world = Arc::new(World::new(spec.clone(), log.clone(), tls, proxy_zone, behind_proxy));
+        Ok(Self { network, world, dns, origins, proxy, hosts })
+    }
+
+    fn spawn(self) {
+        let Self { world, dns, origins, proxy, hosts, .. } = self;
+        for (sockets, view, fault, zone) in dns {
+            tokio::spawn(sockets.run(view, fault, zone, world.log.clone()));
+        }
+        for (port, door) in origins {
+            tokio::spawn(door::run_origin(port, door, world.clone()));
+        }
+        for port in hosts {
+            let (log, answer) = (world.log.clone(), world.spec.host.answer);
+            tokio::spawn(port.run(move |stream, peer| {
+                tokio::spawn(host::serve(log.clone(), answer, stream, peer));
+            }));
+        }
+        tokio::spawn(proxy.run(move |stream, peer| {
+            tokio::spawn(proxy::serve(world.clone(), stream, peer));
+        }));
+    }
+}
+
+/// The proxy as the client knows it.
+fn announced_proxy(spec: &ProxySpec, socket: SocketAddr) -> Proxy {
+    let credentials = spec.credentials.as_ref().or(spec.requires.as_ref()).filter(|_| !spec.no_credentials);
+    Proxy {
+        tls: spec.announced_tls.unwrap_or(spec.tls),
+        host: Host::Ip(socket.ip()),
+        port: socket.port(),
+        credentials: credentials.and_then(|text| {
+            let (user, password) = text.split_once(':')?;
+            Some(Credentials { user: user.into(), password: Secret::new(password) })
+        }),
+    }
+}
+
+fn symbolic(
+    network: &Network,
+    names: &[NameSpec],
+    proxy: SocketAddr,
+    host_plugin: SocketAddr,
+) -> BTreeMap<String, SocketAddr> {
+    let mut addresses: BTreeMap<String, SocketAddr> = [
+        ("dns", network.dns),
+        ("dns_server", network.dns_server),
+        ("proxy", proxy),
+        ("host", network.host_endpoint),
+        ("host:32526", host_plugin),
+    ]
+    .into_iter()
+    .map(|(name, socket)| (name.to_owned(), socket))
+    .collect();
+    for entry in names {
+        let first = entry.a.iter().copied().map(IpAddr::V4).chain(entry.aaaa.iter().copied().map(IpAddr::V6)).next();
+        for port in STORAGE_PORTS {
+            let socket = first.and_then(|ip| network.dial.addresses.get(&SocketAddr::new(ip, port)));
+            if let Some(&socket) = socket {
+                addresses.insert(format!("{}:{port}", entry.name), socket);
+            }
+        }
+    }
+    addresses
+}

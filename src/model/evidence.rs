@@ -432,6 +432,9 @@ pub struct RequestEvidence {
     /// What came, when it is no complete HTTP head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bytes: Option<Excerpt>,
+    /// A TLS alert that came instead of the answer: with TLS 1.3 a server may object to the client only now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<Alert>,
     /// This machine's clock when the answer came, seconds since 1970: compared with the answer's `Date`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_unix_time: Option<i64>,

@@ -291,3 +291,100 @@ mod erased {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{Evidence, Failure, FailureKind, Leg, Step, TunnelEvidence};
+
+    fn sample() -> Record {
+        let evidence = TunnelEvidence { authority: "h:443".into(), request_sent: true, ..TunnelEvidence::default() };
+        let step = Step {
+            leg: Leg::Proxy,
+            start_us: 1,
+            elapsed_us: 2,
+            evidence: Evidence::Tunnel(Box::new(evidence)),
+            failure: Some(Failure::new(FailureKind::TimedOut, "no answer")),
+        };
+        let observation = Observation {
+            id: 1,
+            parent: None,
+            subject: "h:443".into(),
+            route: Route::Proxy,
+            attempt: 1,
+            address: Some("127.0.0.1:3128".parse().unwrap()),
+            control: None,
+            steps: vec![step],
+        };
+        Record {
+            tool: ToolInfo::default(),
+            started_at: "2026-01-01T00:00:00Z".into(),
+            elapsed_ms: 5,
+            context: Context { cloud: "public".into(), routes: vec![Route::Proxy], ..Context::default() },
+            targets: Target::parse("https://h", &[]).unwrap(),
+            observations: vec![observation.clone(), Observation { id: 2, attempt: 2, ..observation }],
+            not_run: vec![NotRun { subject: "h:8443".into(), route: None, reason: "x".into(), deadline: true }],
+        }
+    }
+
+    fn written() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        sample().write(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        assert_eq!(Record::read(written().as_slice()).unwrap(), sample());
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let text = String::from_utf8(written()).unwrap();
+        let broken = text.replacen("\"attempt\":1", "\"attempt\":\"one\"", 1);
+        let error = Record::read(broken.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("line 2: "), "{error}");
+        let newer = text.replacen("\"schema\":1", "\"schema\":99", 1);
+        assert!(matches!(Record::read(newer.as_bytes()), Err(RecordError::Schema { found: 99 })));
+        assert!(Record::read(&b""[..]).unwrap_err().to_string().contains("empty"));
+    }
+
+    #[test]
+    fn a_step_after_a_failed_one_is_no_observation() {
+        let mut record = sample();
+        let step = record.observations[0].steps[0].clone();
+        record.observations[0].steps.push(step);
+        let mut bytes = Vec::new();
+        record.write(&mut bytes).unwrap();
+        let error = Record::read(bytes.as_slice()).unwrap_err().to_string();
+        assert!(error.contains("only the last step"), "{error}");
+    }
+
+    proptest! {
+        /// Whatever is cut off, what stands before the cut is not lost, and the cut is told.
+        #[test]
+        fn a_record_cut_anywhere_keeps_what_it_holds(cut in 0_usize..4000) {
+            let whole = written();
+            let cut = cut.min(whole.len() - 1);
+            let first_line = whole.iter().position(|&b| b == b'\n').unwrap();
+            match Record::read(&whole[..cut]) {
+                Ok(record) => {
+                    prop_assert!(cut >= first_line);
+                    let lines = whole[..cut].iter().filter(|&&b| b == b'\n').count();
+                    prop_assert!(record.observations.len() + record.not_run.len() + 1 >= lines);
+                    let only_the_last_newline_is_missing = cut == whole.len() - 1;
+                    prop_assert!(only_the_last_newline_is_missing || record.not_run.iter().any(|n| n.reason.contains("cut short")));
+                }
+                Err(RecordError::Head(_)) => prop_assert!(cut < first_line),
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+
+        #[test]
+        fn reading_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Record::read(bytes.as_slice());
+        }
+    }
+}

@@ -201,6 +201,8 @@ fn remove_parameter(text: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -238,6 +240,23 @@ mod tests {
             assert_eq!(redactor.clean(text).as_deref(), Some(clean));
         }
         assert_eq!(redactor.clean("design=abc assigned=1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_survives_wherever_it_stands(secret in "[a-zA-Z0-9+/=&<> ]{4,20}", before in "\\PC{0,20}", after in "\\PC{0,20}") {
+            let mut redactor = Redactor::new();
+            redactor.add(&Secret::new(secret.clone()));
+            let clean = redactor.clean(&format!("{before}{secret}{after}"));
+            prop_assert!(clean.is_some_and(|clean| !clean.contains(&secret)));
+        }
+
+        #[test]
+        fn cleaning_never_panics(text in "\\PC*", secret in "\\PC{0,10}") {
+            let mut redactor = Redactor::new();
+            redactor.add(&Secret::new(secret));
+            let _ = redactor.clean(&text);
+        }
     }
 
     #[test]

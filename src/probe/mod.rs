@@ -1,5 +1,21 @@
 //! Walks the plan layer by layer. A failed probe is data; `Err` means that nothing could be measured.
 
+mod controls;
+mod engine;
+mod failure;
+mod handshake;
+mod hosts;
+mod http_io;
+mod limits;
+mod metered;
+mod net;
+mod recorder;
+mod request;
+mod resolve;
+mod sys;
+mod tunnel;
+mod walk;
+
 use std::{future::Future, io, sync::atomic::AtomicU32};
 
 use crate::{model::Record, plan::Plan};
@@ -7,12 +23,10 @@ use crate::{model::Record, plan::Plan};
 /// How far a run is; read it from another task at any time.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Walks planned so far (grows while lookups find addresses).
+    /// Lookups and walks planned so far (grows while lookups find addresses).
     pub planned: AtomicU32,
-    /// Walks done.
+    /// Lookups and walks done.
     pub done: AtomicU32,
-    /// Walks done that failed.
-    pub failed: AtomicU32,
 }
 
 /// The event loop that the engine is made for: one thread, as the kernel does most of the work.
@@ -28,6 +42,6 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
 ///
 /// # Errors
 /// When nothing can be measured at all (no event queue, an unusable trust anchor, an unknown interface).
-pub async fn run(_plan: Plan, _progress: &Progress, _interrupt: impl Future<Output = ()>) -> io::Result<Record> {
-    Err(io::Error::other("not yet"))
+pub async fn run(plan: Plan, progress: &Progress, interrupt: impl Future<Output = ()>) -> io::Result<Record> {
+    engine::run(plan, progress, interrupt).await
 }

@@ -1,4 +1,5 @@
-//! The integration tests, one binary: they see the library and the program as a user does.
+//! The one integration binary.
 
 #[cfg(feature = "cli")]
 mod cli;
+mod hostile;

@@ -1,0 +1,428 @@
+//! Whole runs of the program beside the tools that people know, in turn, on loopback: ratios of medians.
+//!
+//! `cargo bench --bench peers [NAME]`. What is not installed, or needs root, is reported as skipped. The peers'
+//! command lines are those of their manuals; every figure is of whole processes: wall time, CPU time, peak memory.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// Rounds of each comparison, the two sides in turn.
+const ROUNDS: usize = 5;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // The wrapper: runs one command and reports what it cost, so that the peak memory is of that child alone.
+    if let Some(("--measure", command)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return measure_here(command);
+    }
+    let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
+    let benches: [(&str, fn(&Bench)); 5] =
+        [("refused", refused), ("open", open), ("silent", silent), ("tls", tls), ("squid", squid)];
+    let bench = Bench { folder: tempfile::tempdir().expect("a folder for lists") };
+    for (name, run) in benches.into_iter().filter(|(name, _)| name.contains(&wanted)) {
+        println!("\n{name}");
+        run(&bench);
+    }
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+/// What a run cost.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    wall: f64,
+    cpu: f64,
+    peak_kib: f64,
+}
+
+// ---- workloads
+
+/// 10,000 ports that refuse.
+fn refused(bench: &Bench) {
+    let list = bench.targets("refused", |n| format!("tcp://127.8.0.{}:{}", 1 + n % 250, 20_000 + n / 250));
+    let ours = snapreach(&list, &["--no-proxy", "--concurrency", "10000"]);
+    let peer = command(
+        "nmap",
+        &[
+            "-n",
+            "-Pn",
+            "-sT",
+            "-T5",
+            "--min-parallelism",
+            "1000",
+            "--max-retries",
+            "0",
+            "-p",
+            "20000-20039",
+            "127.8.0.1-250",
+        ],
+    );
+    compare("10,000 refused connects", 10_000.0, &ours, peer.as_deref(), "nmap -sT");
+}
+
+/// 10,000 connects to one listener.
+fn open(bench: &Bench) {
+    // Bound to the wildcard address, one listener answers for all of 127/8.
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a listener");
+    let port = listener.local_addr().expect("its address").port();
+    std::thread::spawn(move || while listener.accept().is_ok() {});
+    let list = bench.targets("open", |n| format!("tcp://127.7.{}.{}:{port}", n / 250, 1 + n % 250));
+    let ours = snapreach(&list, &["--no-proxy", "--concurrency", "10000"]);
+    let port = port.to_string();
+    let peer = command(
+        "nmap",
+        &[
+            "-n",
+            "-Pn",
+            "-sT",
+            "-T5",
+            "--min-parallelism",
+            "1000",
+            "--max-retries",
+            "0",
+            "-p",
+            &port,
+            "127.7.0-39.1-250",
+        ],
+    );
+    compare("10,000 open connects", 10_000.0, &ours, peer.as_deref(), "nmap -sT");
+}
+
+/// 10,000 targets that never answer: a drop rule in a network namespace of this bench's own.
+fn silent(bench: &Bench) {
+    let Some(namespace) = Namespace::new() else { return };
+    let list = bench.targets("silent", |n| format!("tcp://127.9.0.{}:{}", 1 + n % 250, 20_000 + n / 250));
+    for seconds in [2, 5] {
+        let mut ours = vec!["ip".to_owned(), "netns".into(), "exec".into(), namespace.name.clone()];
+        ours.extend(snapreach(
+            &list,
+            &["--no-proxy", "--concurrency", "10000", "--connect-timeout", &format!("{seconds}s")],
+        ));
+        let costs: Vec<Cost> = (0..ROUNDS).map(|_| measure(&ours)).collect();
+        let cost = median(&costs);
+        println!(
+            "  10,000 silent, connect timeout {seconds} s: wall {:.3} s = timeout + {:.1} %, {:.2} KiB of peak memory each, {:.1} us CPU each",
+            cost.wall,
+            (cost.wall / f64::from(seconds) - 1.0) * 100.0,
+            cost.peak_kib / 10_000.0,
+            cost.cpu * 100.0
+        );
+    }
+}
+
+/// 2,000 TLS 1.3 handshakes with a verified chain, 200 at once.
+fn tls(bench: &Bench) {
+    let Some(server) = Nginx::start(bench) else { return };
+    let (list, ca) = (bench.names(server.port), server.ca.display().to_string());
+    let to = format!(":{0}:127.0.0.1:{0}", server.port);
+    let ours = snapreach(
+        &list,
+        &["--no-proxy", "--concurrency", "200", "--ca-file", &ca, "--no-system-roots", "--connect-to", &to],
+    );
+    let peer = curl(bench, &format!("https://127.0.0.1:{}/", server.port), &["--cacert", &ca]);
+    compare("2,000 TLS handshakes, c = 200", 2000.0, &ours, peer.as_deref(), "curl -Z");
+}
+
+/// The same through squid.
+fn squid(bench: &Bench) {
+    let Some(server) = Nginx::start(bench) else { return };
+    let Some(proxy) = Squid::start(bench, server.port) else { return };
+    let (list, ca) = (bench.names(server.port), server.ca.display().to_string());
+    let through = format!("http://127.0.0.1:{}", proxy.port);
+    let ours = snapreach(
+        &list,
+        &["--route", "proxy", "--proxy", &through, "--concurrency", "200", "--ca-file", &ca, "--no-system-roots"],
+    );
+    let peer = curl(bench, &format!("https://127.0.0.1:{}/", server.port), &["--cacert", &ca, "-x", &through]);
+    compare("2,000 TLS handshakes through squid, c = 200", 2000.0, &ours, peer.as_deref(), "curl -Z -x");
+}
+
+// ---- command lines
+
+fn snapreach(list: &Path, more: &[&str]) -> Vec<String> {
+    let list = list.display().to_string();
+    let fixed = [env!("CARGO_BIN_EXE_snapreach"), "check", "--targets", &list, "--attempts", "1", "--format", "json"];
+    fixed.iter().chain(more).map(|&argument| argument.to_owned()).collect()
+}
+
+fn curl(bench: &Bench, url: &str, more: &[&str]) -> Option<Vec<String>> {
+    let requests = format!("url=\"{url}\"\noutput=/dev/null\n").repeat(2000);
+    let list = bench.folder.path().join("curl");
+    fs::write(&list, format!("{requests}header=\"Connection: close\"\n")).expect("the list");
+    let list = list.display().to_string();
+    let mut arguments = vec!["-Z", "--parallel-max", "200", "-s", "-K", &list];
+    arguments.extend(more);
+    command("curl", &arguments)
+}
+
+fn command(name: &str, arguments: &[&str]) -> Option<Vec<String>> {
+    let Some(path) = program(name) else {
+        println!("  skipped: {name} is not installed");
+        return None;
+    };
+    Some(
+        [path.display().to_string()].into_iter().chain(arguments.iter().map(|&argument| argument.to_owned())).collect(),
+    )
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists())
+}
+
+impl Bench {
+    fn targets(&self, name: &str, target: impl Fn(u32) -> String) -> PathBuf {
+        self.list(name, &(0..10_000).map(target).collect::<Vec<_>>())
+    }
+
+    /// 2,000 names, so that they are 2,000 targets; all live at one address.
+    fn names(&self, port: u16) -> PathBuf {
+        self.list("names", &(0..2000).map(|n| format!("tls://h{n}.bench.example:{port}")).collect::<Vec<_>>())
+    }
+
+    fn list(&self, name: &str, targets: &[String]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, targets.join("\n")).expect("a list of targets");
+        path
+    }
+}
+
+// ---- measuring
+
+fn compare(what: &str, units: f64, ours: &[String], peer: Option<&[String]>, peer_name: &str) {
+    let mut our_costs = Vec::new();
+    let mut peer_costs = Vec::new();
+    for _ in 0..ROUNDS {
+        our_costs.push(measure(ours));
+        peer_costs.extend(peer.map(measure));
+    }
+    let our = median(&our_costs);
+    let show = |name: &str, cost: Cost| {
+        println!(
+            "  {name:12} wall {:.3} s, {:.1} us CPU each, {:.0}/s, peak {:.1} MiB",
+            cost.wall,
+            cost.cpu / units * 1e6,
+            units / cost.wall,
+            cost.peak_kib / 1024.0
+        );
+    };
+    println!("  {what}, median of {ROUNDS}");
+    show("snapreach", our);
+    if peer.is_some() {
+        let peer = median(&peer_costs);
+        show(peer_name, peer);
+        println!(
+            "  ratio        wall {:.2}, CPU {:.2}, rate {:.2}",
+            our.wall / peer.wall,
+            our.cpu / peer.cpu,
+            peer.wall / our.wall
+        );
+    }
+}
+
+fn median(costs: &[Cost]) -> Cost {
+    let middle = |value: fn(&Cost) -> f64| {
+        let mut values: Vec<f64> = costs.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Cost { wall: middle(|c| c.wall), cpu: middle(|c| c.cpu), peak_kib: middle(|c| c.peak_kib) }
+}
+
+/// Runs the command under a copy of this program, which knows only that one child.
+fn measure(command: &[String]) -> Cost {
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .arg("--measure")
+        .args(command)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the wrapper runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut fields = text.split_whitespace().map(|field| field.parse().expect("a figure"));
+    let mut next = || fields.next().expect("three figures");
+    Cost { wall: next(), cpu: next(), peak_kib: next() }
+}
+
+fn measure_here(command: &[String]) {
+    let start = Instant::now();
+    let mut child = Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("the command runs");
+    child.wait().expect("the command ends");
+    let wall = start.elapsed().as_secs_f64();
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage");
+    let seconds = |time: nix::sys::time::TimeVal| {
+        use nix::sys::time::TimeValLike;
+        time.num_microseconds() as f64 / 1e6
+    };
+    println!("{wall} {} {}", seconds(usage.user_time()) + seconds(usage.system_time()), usage.max_rss());
+}
+
+// ---- other parties
+
+struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn new() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() || program("nft").is_none() || program("ip").is_none() {
+            println!("  skipped: needs root, ip and nft");
+            return None;
+        }
+        let name = format!("srbench{}", std::process::id());
+        let namespace = Self { name };
+        run(Command::new("ip").args(["netns", "add", &namespace.name]));
+        run(Command::new("ip").args(["-n", &namespace.name, "link", "set", "lo", "up"]));
+        let mut nft = Command::new("ip")
+            .args(["netns", "exec", &namespace.name, "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("nft runs");
+        let rules = "table inet filter {\n chain input {\n type filter hook input priority 0;\n ip daddr 127.9.0.0/16 drop\n }\n}\n";
+        nft.stdin.take().expect("its input").write_all(rules.as_bytes()).expect("the rules");
+        assert!(nft.wait().expect("nft ends").success());
+        Some(namespace)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().expect("the command runs").success(), "{command:?}");
+}
+
+struct Nginx {
+    child: Child,
+    port: u16,
+    ca: PathBuf,
+}
+
+impl Nginx {
+    /// TLS 1.3 with a chain of three, the way public endpoints have one.
+    fn start(bench: &Bench) -> Option<Self> {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let Some(nginx) = program("nginx") else {
+            println!("  skipped: nginx is not installed");
+            return None;
+        };
+        let folder = bench.folder.path();
+        let authority = |name: &str| {
+            let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params
+        };
+        let (root_key, middle_key, leaf_key) = (
+            KeyPair::generate().expect("a key"),
+            KeyPair::generate().expect("a key"),
+            KeyPair::generate().expect("a key"),
+        );
+        let root = authority("root").self_signed(&root_key).expect("a root");
+        let root_params = authority("root");
+        let root_issuer = Issuer::from_params(&root_params, &root_key);
+        let middle = authority("middle").signed_by(&middle_key, &root_issuer).expect("an intermediate");
+        let middle_params = authority("middle");
+        let middle_issuer = Issuer::from_params(&middle_params, &middle_key);
+        let leaf = CertificateParams::new(["*.bench.example".to_owned(), "127.0.0.1".to_owned()])
+            .expect("parameters")
+            .signed_by(&leaf_key, &middle_issuer)
+            .expect("a leaf");
+        let ca = folder.join("ca.pem");
+        fs::write(&ca, root.pem()).expect("the root");
+        fs::write(folder.join("chain.pem"), format!("{}{}", leaf.pem(), middle.pem())).expect("the chain");
+        fs::write(folder.join("key.pem"), leaf_key.serialize_pem()).expect("the key");
+        let port = free_port();
+        let text = format!(
+            "daemon off;\npid DIR/pid;\nerror_log DIR/error.log;\nworker_processes 1;\nworker_rlimit_nofile 20000;\nevents {{ worker_connections 8000; }}\n\
+             http {{\n access_log off;\n client_body_temp_path DIR/b;\n proxy_temp_path DIR/p;\n fastcgi_temp_path DIR/f;\n uwsgi_temp_path DIR/u;\n scgi_temp_path DIR/s;\n \
+             server {{ listen 127.0.0.1:{port} ssl backlog=4096; ssl_certificate DIR/chain.pem; ssl_certificate_key DIR/key.pem; ssl_protocols TLSv1.3; ssl_session_tickets off; return 200 ok; }}\n}}\n"
+        )
+        .replace("DIR", &folder.display().to_string());
+        let path = folder.join("nginx.conf");
+        fs::write(&path, text).expect("the configuration");
+        let child = Command::new(nginx).arg("-c").arg(&path).arg("-p").arg(folder).spawn().expect("nginx runs");
+        wait_for(port);
+        Some(Self { child, port, ca })
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
+}
+
+struct Squid {
+    child: Child,
+    port: u16,
+}
+
+impl Squid {
+    fn start(bench: &Bench, origin: u16) -> Option<Self> {
+        let Some(squid) = program("squid") else {
+            println!("  skipped: squid is not installed");
+            return None;
+        };
+        let port = free_port();
+        let text = format!(
+            "http_port 127.0.0.1:{port}\npid_filename none\naccess_log none\ncache_log DIR/squid.log\ncache deny all\ncoredump_dir DIR\n\
+             visible_hostname proxy.example\npinger_enable off\nhosts_file DIR/hosts\nmax_filedescriptors 16384\nacl SSL_ports port {origin}\nhttp_access deny CONNECT !SSL_ports\nhttp_access allow all\n"
+        )
+        .replace("DIR", &bench.folder.path().display().to_string());
+        let hosts: String = (0..2000).map(|n| format!("127.0.0.1 h{n}.bench.example\n")).collect();
+        fs::write(bench.folder.path().join("hosts"), hosts).expect("the hosts file");
+        let path = bench.folder.path().join("squid.conf");
+        fs::write(&path, text).expect("the configuration");
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(bench.folder.path(), fs::Permissions::from_mode(0o777)).expect("permissions");
+        let child = Command::new(squid).arg("-N").arg("-f").arg(&path).spawn().expect("squid runs");
+        wait_for(port);
+        Some(Self { child, port })
+    }
+}
+
+impl Drop for Squid {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
+}
+
+fn stop(child: &mut Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+    }
+    let _ = child.wait();
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_or(0, |addr| addr.port())
+}
+
+fn wait_for(port: u16) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
+        assert!(Instant::now() < end, "nobody listens on port {port}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,3 @@
+//! The classifier as a whole, on records built by hand and on recorded answers of real programs.
+
+mod recorded;

@@ -1,0 +1,143 @@
+//! The name server, over UDP and TCP.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hickory_proto::{
+    op::{Edns, Header, HeaderCounts, Metadata},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, AAAA, CNAME, opt::EdnsOption},
+    },
+};
+use hickory_server::{
+    net::{runtime::Time, xfer::Protocol},
+    server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server},
+    zone_handler::MessageResponseBuilder,
+};
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::{
+    fault::{conn, proto::DnsFault},
+    log::{Event, Log, View},
+    spec::Ede,
+    zone::{Lookup, Zone},
+};
+
+/// The option code of extended DNS errors (RFC 8914 section 2).
+const EDE: u16 = 15;
+
+/// Sockets of one name server, before the runtime exists.
+pub(super) struct DnsSockets {
+    pub(super) address: SocketAddr,
+    /// `None` when the port is to be closed.
+    open: Option<(std::net::UdpSocket, std::net::TcpListener)>,
+}
+
+impl DnsSockets {
+    /// Binds the same port for UDP and TCP.
+    pub(super) fn open(fault: Option<DnsFault>) -> io::Result<Self> {
+        let mut last = io::Error::other("no port is free for both UDP and TCP");
+        // The kernel chooses a free UDP port, whose TCP twin may be taken: then the next one.
+        for _ in 0..32 {
+            let udp = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
+            let address = udp.local_addr()?;
+            match conn::listen(address) {
+                Ok(tcp) => {
+                    udp.set_nonblocking(true)?;
+                    let open = (fault != Some(DnsFault::Closed)).then_some((udp, tcp));
+                    return Ok(Self { address, open });
+                }
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    /// Answers questions until dropped.
+    pub(super) async fn run(self, view: View, fault: Option<DnsFault>, zone: Zone, log: Log) {
+        let Some((udp, tcp)) = self.open else { return };
+        let (Ok(udp), Ok(tcp)) = (UdpSocket::from_std(udp), TcpListener::from_std(tcp)) else { return };
+        if fault == Some(DnsFault::Garbage) {
+            return answer_garbage(udp).await;
+        }
+        let mut server = Server::new(NameServer { view, fault, zone: Arc::new(zone), log });
+        server.register_socket(udp);
+        server.register_listener(tcp, Duration::from_secs(5), 4096);
+        // Ends with the runtime; an error of one socket is the end of this server.
+        let _ = server.block_until_done().await;
+    }
+}
+
+/// Keeps the id and the flags of an answer, and rubbish for the rest.
+async fn answer_garbage(udp: UdpSocket) {
+    let mut buffer = [0; 1500];
+    while let Ok((n, peer)) = udp.recv_from(&mut buffer).await {
+        let mut answer = buffer[..n.min(2)].to_vec();
+        answer.extend_from_slice(b"\x81\x80\x00\x01\x00\x09\x00\x00\x00\x00\xc0\xff\xff\xff");
+        let _ = udp.send_to(&answer, peer).await;
+    }
+}
+
+struct NameServer {
+    view: View,
+    fault: Option<DnsFault>,
+    zone: Arc<Zone>,
+    log: Log,
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for NameServer {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut handle: R) -> ResponseInfo {
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.recursion_available = true;
+        let unsent = ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() });
+        let Ok(info) = request.request_info() else { return unsent };
+        let tcp = info.protocol == Protocol::Tcp;
+        let kind = info.query.query_type();
+        let name = info.query.name().to_string().trim_end_matches('.').to_ascii_lowercase();
+        self.log.add(Event::Question { view: self.view, name: name.clone(), kind: kind.to_string(), tcp });
+        match self.fault {
+            Some(DnsFault::Silent) => return unsent,
+            Some(DnsFault::WrongId) => metadata.id ^= 0x5a5a,
+            Some(DnsFault::Truncated) if !tcp => metadata.truncation = true,
+            _ => {}
+        }
+        let Lookup::Answer { rcode, ttl, aliases, owner, addresses, ede } =
+            self.zone.look_up(&name, kind == RecordType::AAAA)
+        else {
+            return unsent;
+        };
+        metadata.response_code = rcode.into();
+        let wanted = matches!(kind, RecordType::A | RecordType::AAAA) && !metadata.truncation;
+        let records = if wanted { records(ttl, &aliases, &owner, &addresses) } else { Vec::new() };
+        // EDNS only for those who speak it (RFC 6891 section 7).
+        let edns = request.edns.as_ref().map(|_| edns(ede));
+        let response =
+            MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(metadata, &records, [], [], []);
+        handle.send_response(response).await.unwrap_or(unsent)
+    }
+}
+
+fn records(ttl: u32, aliases: &[(String, String)], owner: &str, addresses: &[std::net::IpAddr]) -> Vec<Record> {
+    let name = |text: &str| Name::from_utf8(format!("{text}.")).unwrap_or_default();
+    let links = aliases.iter().map(|(from, to)| Record::from_rdata(name(from), ttl, RData::CNAME(CNAME(name(to)))));
+    let ends = addresses.iter().map(|address| {
+        let data = match address {
+            std::net::IpAddr::V4(ip) => RData::A(A(*ip)),
+            std::net::IpAddr::V6(ip) => RData::AAAA(AAAA(*ip)),
+        };
+        Record::from_rdata(name(owner), ttl, data)
+    });
+    links.chain(ends).collect()
+}
+
+fn edns(ede: Option<Ede>) -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232);
+    if let Some(Ede { code, text }) = ede {
+        let mut data = code.to_be_bytes().to_vec();
+        data.extend_from_slice(text.as_bytes());
+        edns.options_mut().insert(EdnsOption::Unknown(EDE, data));
+    }
+    edns
+}

@@ -1,0 +1,5 @@
+//! Faults of three kinds: of the connection, of the byte stream, of the protocol.
+
+pub mod conn;
+pub mod proto;
+pub mod stream;

@@ -1,0 +1,180 @@
+//! Storage, on its three ports, and whoever stands in front of it.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use rustls::{ServerConfig, server::Acceptor};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+
+use super::{
+    fault::{
+        conn::{Breaker, mute},
+        proto::{Http, Tls},
+    },
+    http::{self, Answer, Io, read_head},
+    log::Event,
+    spec::{OriginRule, covers},
+    world::{Door, World},
+};
+
+/// The one port without TLS.
+const HTTP_PORT: u16 = 80;
+
+/// Serves one connection.
+pub(super) async fn serve(world: Arc<World>, door: Door, stream: TcpStream, peer: SocketAddr) {
+    world.log.add(Event::Connection { address: door.address, peer, by_proxy: door.by_proxy });
+    let rules = world.origin_rules(door);
+    let stream = match rules.iter().find_map(|rule| rule.conn) {
+        None => stream,
+        Some(conn) => match conn.inflict(stream).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
+    let Ok(link) = Link::new(stream, &rules) else { return };
+    let connection = Connection { world: &world, door, peer, rules: &rules, breaker: link.breaker };
+    // An error is the client's leaving; there is nobody to tell.
+    let _ = if door.address.port() == HTTP_PORT {
+        connection.http(link.io, None).await
+    } else {
+        connection.tls(link.io).await
+    };
+}
+
+/// A connection with the byte-stream fault in place.
+struct Link {
+    io: Box<dyn Io>,
+    breaker: Breaker,
+}
+
+impl Link {
+    fn new(stream: TcpStream, rules: &[&OriginRule]) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let breaker = Breaker::of(&stream)?;
+        let io: Box<dyn Io> = match rules.iter().find_map(|rule| rule.stream.clone()) {
+            Some(fault) => {
+                let inner = Breaker::of(&stream)?;
+                Box::new(fault.apply(Box::new(stream), inner))
+            }
+            None => Box::new(stream),
+        };
+        Ok(Self { io, breaker })
+    }
+}
+
+/// Answers as storage inside a TLS session that somebody else holds.
+pub(super) async fn serve_inside(world: &World, door: Door, peer: SocketAddr, io: impl Io, breaker: Breaker) {
+    let connection = Connection { world, door, peer, rules: &world.origin_rules(door), breaker };
+    // As above.
+    let _ = connection.http(io, None).await;
+}
+
+struct Connection<'w> {
+    world: &'w World,
+    door: Door,
+    peer: SocketAddr,
+    rules: &'w [&'w OriginRule],
+    breaker: Breaker,
+}
+
+impl Connection<'_> {
+    async fn tls(&self, io: Box<dyn Io>) -> io::Result<()> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+        let sni = start.client_hello().server_name().map(str::to_owned);
+        self.world.log.add(Event::Hello { address: self.door.address, sni: sni.clone(), by_proxy: self.door.by_proxy });
+        let fault = self.rules.iter().filter(|rule| names(rule, &[sni.as_deref()])).find_map(|rule| rule.tls.as_ref());
+        match fault {
+            None => self.handshake(start, self.world.tls.healthy.clone(), sni).await,
+            Some(Tls::Certificate(chain)) => self.handshake(start, self.world.tls.chain(*chain), sni).await,
+            Some(Tls::ClientCertificate) => self.handshake(start, self.world.tls.client_certificate.clone(), sni).await,
+            Some(Tls::Reset) => {
+                self.breaker.arm();
+                Ok(())
+            }
+            Some(Tls::Mute) => {
+                mute(start.io).await;
+                Ok(())
+            }
+            Some(Tls::Close) => last_words(start.io, b"").await,
+            Some(Tls::Alert(number)) => last_words(start.io, &alert(*number)).await,
+            Some(Tls::Plaintext(text)) => last_words(start.io, text.as_bytes()).await,
+            // A handshake record whose content is no handshake message.
+            Some(Tls::Garbage) => last_words(start.io, b"\x16\x03\x03\x00\x08\xff\xff\xff\xff\xff\xff\xff\xff").await,
+        }
+    }
+
+    async fn handshake(
+        &self,
+        start: StartHandshake<Box<dyn Io>>,
+        config: Arc<ServerConfig>,
+        sni: Option<String>,
+    ) -> io::Result<()> {
+        let session = start.into_stream(config).await?;
+        self.http(session, sni).await
+    }
+
+    async fn http(&self, mut io: impl Io, sni: Option<String>) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        while let Some(head) = read_head(&mut io, &mut buffer).await? {
+            self.world.log.add(Event::Request {
+                method: head.method.clone(),
+                path: head.path().to_owned(),
+                host: head.header("host").map(str::to_owned),
+                address: self.door.address,
+                peer: self.peer,
+                sni: sni.clone(),
+                by_proxy: self.door.by_proxy,
+            });
+            let skew = self.world.spec.date_skew;
+            let fault = self
+                .rules
+                .iter()
+                .filter(|rule| names(rule, &[sni.as_deref(), head.host()]))
+                .find_map(|rule| rule.http.as_ref());
+            let answer = match fault {
+                None => http::healthy(&head, skew),
+                Some(Http::Storage(error)) => http::storage_error(*error, skew),
+                Some(Http::Page(page)) => http::page(*page),
+                Some(Http::Reply(reply)) => http::custom(reply),
+                Some(Http::Slow(by)) => {
+                    sleep(*by).await;
+                    http::healthy(&head, skew)
+                }
+                Some(Http::Bytes(text)) => return last_words(io, text.as_bytes()).await,
+                Some(Http::Close) => return last_words(io, b"").await,
+                Some(Http::Mute) => {
+                    mute(io).await;
+                    return Ok(());
+                }
+                Some(Http::Reset) => {
+                    self.breaker.arm();
+                    return Ok(());
+                }
+            };
+            let close = answer.close || head.wants_close();
+            Answer { close, ..answer }.write(&mut io, &head.method).await?;
+            if close {
+                break;
+            }
+        }
+        last_words(io, b"").await
+    }
+}
+
+/// Whether a rule's names cover one of those known.
+fn names(rule: &OriginRule, known: &[Option<&str>]) -> bool {
+    rule.names.is_empty() || known.iter().flatten().any(|name| rule.names.iter().any(|pattern| covers(pattern, name)))
+}
+
+/// Writes, ends this side in order, and reads until the peer ends too: a close with unread data would be a RST.
+pub(super) async fn last_words(mut io: impl Io, words: &[u8]) -> io::Result<()> {
+    io.write_all(words).await?;
+    io.shutdown().await?;
+    mute(io).await;
+    Ok(())
+}
+
+/// A fatal alert in a record of its own (RFC 8446 section 6).
+pub(super) fn alert(number: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, number]
+}

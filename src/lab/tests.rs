@@ -1,0 +1,645 @@
+//! The lab on the wire, seen through plain sockets, rustls and hickory-proto.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base64::Engine as _;
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query},
+    rr::{Name, RData, RecordType},
+};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::*;
+
+const NAME: &str = "acct.blob.core.windows.net";
+const SOON: Duration = Duration::from_secs(10);
+/// Long enough to call a peer silent that answers within microseconds otherwise.
+const SILENCE: Duration = Duration::from_millis(150);
+
+fn lab(toml: &str) -> Lab {
+    Lab::start(&toml::from_str(toml).unwrap()).unwrap()
+}
+
+fn at(lab: &Lab, port: u16) -> SocketAddr {
+    lab.network().addresses[&format!("{NAME}:{port}")]
+}
+
+async fn connect(to: SocketAddr) -> TcpStream {
+    timeout(SOON, TcpStream::connect(to)).await.unwrap().unwrap()
+}
+
+async fn tls_with<S: AsyncRead + AsyncWrite + Unpin>(
+    roots: &[Vec<u8>],
+    name: &str,
+    stream: S,
+) -> io::Result<TlsStream<S>> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(CertificateDer::from(root.clone())).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    timeout(SOON, TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
+}
+
+async fn tls(lab: &Lab, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    tls_with(&lab.network().roots, NAME, stream).await
+}
+
+fn tls_error(error: &io::Error) -> &rustls::Error {
+    error.get_ref().and_then(|e| e.downcast_ref()).unwrap_or_else(|| panic!("no TLS error: {error}"))
+}
+
+/// Writes, and reads until the peer ends.
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> io::Result<String> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap()?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n")
+}
+
+fn connect_request(port: u16) -> String {
+    format!("CONNECT {NAME}:{port} HTTP/1.1\r\nHost: {NAME}:{port}\r\n\r\n")
+}
+
+/// Opens a tunnel and returns the proxy's answer, head only.
+async fn tunnel(lab: &Lab, port: u16) -> (TcpStream, String) {
+    let mut stream = connect(lab.network().addresses["proxy"]).await;
+    stream.write_all(connect_request(port).as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(SOON, stream.read_u8()).await.unwrap().unwrap());
+    }
+    (stream, String::from_utf8(head).unwrap())
+}
+
+/// Sends CONNECT and reads until the proxy ends the connection.
+async fn proxy_says(lab: &Lab, request: &str) -> io::Result<String> {
+    let mut stream = connect(lab.network().addresses["proxy"]).await;
+    exchange(&mut stream, request).await
+}
+
+async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    socket.connect(server).await.unwrap();
+    let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
+    query.set_edns(Edns::new());
+    socket.send(&query.to_vec().unwrap()).await.unwrap();
+    let mut buffer = [0; 4096];
+    let n = timeout(SILENCE * 4, socket.recv(&mut buffer)).await.ok()?.ok()?;
+    Message::from_vec(&buffer[..n]).ok()
+}
+
+fn addresses(message: &Message) -> Vec<IpAddr> {
+    let ip = |data: &RData| match data {
+        RData::A(a) => Some(IpAddr::V4(a.0)),
+        RData::AAAA(a) => Some(IpAddr::V6(a.0)),
+        _ => None,
+    };
+    message.answers.iter().filter_map(|record| ip(&record.data)).collect()
+}
+
+// ---- the healthy world
+
+#[tokio::test]
+async fn a_healthy_origin_answers_as_storage_on_all_ports() {
+    let lab = lab("");
+    for port in [443, 8443] {
+        let mut session = tls(&lab, connect(at(&lab, port)).await).await.unwrap();
+        let answer = exchange(&mut session, &get("/?sig=topsecret&comp=")).await;
+        assert!(answer.is_ok(), "{answer:?}");
+        let mut session = tls(&lab, connect(at(&lab, port)).await).await.unwrap();
+        let answer = exchange(&mut session, &get("/")).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains("\r\nx-ms-request-id: "), "{answer}");
+        assert!(answer.contains("<Code>InvalidQueryParameterValue</Code>"), "{answer}");
+    }
+    let answer = exchange(&mut connect(at(&lab, 80)).await, &get("/")).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("x-ms-request-id"), "{answer}");
+
+    let log = lab.log();
+    let requests: Vec<_> = log
+        .iter()
+        .filter_map(|event| match event {
+            Event::Request { path, address, sni, by_proxy, .. } => {
+                Some((path, address.port(), sni.as_deref(), by_proxy))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(requests.len(), 5);
+    assert!(requests.iter().all(|(path, .., by_proxy)| *path == "/" && !**by_proxy), "{requests:?}");
+    assert_eq!((requests[1].1, requests[1].2), (443, Some(NAME)));
+    assert_eq!((requests[4].1, requests[4].2), (80, None));
+    assert!(!serde_json::to_string(&log).unwrap().contains("topsecret"));
+}
+
+#[tokio::test]
+async fn tunnels_carry_bytes_and_the_log_proves_it() {
+    let lab = lab("");
+    let (stream, head) = tunnel(&lab, 443).await;
+    assert_eq!(head, "HTTP/1.1 200 Connection established\r\n\r\n");
+    let mut session = tls(&lab, stream).await.unwrap();
+    let answer = exchange(&mut session, &get("/")).await.unwrap();
+    assert!(answer.contains("x-ms-request-id"), "{answer}");
+    let log = lab.log();
+    let (up, down) = log
+        .iter()
+        .find_map(|event| match event {
+            Event::Tunnel { authority, up, down } if authority == &format!("{NAME}:443") => Some((*up, *down)),
+            _ => None,
+        })
+        .unwrap();
+    assert!(up > get("/").len() as u64 && down > answer.len() as u64, "{up} {down}");
+    assert!(log.iter().any(|event| matches!(event, Event::Request { by_proxy: true, .. })), "{log:?}");
+    assert!(!log.iter().any(|event| matches!(event, Event::Request { by_proxy: false, .. })), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_half_closed_tunnel_still_delivers_the_answer() {
+    let lab = lab("");
+    let (mut stream, _) = tunnel(&lab, 80).await;
+    stream.write_all(get("/").replace("Connection: close\r\n", "").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.contains("x-ms-request-id"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_proxy_reports_what_it_cannot_reach() {
+    let lab =
+        lab("[[origin]]\nports = [443]\nway = 'proxy'\nconn = 'refuse'\n[[origin]]\nports = [8443]\nconn = 'silent'");
+    let says = proxy_says(&lab, &connect_request(443)).await.unwrap();
+    assert!(says.starts_with("HTTP/1.1 503 ") && says.contains("X-Squid-Error: ERR_CONNECT_FAIL 111"), "{says}");
+    let says = proxy_says(&lab, &connect_request(8443)).await.unwrap();
+    assert!(says.contains("X-Squid-Error: ERR_CONNECT_FAIL 110"), "{says}");
+    let says = proxy_says(&lab, "CONNECT nx.blob.core.windows.net:443 HTTP/1.1\r\n\r\n").await.unwrap();
+    assert!(says.starts_with("HTTP/1.1 500 ") && says.contains("X-Squid-Error: ERR_CANNOT_FORWARD 0"), "{says}");
+    // The rule is for the proxy's way only.
+    assert!(tls(&lab, connect(at(&lab, 443)).await).await.is_ok());
+}
+
+#[tokio::test]
+async fn dns_answers_chains_and_absence() {
+    let lab = lab("");
+    let network = lab.network();
+    let answer = ask(network.dns, NAME, RecordType::A).await.unwrap();
+    assert_eq!(answer.metadata.id, 4711);
+    assert_eq!(addresses(&answer), [IpAddr::from([20, 60, 222, 132])]);
+    assert!(matches!(&answer.answers[0].data, RData::CNAME(c) if c.0.to_ascii().ends_with(".store.core.windows.net.")));
+    let answer = ask(network.dns, NAME, RecordType::AAAA).await.unwrap();
+    assert_eq!((u16::from(answer.metadata.response_code), addresses(&answer).len()), (0, 0));
+    let answer = ask(network.dns, "nx.example", RecordType::A).await.unwrap();
+    assert_eq!(u16::from(answer.metadata.response_code), 3);
+    let asked = |event: &Event| {
+        matches!(event, Event::Question { name, kind, tcp: false, view: View::System }
+        if name == NAME && kind == "AAAA")
+    };
+    assert!(lab.log().iter().any(asked));
+    // What DNS says is dialable, and nothing else is.
+    assert!(network.dial.addresses.contains_key(&"20.60.222.132:8443".parse().unwrap()));
+    let elsewhere = network.dial.for_address("192.0.2.1:443".parse().unwrap());
+    let error = TcpStream::connect(elsewhere).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn the_wire_server_gives_its_versions() {
+    let lab = lab("");
+    let mut stream = connect(lab.network().host_endpoint).await;
+    let answer =
+        exchange(&mut stream, "GET /?comp=versions HTTP/1.1\r\nHost: 168.63.129.16\r\nConnection: close\r\n\r\n");
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("<Version>2012-11-30</Version>"), "{answer}");
+    assert!(!answer.contains("\r\nVia:"), "{answer}");
+}
+
+#[test]
+fn everything_stops_on_drop() {
+    let lab = lab("[[origin]]\nports = [8443]\nconn = 'silent'\n[[origin]]\nports = [80]\nconn = 'refuse'");
+    let sockets: Vec<SocketAddr> = lab.network().addresses.values().copied().collect();
+    assert!(sockets.len() > 10);
+    drop(lab);
+    for socket in sockets {
+        let error = std::net::TcpStream::connect_timeout(&socket, SOON).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{socket}");
+    }
+}
+
+// ---- faults of connections
+
+#[tokio::test]
+async fn connection_faults_do_what_they_say() {
+    let lab = lab("[[origin]]\nports = [80]\nconn = 'reset'\n[[origin]]\nports = [443]\nconn = 'mute'\n\
+         [[origin]]\nports = [8443]\nconn = 'close'");
+    let error = async {
+        let mut stream = connect(at(&lab, 80)).await;
+        stream.read_u8().await.unwrap_err()
+    };
+    assert_eq!(error.await.kind(), io::ErrorKind::ConnectionReset);
+    let mut stream = connect(at(&lab, 443)).await;
+    stream.write_all(b"hello").await.unwrap();
+    assert!(timeout(SILENCE, stream.read_u8()).await.is_err());
+    let mut stream = connect(at(&lab, 8443)).await;
+    assert_eq!(timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn faults_can_meet_some_connections_only() {
+    let lab = lab("[[origin]]\nports = [443]\nwhen = { nth = [2] }\nconn = 'reset'\n\
+         [[origin]]\nports = [80]\nwhen = { after = 1 }\nconn = 'refuse'\n\
+         [[origin]]\nports = [8443]\nwhen = { after = 1 }\nconn = 'silent'");
+    let mut works = Vec::new();
+    for _ in 0..3 {
+        works.push(tls(&lab, connect(at(&lab, 443)).await).await.is_ok());
+    }
+    assert_eq!(works, [true, false, true]);
+    let answer = exchange(&mut connect(at(&lab, 80)).await, &get("/")).await.unwrap();
+    assert!(answer.contains("x-ms-request-id"));
+    let error = TcpStream::connect(at(&lab, 80)).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(tls(&lab, connect(at(&lab, 8443)).await).await.is_ok());
+    assert!(timeout(SILENCE, TcpStream::connect(at(&lab, 8443))).await.is_err());
+}
+
+#[tokio::test]
+async fn the_segment_size_can_decide() {
+    let lab = lab("[[origin]]\nports = [443]\nconn = { mute_above_mss = 1400 }");
+    let to = at(&lab, 443);
+    assert!(timeout(SILENCE * 3, tls(&lab, connect(to).await)).await.is_err());
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let small = TcpStream::from_std(socket.into()).unwrap();
+    assert!(tls(&lab, small).await.is_ok());
+}
+
+// ---- faults of byte streams
+
+async fn raw_answer(fault: &str) -> io::Result<Vec<u8>> {
+    let lab = lab(&format!("[[origin]]\nports = [80]\nstream = {fault}"));
+    let mut stream = connect(at(&lab, 80)).await;
+    stream.write_all(get("/").as_bytes()).await?;
+    let mut answer = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap()?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn stream_faults_do_what_they_say() {
+    assert_eq!(raw_answer("{ cut_after = 20 }").await.unwrap().len(), 20);
+    assert_eq!(raw_answer("{ reset_after = 20 }").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let corrupted = raw_answer("{ corrupt_at = 0 }").await.unwrap();
+    assert_eq!((corrupted[0], &corrupted[1..5]), (!b'H', &b"TTP/"[..]));
+    let injected = raw_answer("{ inject = { at = 4, text = 'XX' } }").await.unwrap();
+    assert!(injected.starts_with(b"HTTPXX/1.1 "));
+    let started = Instant::now();
+    assert!(raw_answer("{ delay = '200ms' }").await.unwrap().starts_with(b"HTTP/1.1 400"));
+    assert!(started.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn dripping_and_stalling() {
+    let lab = lab(
+        "[[origin]]\nports = [80]\nstream = { drip = '20ms' }\n[[origin]]\nports = [443]\nstream = { stall_after = 5 }",
+    );
+    let mut stream = connect(at(&lab, 80)).await;
+    stream.write_all(get("/").as_bytes()).await.unwrap();
+    let started = Instant::now();
+    let mut head = [0; 8];
+    timeout(SOON, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!(&head, b"HTTP/1.1");
+    assert!(started.elapsed() >= Duration::from_millis(7 * 20), "{:?}", started.elapsed());
+    assert!(timeout(SILENCE * 2, tls(&lab, connect(at(&lab, 443)).await)).await.is_err());
+}
+
+// ---- faults of TLS
+
+async fn handshake_error(fault: &str) -> io::Error {
+    let lab = lab(&format!("[[origin]]\nports = [443]\ntls = {fault}"));
+    match tls(&lab, connect(at(&lab, 443)).await).await {
+        Err(e) => e,
+        // With TLS 1.3 the server's verdict on the client comes after the client's own.
+        Ok(mut session) => exchange(&mut session, &get("/")).await.unwrap_err(),
+    }
+}
+
+#[tokio::test]
+async fn certificates_fail_for_the_reason_they_are_made_for() {
+    use CertificateError::{
+        ExpiredContext, InvalidPurposeContext, NotValidForNameContext, NotValidYetContext, UnknownIssuer,
+    };
+    for (certificate, right) in [
+        ("expired", (|e| matches!(e, ExpiredContext { .. })) as fn(&CertificateError) -> bool),
+        ("not_yet_valid", |e| matches!(e, NotValidYetContext { .. })),
+        ("wrong_name", |e| matches!(e, NotValidForNameContext { .. })),
+        ("not_for_servers", |e| matches!(e, InvalidPurposeContext { .. })),
+        ("unknown_issuer", |e| matches!(e, UnknownIssuer)),
+        ("self_signed", |e| matches!(e, UnknownIssuer)),
+        ("incomplete_chain", |e| matches!(e, UnknownIssuer)),
+        ("intercepted", |e| matches!(e, UnknownIssuer)),
+    ] {
+        let error = handshake_error(&format!("{{ certificate = '{certificate}' }}")).await;
+        match tls_error(&error) {
+            rustls::Error::InvalidCertificate(reason) => assert!(right(reason), "{certificate}: {reason:?}"),
+            other => panic!("{certificate}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_inspection_authority_verifies() {
+    let lab = lab("inspection_trusted = true\n[[origin]]\nports = [443]\ntls = { certificate = 'intercepted' }");
+    let roots = [lab.network().roots.clone(), lab.network().added_roots.clone()].concat();
+    let session = tls_with(&roots, NAME, connect(at(&lab, 443)).await).await.unwrap();
+    assert_eq!(session.get_ref().1.peer_certificates().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_huge_chain_takes_many_segments_and_still_verifies() {
+    let lab = lab("[[origin]]\nports = [443]\ntls = { certificate = 'huge' }");
+    let session = tls(&lab, connect(at(&lab, 443)).await).await.unwrap();
+    let bytes: usize = session.get_ref().1.peer_certificates().unwrap().iter().map(|c| c.len()).sum();
+    assert!(bytes > 20 * 1460, "{bytes}");
+}
+
+#[tokio::test]
+async fn handshakes_fail_as_asked() {
+    let error = handshake_error("{ alert = 40 }").await;
+    assert_eq!(tls_error(&error), &rustls::Error::AlertReceived(AlertDescription::HandshakeFailure));
+    let error = handshake_error("{ alert = 70 }").await;
+    assert_eq!(tls_error(&error), &rustls::Error::AlertReceived(AlertDescription::ProtocolVersion));
+    let error = handshake_error("'client_certificate'").await;
+    assert_eq!(tls_error(&error), &rustls::Error::AlertReceived(AlertDescription::CertificateRequired));
+    assert_eq!(handshake_error("'reset'").await.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(handshake_error("'close'").await.kind(), io::ErrorKind::UnexpectedEof);
+    for fault in ["'garbage'", "{ plaintext = \"HTTP/1.1 400 Bad Request\\r\\n\\r\\n\" }"] {
+        let error = handshake_error(fault).await;
+        assert!(matches!(tls_error(&error), rustls::Error::InvalidMessage(_)), "{fault}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_filter_spares_other_names() {
+    let lab = lab("[[origin]]\nnames = ['*.blob.core.windows.net']\ntls = 'reset'");
+    let to = at(&lab, 443);
+    let error = tls(&lab, connect(to).await).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let error = tls_with(&lab.network().roots, "www.example.com", connect(to).await).await.unwrap_err();
+    assert!(matches!(
+        tls_error(&error),
+        rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. })
+    ));
+}
+
+// ---- faults of HTTP
+
+async fn http_answer(fault: &str) -> io::Result<String> {
+    let lab = lab(&format!("[[origin]]\nports = [80]\nhttp = {fault}"));
+    exchange(&mut connect(at(&lab, 80)).await, &get("/")).await
+}
+
+#[tokio::test]
+async fn http_faults_do_what_they_say() {
+    for (fault, status, mark) in [
+        ("{ storage = 'authorization_failure' }", "403 ", "<Code>AuthorizationFailure</Code>"),
+        ("{ storage = 'account_requires_https' }", "400 ", "x-ms-error-code: AccountRequiresHttps"),
+        ("{ storage = 'server_busy' }", "503 ", "x-ms-request-id"),
+        ("{ page = 'azure_firewall' }", "470 status code 470\r\n", "Action: Deny. Reason: No rule matched."),
+        ("{ page = 'portal' }", "302 ", "Location: http://portal."),
+        ("{ page = 'network_authentication' }", "511 ", "portal"),
+        ("{ reply = { status = 451, reason = 'No', headers = ['X-A: b'], body = 'c' } }", "451 No", "X-A: b"),
+        ("{ slow = '20ms' }", "400 ", "x-ms-request-id"),
+    ] {
+        let answer = http_answer(fault).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(mark), "{fault}: {answer}");
+    }
+    assert_eq!(http_answer("{ bytes = 'HTTQ' }").await.unwrap(), "HTTQ");
+    assert_eq!(http_answer("'close'").await.unwrap(), "");
+    assert_eq!(http_answer("'reset'").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let lab = lab("[[origin]]\nports = [80]\nhttp = 'mute'");
+    let mut stream = connect(at(&lab, 80)).await;
+    assert!(timeout(SILENCE, exchange(&mut stream, &get("/"))).await.is_err());
+}
+
+// ---- faults of the proxy
+
+async fn proxy_answer(reply: &str) -> io::Result<String> {
+    let lab = lab(&format!("[[proxy.rules]]\nreply = {reply}"));
+    proxy_says(&lab, &connect_request(443).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn proxies_refuse_in_their_own_words() {
+    for (reply, start, mark) in [
+        ("'squid_denied'", "HTTP/1.1 403 ", "X-Squid-Error: ERR_ACCESS_DENIED 0"),
+        ("'tinyproxy_port'", "HTTP/1.0 403 Access violation", "Server: tinyproxy/1.11.1"),
+        ("{ page = 'nginx_bad_request' }", "HTTP/1.1 400 ", "Server: nginx/1.22.1"),
+        (
+            "{ proxy_status = { error = 'dns_error', parameters = '; rcode=\"NXDOMAIN\"', retry_after = 7 } }",
+            "HTTP/1.1 502 ",
+            "; error=dns_error; rcode=\"NXDOMAIN\"\r\nRetry-After: 7\r\n",
+        ),
+        ("{ bytes = \"HTTP/1.1 200 OK\\r\\nX-Ha\" }", "HTTP/1.1 200 OK\r\nX-Ha", ""),
+    ] {
+        let answer = proxy_answer(reply).await.unwrap();
+        assert!(answer.starts_with(start) && answer.contains(mark), "{reply}: {answer}");
+    }
+    assert_eq!(proxy_answer("'close'").await.unwrap(), "");
+    assert_eq!(proxy_answer("'reset'").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert!(proxy_answer("'tls_alert'").await.unwrap().starts_with('\u{15}'));
+}
+
+#[tokio::test]
+async fn proxies_that_never_finish() {
+    for (reply, first) in
+        [("'mute'", ""), ("{ then_silence = 'HTTP/1.' }", "HTTP/1."), ("{ banner = 'SSH-2.0' }", "SSH-2.0")]
+    {
+        let lab = lab(&format!("[[proxy.rules]]\nreply = {reply}"));
+        let mut stream = connect(lab.network().addresses["proxy"]).await;
+        stream.write_all(connect_request(443).as_bytes()).await.unwrap();
+        let mut seen = vec![0; first.len()];
+        timeout(SOON, stream.read_exact(&mut seen)).await.unwrap().unwrap();
+        assert_eq!(seen, first.as_bytes());
+        assert!(timeout(SILENCE, stream.read_u8()).await.is_err(), "{reply}");
+    }
+    let lab = lab("[[proxy.rules]]\nreply = 'endless_head'");
+    let mut stream = connect(lab.network().addresses["proxy"]).await;
+    stream.write_all(connect_request(443).as_bytes()).await.unwrap();
+    let mut seen = vec![0; 200_000];
+    timeout(SOON, stream.read_exact(&mut seen)).await.unwrap().unwrap();
+    assert!(!seen.windows(4).any(|w| w == b"\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn credentials_open_the_tunnel_and_stay_secret() {
+    for (login, wrong) in [("squid", "HTTP/1.1 407 "), ("tinyproxy", "HTTP/1.0 401 "), ("bare", "HTTP/1.1 407 ")] {
+        let lab = lab(&format!("[proxy]\nrequires = 'svc:TOPSECRET'\nlogin = '{login}'"));
+        let basic = |text: &str| {
+            let code = base64::engine::general_purpose::STANDARD.encode(text);
+            connect_request(443)
+                .replace("\r\n\r\n", &format!("\r\nConnection: close\r\nProxy-Authorization: Basic {code}\r\n\r\n"))
+        };
+        let none = proxy_says(&lab, &basic("x:y").replace("Proxy-A", "X-A")).await.unwrap();
+        assert!(none.contains(" 407 "), "{none}");
+        assert_eq!(none.contains("\r\nProxy-Authenticate: Basic"), login != "bare", "{none}");
+        let says = proxy_says(&lab, &basic("svc:nope")).await.unwrap();
+        assert!(says.starts_with(wrong), "{says}");
+        let proxy = lab.network().proxy.clone().unwrap();
+        let given = proxy.credentials.unwrap();
+        let mut stream = connect(lab.network().addresses["proxy"]).await;
+        stream.write_all(basic(&format!("{}:{}", given.user, given.password.expose())).as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        timeout(SOON, stream.read_exact(&mut start)).await.unwrap().unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        let log = serde_json::to_string(&lab.log()).unwrap();
+        assert!(log.contains("\"credentials\":true") && !log.contains("TOPSECRET"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_tls_proxy_speaks_tls_and_nothing_else() {
+    let lab = lab("[proxy]\ntls = true");
+    let proxy = lab.network().addresses["proxy"];
+    assert!(lab.network().proxy.as_ref().unwrap().tls);
+    let mut session = tls_with(&lab.network().roots, "127.0.0.1", connect(proxy).await).await.unwrap();
+    session.write_all(connect_request(443).as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    timeout(SOON, session.read_exact(&mut start)).await.unwrap().unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    let mut plain = connect(proxy).await;
+    plain.write_all(connect_request(443).as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = timeout(SOON, plain.read_to_end(&mut answer)).await.unwrap();
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_plain_proxy_answers_tls_in_plaintext() {
+    let lab = lab("");
+    let error = tls(&lab, connect(lab.network().addresses["proxy"]).await).await.unwrap_err();
+    assert!(matches!(tls_error(&error), rustls::Error::InvalidMessage(_)), "{error}");
+}
+
+#[tokio::test]
+async fn tunnels_break_as_asked() {
+    let broken = |fault: &str| lab(&format!("[[proxy.rules]]\ntunnel = {fault}"));
+    let lab = broken("'close'");
+    let (stream, _) = tunnel(&lab, 443).await;
+    assert_eq!(tls(&lab, stream).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    let lab = broken("'reset'");
+    let (stream, _) = tunnel(&lab, 443).await;
+    assert_eq!(tls(&lab, stream).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let lab = broken("'mute'");
+    let (stream, _) = tunnel(&lab, 443).await;
+    assert!(timeout(SILENCE, tls(&lab, stream)).await.is_err());
+    let lab = broken("{ bytes = \"HTTP/1.1 503 No\\r\\n\\r\\n\" }");
+    let (mut stream, _) = tunnel(&lab, 443).await;
+    assert_eq!(exchange(&mut stream, "hello").await.unwrap(), "HTTP/1.1 503 No\r\n\r\n");
+    let lab = broken("{ early = '<html>' }");
+    let (mut stream, _) = tunnel(&lab, 443).await;
+    assert_eq!(exchange(&mut stream, "").await.unwrap(), "<html>");
+    let lab = broken("{ stream = { corrupt_at = 0 } }");
+    let (mut stream, _) = tunnel(&lab, 80).await;
+    assert_eq!(exchange(&mut stream, &get("/")).await.unwrap().find("TTP/1.1 400"), Some('\u{fffd}'.len_utf8()));
+    let lab = broken("{ idle = '100ms' }");
+    let (mut stream, _) = tunnel(&lab, 80).await;
+    assert_eq!(timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
+    let lab = broken("'intercept'");
+    let (stream, _) = tunnel(&lab, 443).await;
+    let error = tls(&lab, stream).await.unwrap_err();
+    assert!(matches!(tls_error(&error), rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)));
+}
+
+#[tokio::test]
+async fn an_optimistic_proxy_says_200_to_a_closed_port() {
+    let lab = lab("[proxy]\noptimistic = true\n[[origin]]\nports = [443]\nconn = 'refuse'");
+    let (mut stream, head) = tunnel(&lab, 443).await;
+    assert!(head.starts_with("HTTP/1.1 200 "));
+    assert_eq!(timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
+}
+
+// ---- faults of DNS
+
+#[tokio::test]
+async fn name_servers_fail_as_asked() {
+    for (fault, answers) in [("silent", false), ("closed", false), ("garbage", false), ("wrong_id", true)] {
+        let lab = lab(&format!("[dns]\nfault = '{fault}'"));
+        let answer = ask(lab.network().dns, NAME, RecordType::A).await;
+        assert_eq!(answer.is_some(), answers, "{fault}");
+        assert!(answer.is_none_or(|answer| answer.metadata.id != 4711), "{fault}");
+    }
+    let lab = lab("[dns]\nfault = 'truncated'");
+    let answer = ask(lab.network().dns, NAME, RecordType::A).await.unwrap();
+    assert!(answer.metadata.truncation && answer.answers.is_empty());
+    let mut stream = connect(lab.network().dns).await;
+    let mut query = Message::new(7, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(Name::from_ascii(format!("{NAME}.")).unwrap(), RecordType::A));
+    let query = query.to_vec().unwrap();
+    stream.write_u16(u16::try_from(query.len()).unwrap()).await.unwrap();
+    stream.write_all(&query).await.unwrap();
+    let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(addresses(&Message::from_vec(&answer).unwrap()).len(), 1);
+}
+
+#[tokio::test]
+async fn names_can_differ_between_the_views() {
+    let lab = lab(&format!(
+        "[[dns.names]]\nname = '{NAME}'\nrcode = 4\nede = {{ code = 15, text = 'blocked' }}\n\
+         [[dns_server.names]]\nname = '{NAME}'\naliases = ['acct.privatelink.blob.core.windows.net']\na = ['10.1.0.5']"
+    ));
+    let network = lab.network();
+    let answer = ask(network.dns, NAME, RecordType::A).await.unwrap();
+    assert_eq!(u16::from(answer.metadata.response_code), 4);
+    let ede = answer.edns.unwrap().option(15.into()).cloned();
+    let expected: Vec<u8> = [&[0, 15], &b"blocked"[..]].concat();
+    assert_eq!(ede, Some(hickory_proto::rr::rdata::opt::EdnsOption::Unknown(15, expected)));
+    let answer = ask(network.dns_server, NAME, RecordType::A).await.unwrap();
+    assert_eq!(addresses(&answer), [IpAddr::from([10, 1, 0, 5])]);
+    assert!(network.dial.addresses.contains_key(&"10.1.0.5:443".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn the_wire_server_can_be_missing_or_another() {
+    for (answer, kind) in [("refuse", Some(io::ErrorKind::ConnectionRefused)), ("silent", None)] {
+        let lab = lab(&format!("[host]\nanswer = '{answer}'"));
+        match timeout(SILENCE, TcpStream::connect(lab.network().host_endpoint)).await {
+            Ok(result) => assert_eq!(Some(result.unwrap_err().kind()), kind, "{answer}"),
+            Err(_) => assert_eq!(kind, None, "{answer}"),
+        }
+    }
+    for (answer, mark) in [("other", "It works!"), ("via", "\r\nVia: ")] {
+        let lab = lab(&format!("[host]\nanswer = '{answer}'"));
+        let mut stream = connect(lab.network().host_endpoint).await;
+        let request = "GET /?comp=versions HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let says = exchange(&mut stream, request).await.unwrap();
+        assert!(says.contains(mark), "{answer}: {says}");
+    }
+}

@@ -1,0 +1,51 @@
+//! Which extra probe would tell the causes of a failure apart. Choosing a question is not judging the answer: that is
+//! left to the classifier.
+
+use crate::{
+    model::{Control, Evidence, FailureKind, Leg, Route, Step, Target},
+    plan::Plan,
+};
+
+/// A name that no storage rule mentions (RFC 2606), for the question whether the server name decides.
+const OTHER_NAME: &str = "www.example.com";
+
+/// The default send size of IPv4 (RFC 9293 section 3.7.1): it passes every path.
+const SMALL_MSS: u32 = 536;
+
+/// The control worth running after this walk, if any.
+pub(super) fn after(plan: &Plan, target: usize, route: Route, steps: &[Step]) -> Option<Control> {
+    let step = steps.last()?;
+    let failure = step.failure.as_ref()?;
+    let target = &plan.targets[target];
+    match (&step.evidence, step.leg) {
+        (Evidence::Handshake(tls), Leg::Origin) if tls.bytes_read == 0 && tls.bytes_sent > 0 => match failure.kind {
+            FailureKind::Reset | FailureKind::Closed => {
+                target.host.name().map(|_| Control::OtherServerName { sni: OTHER_NAME.into() })
+            }
+            FailureKind::TimedOut if route == Route::Direct => Some(Control::SmallSegments { mss: SMALL_MSS }),
+            _ => None,
+        },
+        (Evidence::Tunnel(tunnel), Leg::Proxy) => match failure.kind {
+            FailureKind::Status if tunnel.reply.as_ref().is_some_and(|reply| reply.status == 403) => {
+                (!planned_on_another_port(plan, target) && target.port != super::walk::OTHER_PORT)
+                    .then_some(Control::OtherPort)
+            }
+            FailureKind::Closed | FailureKind::Reset | FailureKind::TimedOut if tunnel.bytes_read == 0 => {
+                Some(Control::OtherProxyScheme)
+            }
+            FailureKind::NotHttp => Some(Control::OtherProxyScheme),
+            _ => None,
+        },
+        (Evidence::Handshake(_), Leg::Proxy) => match failure.kind {
+            FailureKind::NotTls | FailureKind::Closed | FailureKind::Reset | FailureKind::TimedOut => {
+                Some(Control::OtherProxyScheme)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn planned_on_another_port(plan: &Plan, target: &Target) -> bool {
+    plan.targets.iter().any(|other| other.host == target.host && other.port != target.port)
+}

@@ -1,0 +1,594 @@
+//! Drives the plan: lookups, then walks, a bounded number at once, each attempt as soon as it makes sense.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    future::{Future, pending},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Progress, controls,
+    handshake::Tls,
+    hosts,
+    limits::{self, Room},
+    net,
+    recorder::Recorder,
+    resolve,
+    walk::{Course, Shared, walk},
+};
+use crate::{
+    model::{
+        Control, FailureKind, Host, HostsOverride, Leg, NotRun, Observation, Record, ResolverView, Route, Step,
+        ToolInfo,
+    },
+    plan::{Family, NameServer, Plan, SystemResolver, Trust},
+};
+
+/// An attempt that takes longer than this does not hold up the next one on the same address.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Controls per run: they explain, and one explanation per cause is enough.
+const MAX_CONTROLS: usize = 64;
+
+/// Walks that are started before the event loop looks at its sockets again.
+const BURST: usize = 128;
+
+pub(super) async fn run(plan: Plan, progress: &Progress, interrupt: impl Future<Output = ()>) -> io::Result<Record> {
+    let mut engine = Engine::new(plan)?;
+    engine.plan_lookups();
+    engine.drive(progress, interrupt).await;
+    Ok(engine.into_record())
+}
+
+struct Engine {
+    shared: Arc<Shared>,
+    started_at: OffsetDateTime,
+    name_server: Option<SocketAddr>,
+    pinned: HashMap<String, hosts::Pinned>,
+    hosts: Vec<Lookup>,
+    series: Vec<Series>,
+    lookups: VecDeque<(usize, ResolverView)>,
+    walks: VecDeque<(usize, u16, Option<Control>)>,
+    /// Attempts that start at a time even if the one before is still under way; in order, as the delay is constant.
+    staggered: VecDeque<(Instant, usize, u16)>,
+    running: JoinSet<Done>,
+    lookups_running: usize,
+    room: Room,
+    controls: usize,
+    proxy_scheme_asked: bool,
+    interrupted: bool,
+    notes: Vec<String>,
+    not_run: Vec<(Option<usize>, NotRun)>,
+    observations: Vec<(Key, Observation)>,
+}
+
+/// Order of observations in the record: lookups first, then walks by target.
+type Key = (u8, usize, u8, usize, bool, u16);
+
+/// One host that needs addresses, and who waits for them.
+struct Lookup {
+    host: Host,
+    route: Route,
+    /// Targets and the port to dial for each.
+    waiting: Vec<(usize, u16)>,
+    system: View,
+    server: View,
+}
+
+#[derive(PartialEq)]
+enum View {
+    Off,
+    Pending,
+    Found(Vec<IpAddr>),
+    Failed,
+}
+
+/// All attempts on one target over one route at one address.
+struct Series {
+    target: usize,
+    route: Route,
+    peer: SocketAddr,
+    dialled: SocketAddr,
+    /// Key of the lookup that found the address.
+    parent: Option<Key>,
+    queued: u16,
+    control_asked: bool,
+}
+
+/// What a task did.
+enum Work {
+    Resolve { host: usize, view: ResolverView },
+    Walk { series: usize, attempt: u16, control: Option<Control> },
+}
+
+struct Done {
+    work: Work,
+    steps: Vec<Step>,
+    addresses: Option<Vec<IpAddr>>,
+}
+
+impl Engine {
+    fn new(plan: Plan) -> io::Result<Self> {
+        if let Some(interface) = &plan.source.interface {
+            net::interface_exists(interface).map_err(|e| named(&e, format!("cannot use interface `{interface}`")))?;
+        }
+        if let Some(bind) = plan.source.bind {
+            net::can_bind(bind).map_err(|e| named(&e, format!("cannot use {bind} as source address")))?;
+        }
+        let mut notes = Vec::new();
+        let needs_tls = plan.targets.iter().any(|target| target.scheme.has_tls()) || plan.proxy.is_some();
+        let (tls, tls_notes) = if needs_tls { Tls::new(&plan.trust)? } else { Tls::new(&Trust::default())? };
+        notes.extend(tls_notes);
+        let mut room = limits::raise();
+        if room.walks < plan.budgets.concurrency {
+            notes.push(format!(
+                "concurrency lowered from {} to {}: the limit of open files of this process allows no more",
+                plan.budgets.concurrency, room.walks
+            ));
+        }
+        room.walks = plan.budgets.concurrency.clamp(1, room.walks);
+        room.lookups = room.lookups.min(room.walks);
+        let name_server = match plan.dns.server {
+            NameServer::Given(server) => Some(server),
+            NameServer::Off => None,
+            NameServer::Configured => configured_name_server(),
+        };
+        let pinned = match plan.dns.system {
+            SystemResolver::Os => {
+                std::fs::read_to_string(hosts::PATH).map(|text| hosts::parse(&text)).unwrap_or_default()
+            }
+            SystemResolver::Stub(_) => HashMap::new(),
+        };
+        let redactor = Arc::new(plan.redactor());
+        let shared = Shared { plan, tls: Arc::new(tls), redactor, halt: Arc::default(), epoch: Instant::now() };
+        Ok(Self {
+            shared: Arc::new(shared),
+            started_at: OffsetDateTime::now_utc(),
+            name_server,
+            pinned,
+            hosts: Vec::new(),
+            series: Vec::new(),
+            lookups: VecDeque::new(),
+            walks: VecDeque::new(),
+            staggered: VecDeque::new(),
+            running: JoinSet::new(),
+            lookups_running: 0,
+            room,
+            controls: 0,
+            proxy_scheme_asked: false,
+            interrupted: false,
+            notes,
+            not_run: Vec::new(),
+            observations: Vec::new(),
+        })
+    }
+
+    // ---- planning
+
+    /// One lookup per name and route; addresses that are known already become walks at once.
+    fn plan_lookups(&mut self) {
+        let shared = self.shared.clone();
+        let plan = &shared.plan;
+        let mut by_name: HashMap<&Host, usize> = HashMap::new();
+        for &route in &plan.routes {
+            by_name.clear();
+            for (index, target) in plan.targets.iter().enumerate() {
+                let (host, port) = match (route, &plan.proxy) {
+                    (Route::Direct, _) => (&target.host, target.port),
+                    (Route::Proxy, Some(proxy)) => (&proxy.host, proxy.port),
+                    (Route::Proxy, None) => continue,
+                };
+                if let Some(to) = plan.dial.for_host(host, port) {
+                    self.add_series(index, route, to, to, None);
+                } else if let Host::Ip(ip) = host {
+                    self.add_address(index, route, SocketAddr::new(*ip, port), None);
+                } else {
+                    let at = *by_name.entry(host).or_insert_with(|| {
+                        self.hosts.push(Lookup {
+                            host: host.clone(),
+                            route,
+                            waiting: Vec::new(),
+                            system: View::Pending,
+                            server: if self.name_server.is_some() { View::Pending } else { View::Off },
+                        });
+                        self.hosts.len() - 1
+                    });
+                    self.hosts[at].waiting.push((index, port));
+                }
+            }
+        }
+        for (host, lookup) in self.hosts.iter().enumerate() {
+            self.lookups.push_back((host, ResolverView::System));
+            if lookup.server == View::Pending {
+                self.lookups.push_back((host, ResolverView::Server));
+            }
+        }
+    }
+
+    fn add_address(&mut self, target: usize, route: Route, peer: SocketAddr, parent: Option<Key>) {
+        let family = self.shared.plan.source.family;
+        if family.is_some_and(|only| only != Family::of(peer.ip())) {
+            self.leave_out(Some(target), route, format!("{} is not of the address family asked for", peer.ip()), false);
+            return;
+        }
+        let dialled = self.shared.plan.dial.for_address(peer);
+        self.add_series(target, route, peer, dialled, parent);
+    }
+
+    fn add_series(&mut self, target: usize, route: Route, peer: SocketAddr, dialled: SocketAddr, parent: Option<Key>) {
+        let series = self.series.len();
+        self.series.push(Series { target, route, peer, dialled, parent, queued: 1, control_asked: false });
+        self.walks.push_back((series, 1, None));
+    }
+
+    fn leave_out(&mut self, target: Option<usize>, route: Route, reason: String, deadline: bool) {
+        let subject = target.map_or_else(String::new, |target| self.shared.plan.targets[target].authority());
+        self.not_run.push((target, NotRun { subject, route: Some(route), reason, deadline }));
+    }
+
+    // ---- driving
+
+    async fn drive(&mut self, progress: &Progress, interrupt: impl Future<Output = ()>) {
+        let shared = self.shared.clone();
+        let deadline = sleep_until(shared.epoch + shared.plan.budgets.deadline);
+        tokio::pin!(deadline, interrupt);
+        loop {
+            self.start();
+            if self.running.is_empty() && self.walks.is_empty() && self.lookups.is_empty() && self.staggered.is_empty()
+            {
+                return;
+            }
+            let halted = shared.halt.is_halted();
+            let full = self.walks_running() >= self.room.walks;
+            let next = self.staggered.front().map(|&(at, _, _)| at).filter(|_| !full);
+            let more = !full && !self.walks.is_empty();
+            tokio::select! {
+                Some(done) = self.running.join_next() => {
+                    if let Ok(done) = done {
+                        self.take(done);
+                    }
+                    while let Some(done) = self.running.try_join_next() {
+                        if let Ok(done) = done {
+                            self.take(done);
+                        }
+                    }
+                }
+                () = wait_until(next) => self.start_staggered(),
+                () = &mut deadline, if !halted => shared.halt.halt(),
+                () = &mut interrupt, if !halted => {
+                    self.interrupted = true;
+                    shared.halt.halt();
+                }
+                () = tokio::task::yield_now(), if more => {}
+            }
+            progress.planned.store(self.planned(), Relaxed);
+            progress.done.store(u32::try_from(self.observations.len()).unwrap_or(u32::MAX), Relaxed);
+        }
+    }
+
+    fn planned(&self) -> u32 {
+        let attempts = usize::from(self.shared.plan.budgets.attempts);
+        u32::try_from(self.series.len() * attempts + self.hosts.len() * 2).unwrap_or(u32::MAX)
+    }
+
+    /// Starts what may start now.
+    fn start(&mut self) {
+        if self.shared.halt.is_halted() {
+            self.lookups.clear();
+            self.walks.clear();
+            self.staggered.clear();
+            return;
+        }
+        // Lookups go first: they decide how much else there is to do.
+        while self.lookups_running < self.room.lookups {
+            let Some((host, view)) = self.lookups.pop_front() else { break };
+            self.start_lookup(host, view);
+        }
+        for _ in 0..BURST {
+            if self.walks_running() >= self.room.walks {
+                return;
+            }
+            let Some((series, attempt, control)) = self.walks.pop_front() else { return };
+            self.start_walk(series, attempt, control);
+        }
+    }
+
+    fn walks_running(&self) -> usize {
+        self.running.len().saturating_sub(self.lookups_running)
+    }
+
+    fn start_walk(&mut self, series: usize, attempt: u16, control: Option<Control>) {
+        let shared = self.shared.clone();
+        let Series { target, route, peer, dialled, .. } = self.series[series];
+        if control.is_none() && attempt < shared.plan.budgets.attempts {
+            self.staggered.push_back((Instant::now() + STAGGER, series, attempt));
+        }
+        self.running.spawn(async move {
+            let course = Course { target, route, peer, dialled, control };
+            let steps = walk(&shared, &course).await;
+            Done { work: Work::Walk { series, attempt, control: course.control }, steps, addresses: None }
+        });
+    }
+
+    fn start_staggered(&mut self) {
+        let now = Instant::now();
+        while let Some(&(at, series, attempt)) = self.staggered.front() {
+            if at > now {
+                return;
+            }
+            self.staggered.pop_front();
+            self.queue_next(series, attempt);
+        }
+    }
+
+    /// Queues the attempt after `attempt`, unless it is queued already.
+    fn queue_next(&mut self, series: usize, attempt: u16) {
+        let attempts = self.shared.plan.budgets.attempts;
+        let state = &mut self.series[series];
+        if state.queued == attempt && attempt < attempts {
+            state.queued += 1;
+            self.walks.push_back((series, attempt + 1, None));
+        }
+    }
+
+    fn start_lookup(&mut self, host: usize, view: ResolverView) {
+        self.lookups_running += 1;
+        let shared = self.shared.clone();
+        let name = self.hosts[host].host.to_string();
+        let server = match (view, shared.plan.dns.system) {
+            (ResolverView::Server, _) => self.name_server,
+            (ResolverView::System, SystemResolver::Stub(server)) => Some(server),
+            (ResolverView::System, SystemResolver::Os) => None,
+        };
+        let pinned = match view {
+            ResolverView::System => self.pinned.get(&name).map(|pinned| pinned.addresses.clone()).unwrap_or_default(),
+            ResolverView::Server => Vec::new(),
+        };
+        let leg = match self.hosts[host].route {
+            Route::Direct => Leg::Origin,
+            Route::Proxy => Leg::Proxy,
+        };
+        self.running.spawn(async move {
+            let mut recorder = Recorder::new(shared.epoch, shared.redactor.clone(), shared.halt.clone());
+            let budget = shared.plan.budgets.layer;
+            let shown = server.filter(|_| view == ResolverView::Server);
+            let attempt = resolve::Attempt::new(view, shown, pinned);
+            let addresses = recorder
+                .step(leg, budget, attempt, async |attempt: &mut resolve::Attempt| match server {
+                    Some(server) => resolve::server(attempt, &name, server, &shared.plan.source, budget).await,
+                    None => resolve::system(attempt, &name).await,
+                })
+                .await
+                .ok();
+            Done { work: Work::Resolve { host, view }, steps: recorder.into_steps(), addresses }
+        });
+    }
+
+    // ---- taking results
+
+    fn take(&mut self, done: Done) {
+        match done.work {
+            Work::Resolve { host, view } => self.take_lookup(host, view, done.steps, done.addresses),
+            Work::Walk { series, attempt, control } => self.take_walk(series, attempt, control, done.steps),
+        }
+    }
+
+    fn take_lookup(&mut self, host: usize, view: ResolverView, steps: Vec<Step>, addresses: Option<Vec<IpAddr>>) {
+        self.lookups_running = self.lookups_running.saturating_sub(1);
+        let lookup = &mut self.hosts[host];
+        let (state, order) = match view {
+            ResolverView::System => (&mut lookup.system, 0),
+            ResolverView::Server => (&mut lookup.server, 1),
+        };
+        *state = addresses.map_or(View::Failed, View::Found);
+        let observation = Observation {
+            id: 0,
+            parent: None,
+            subject: lookup.host.to_string().into(),
+            route: lookup.route,
+            attempt: 1,
+            address: None,
+            control: None,
+            steps,
+        };
+        self.observations.push((lookup_key(host, order), observation));
+        self.release(host);
+    }
+
+    /// Turns addresses into walks: the system's, as the extension sees them; the name server's where the system has
+    /// none, so that the diagnosis can go on.
+    fn release(&mut self, host: usize) {
+        let lookup = &mut self.hosts[host];
+        if lookup.waiting.is_empty() {
+            return;
+        }
+        let (addresses, order) = match (&lookup.system, &lookup.server) {
+            (View::Found(addresses), _) => (addresses.clone(), 0),
+            (View::Failed, View::Found(addresses)) => (addresses.clone(), 1),
+            (View::Failed, View::Failed | View::Off) => {
+                lookup.waiting.clear();
+                return;
+            }
+            _ => return,
+        };
+        let route = lookup.route;
+        let family = self.shared.plan.source.family;
+        let usable: Vec<IpAddr> =
+            addresses.iter().copied().filter(|ip| family.is_none_or(|only| only == Family::of(*ip))).collect();
+        for (target, port) in std::mem::take(&mut lookup.waiting) {
+            for ip in &usable {
+                self.add_address(target, route, SocketAddr::new(*ip, port), Some(lookup_key(host, order)));
+            }
+            if usable.is_empty() {
+                self.leave_out(Some(target), route, "the name has no address of the family asked for".into(), false);
+            }
+        }
+    }
+
+    fn take_walk(&mut self, series: usize, attempt: u16, control: Option<Control>, steps: Vec<Step>) {
+        let Series { target, route, peer, .. } = self.series[series];
+        if control.is_none() {
+            self.queue_next(series, attempt);
+            self.ask_control(series, &steps);
+        }
+        let observation = Observation {
+            id: 0,
+            parent: None,
+            subject: self.shared.plan.targets[target].authority().into(),
+            route,
+            attempt,
+            address: Some(peer),
+            control,
+            steps,
+        };
+        let key = (1, target, u8::from(route == Route::Proxy), series, observation.control.is_some(), attempt);
+        self.observations.push((key, observation));
+    }
+
+    fn ask_control(&mut self, series: usize, steps: &[Step]) {
+        let shared = self.shared.clone();
+        let plan = &shared.plan;
+        let state = &mut self.series[series];
+        if !plan.controls || state.control_asked || self.controls >= MAX_CONTROLS {
+            return;
+        }
+        let Some(control) = controls::after(plan, state.target, state.route, steps) else { return };
+        if control == Control::OtherProxyScheme && std::mem::replace(&mut self.proxy_scheme_asked, true) {
+            return;
+        }
+        state.control_asked = true;
+        self.controls += 1;
+        self.walks.push_back((series, 1, Some(control)));
+    }
+
+    // ---- the record
+
+    fn into_record(mut self) -> Record {
+        let elapsed = self.shared.epoch.elapsed();
+        self.note_unmeasured();
+        let plan = &self.shared.plan;
+        self.observations.sort_unstable_by_key(|(key, _)| *key);
+        let mut ids = HashMap::with_capacity(self.hosts.len() * 2);
+        let mut observations = Vec::with_capacity(self.observations.len());
+        for ((key, mut observation), id) in self.observations.into_iter().zip(1..) {
+            observation.id = id;
+            if key.0 == 0 {
+                ids.insert(key, id);
+            } else {
+                observation.parent = self.series[key.3].parent.and_then(|parent| ids.get(&parent).copied());
+            }
+            observations.push(observation);
+        }
+        let mut context = plan.context.clone();
+        context.interrupted = self.interrupted;
+        context.notes.append(&mut self.notes);
+        context.dns_server = self.name_server;
+        context.routes.clone_from(&plan.routes);
+        context.attempts = plan.budgets.attempts;
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        context.connect_timeout_ms = millis(plan.budgets.connect);
+        context.timeout_ms = millis(plan.budgets.layer);
+        context.deadline_ms = millis(plan.budgets.deadline);
+        context.proxy = plan.proxy.as_ref().map(crate::plan::Proxy::url);
+        let probed: HashSet<String> = plan.targets.iter().map(|target| target.host.to_string()).collect();
+        let mut overrides: Vec<_> = self.pinned.into_iter().filter(|(name, _)| probed.contains(name)).collect();
+        overrides.sort_by(|(a, _), (b, _)| a.cmp(b));
+        context.hosts_overrides = overrides
+            .into_iter()
+            .map(|(name, pinned)| HostsOverride {
+                name,
+                addresses: pinned.addresses,
+                place: format!("{}:{}", hosts::PATH, pinned.line),
+            })
+            .collect();
+        Record {
+            tool: ToolInfo::default(),
+            started_at: self.started_at.format(&Rfc3339).unwrap_or_default(),
+            elapsed_ms: millis(elapsed),
+            context,
+            targets: plan.targets.clone(),
+            observations,
+            not_run: self.not_run.into_iter().map(|(_, not_run)| not_run).collect(),
+        }
+    }
+
+    /// Every target and route that nobody walked, and whose lookup did not fail by itself, was not measured.
+    fn note_unmeasured(&mut self) {
+        if !self.shared.halt.is_halted() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let plan = &shared.plan;
+        let walked: HashSet<(usize, bool)> =
+            self.observations.iter().filter(|(key, _)| key.0 == 1).map(|(key, _)| (key.1, key.2 == 1)).collect();
+        let left_out: HashSet<(usize, bool)> = self
+            .not_run
+            .iter()
+            .filter_map(|(target, not_run)| Some(((*target)?, not_run.route == Some(Route::Proxy))))
+            .collect();
+        let failed_by_itself =
+            |step: &Step| step.failure.as_ref().is_some_and(|failure| failure.kind != FailureKind::Cancelled);
+        let unresolved: HashSet<(&str, bool)> = self
+            .observations
+            .iter()
+            .filter(|(key, observation)| key.0 == 0 && key.2 == 0 && observation.steps.iter().any(failed_by_itself))
+            .map(|(_, observation)| (&*observation.subject, observation.route == Route::Proxy))
+            .collect();
+        let mut missing = Vec::new();
+        for &route in &plan.routes {
+            let proxied = route == Route::Proxy;
+            for (index, target) in plan.targets.iter().enumerate() {
+                let host = match (route, &plan.proxy) {
+                    (Route::Proxy, Some(proxy)) => &proxy.host,
+                    _ => &target.host,
+                };
+                let known = walked.contains(&(index, proxied))
+                    || left_out.contains(&(index, proxied))
+                    || host.name().is_some_and(|name| unresolved.contains(&(name, proxied)));
+                if !known {
+                    missing.push((index, route));
+                }
+            }
+        }
+        let reason = if self.interrupted {
+            "interrupted before it was probed".to_owned()
+        } else {
+            format!("the deadline of {:?} passed before it was probed", plan.budgets.deadline)
+        };
+        for (target, route) in missing {
+            self.leave_out(Some(target), route, reason.clone(), true);
+        }
+    }
+}
+
+fn lookup_key(host: usize, order: u8) -> Key {
+    (0, host, order, 0, false, 0)
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// The first name server of resolv.conf(5), which getaddrinfo asks first too.
+fn configured_name_server() -> Option<SocketAddr> {
+    let text = std::fs::read("/etc/resolv.conf").ok()?;
+    let (config, _) = resolv_conf::Config::parse_with_errors(&text);
+    let ip: IpAddr = config.nameservers.first()?.clone().into();
+    Some(SocketAddr::new(ip, 53))
+}
+
+fn named(error: &io::Error, what: String) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}

@@ -1,0 +1,414 @@
+//! TLS with rustls: what was presented is recorded and judged later; a chain that does not verify does not stop the
+//! read-only request, so that a block page behind it is seen.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use aws_lc_rs::digest;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    client::{
+        ResolvesClientCert, Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs as provider},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::CertifiedKey,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
+
+use super::{
+    failure,
+    metered::{KEPT, Meter, Metered},
+    recorder::Slot,
+};
+use crate::{
+    model::{
+        Certificate, Evidence, Excerpt, Failure, FailureKind, HandshakeEvidence, Host, TcpInfo, TrustAnchor,
+        Verification,
+    },
+    plan::Trust,
+};
+
+/// Longer chains are cut for the record.
+const MAX_CHAIN: usize = 10;
+/// More names per certificate are cut for the record.
+const MAX_NAMES: usize = 100;
+/// Distinct certificates remembered in parsed form.
+const MAX_CACHED: usize = 4096;
+
+/// Everything handshakes share.
+#[derive(Debug)]
+pub(super) struct Tls {
+    provider: Arc<CryptoProvider>,
+    template: ClientConfig,
+    /// One verifier per kind of anchor, so that it is known which one made a chain trusted.
+    verifiers: Vec<(TrustAnchor, Arc<WebPkiServerVerifier>)>,
+    parsed: Mutex<HashMap<[u8; 32], Arc<Certificate>>>,
+}
+
+impl Tls {
+    /// Loads the anchors. The second value has notes for the user about stores that could not be read.
+    ///
+    /// # Errors
+    /// When the TLS library refuses an anchor that was given explicitly.
+    pub(super) fn new(trust: &Trust) -> io::Result<(Self, Vec<String>)> {
+        let provider = Arc::new(provider::default_provider());
+        let mut notes = Vec::new();
+        let mut stores = Vec::new();
+        if trust.system {
+            let found = rustls_native_certs::load_native_certs();
+            let mut store = RootCertStore::empty();
+            let (added, ignored) = store.add_parsable_certificates(found.certs);
+            if added == 0 {
+                notes.push(
+                    "the system's trust store is empty or unreadable: no certificate can be verified against it".into(),
+                );
+            } else if ignored > 0 || !found.errors.is_empty() {
+                notes.push(format!("{ignored} entries of the system's trust store were not usable"));
+            }
+            stores.push((TrustAnchor::System, store));
+        }
+        for (kind, anchors) in [(TrustAnchor::Added, &trust.added), (TrustAnchor::Lab, &trust.lab)] {
+            let mut store = RootCertStore::empty();
+            for der in anchors {
+                store.add(CertificateDer::from(der.clone())).map_err(io::Error::other)?;
+            }
+            stores.push((kind, store));
+        }
+        let mut verifiers = Vec::new();
+        for (kind, store) in stores {
+            if !store.is_empty() {
+                let builder = WebPkiServerVerifier::builder_with_provider(store.into(), provider.clone());
+                verifiers.push((kind, builder.build().map_err(io::Error::other)?));
+            }
+        }
+        let mut template = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(io::Error::other)?
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        // Every probe is a whole handshake, as the consumers make it.
+        template.resumption = Resumption::disabled();
+        Ok((Self { provider, template, verifiers, parsed: Mutex::default() }, notes))
+    }
+
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> (Verification, Option<TrustAnchor>) {
+        let mut worst = Verification::UnknownIssuer;
+        for (anchor, verifier) in &self.verifiers {
+            match verifier.verify_server_cert(leaf, intermediates, name, &[], now) {
+                Ok(_) => return (Verification::Trusted, Some(*anchor)),
+                Err(error) => {
+                    let said = failure::verification(&error);
+                    // Another store knows the issuer and objects to something else: that is the better reason.
+                    if said != Verification::UnknownIssuer {
+                        worst = said;
+                    }
+                }
+            }
+        }
+        (worst, None)
+    }
+
+    fn certificate(&self, der: &CertificateDer<'_>) -> Option<Arc<Certificate>> {
+        let sha256: [u8; 32] = digest::digest(&digest::SHA256, der).as_ref().try_into().ok()?;
+        let parsed = || self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = parsed().get(&sha256) {
+            return Some(known.clone());
+        }
+        let certificate = Arc::new(parse(der, &sha256)?);
+        let mut cache = parsed();
+        if cache.len() < MAX_CACHED {
+            cache.insert(sha256, certificate.clone());
+        }
+        Some(certificate)
+    }
+}
+
+/// Evidence of a handshake in the making.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    evidence: HandshakeEvidence,
+    meter: Arc<Meter>,
+    witness: Option<Arc<Witness>>,
+}
+
+impl Attempt {
+    pub(super) fn new() -> Self {
+        Self { evidence: HandshakeEvidence::default(), meter: Arc::default(), witness: None }
+    }
+}
+
+impl Slot for Attempt {
+    fn finish(mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
+        let evidence = &mut self.evidence;
+        evidence.bytes_sent = self.meter.written();
+        evidence.bytes_read = self.meter.read();
+        if evidence.first_bytes.is_none() {
+            let first = self.meter.first_bytes();
+            evidence.first_bytes = (!first.is_empty()).then(|| Excerpt::new(&first, KEPT, evidence.bytes_read));
+        }
+        if let Some(witness) = self.witness {
+            evidence.client_certificate_requested = witness.certificate_requested.load(Relaxed);
+            if let Some(seen) = witness.seen.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                evidence.chain = seen.chain;
+                evidence.verification = Some(seen.verification);
+                evidence.anchor = seen.anchor;
+                evidence.local_unix_time = Some(seen.at);
+            }
+        }
+        evidence.tcp = tcp;
+        Evidence::Handshake(Box::new(self.evidence))
+    }
+}
+
+/// Shakes hands. `sni` replaces the server name that is sent (not the one that is verified).
+pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    attempt: &mut Attempt,
+    tls: &Arc<Tls>,
+    stream: S,
+    host: &Host,
+    sni: Option<&str>,
+) -> Result<TlsStream<Metered<S>>, Failure> {
+    let verified_name = server_name(host)?;
+    let sent_name = match sni {
+        Some(sni) => server_name(&Host::Name(sni.into()))?,
+        None => verified_name.clone(),
+    };
+    if let ServerName::DnsName(name) = &sent_name {
+        attempt.evidence.sni = Some(name.as_ref().to_owned());
+    }
+    let witness = Arc::new(Witness {
+        tls: tls.clone(),
+        name: verified_name,
+        seen: Mutex::default(),
+        certificate_requested: AtomicBool::new(false),
+    });
+    attempt.witness = Some(witness.clone());
+    let mut config = tls.template.clone();
+    config.dangerous().set_certificate_verifier(witness.clone());
+    config.client_auth_cert_resolver = witness;
+    let stream = Metered::new(stream, attempt.meter.clone());
+    match TlsConnector::from(Arc::new(config)).connect(sent_name, stream).into_fallible().await {
+        Ok(stream) => {
+            let (_, session) = stream.get_ref();
+            attempt.evidence.version =
+                session.protocol_version().and_then(|version| version.as_str()).map(|v| v.replace('_', "."));
+            attempt.evidence.cipher_suite =
+                session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(str::to_owned);
+            Ok(stream)
+        }
+        Err((error, stream)) => {
+            attempt.evidence.alert = failure::alert(&error);
+            let first = attempt.meter.first_bytes();
+            if first.is_empty() {
+                return Err(failure::of_io(&error));
+            }
+            // Plain bytes where TLS should be are somebody's answer: read on a little to see who speaks.
+            drain(stream).await;
+            Err(Failure::new(FailureKind::NotTls, error.to_string()))
+        }
+    }
+}
+
+/// Reads on until there is enough to see who speaks, or a moment has passed.
+async fn drain<S: AsyncRead + AsyncWrite + Unpin>(mut stream: Metered<S>) {
+    let end = Instant::now() + Duration::from_millis(300);
+    let mut scratch = [0; 1024];
+    for _ in 0..KEPT / 64 {
+        match timeout_at(end, stream.read(&mut scratch)).await {
+            Ok(Ok(1..)) => {}
+            _ => break,
+        }
+    }
+}
+
+fn server_name(host: &Host) -> Result<ServerName<'static>, Failure> {
+    match host {
+        Host::Ip(ip) => Ok(ServerName::IpAddress((*ip).into())),
+        Host::Name(name) => ServerName::try_from(name.to_string())
+            .map_err(|error| Failure::new(FailureKind::InvalidName, error.to_string())),
+    }
+}
+
+/// Sees the chain and lets the handshake go on. The signature over the handshake is still checked: without it not even
+/// the presented certificate would be proved.
+#[derive(Debug)]
+struct Witness {
+    tls: Arc<Tls>,
+    name: ServerName<'static>,
+    seen: Mutex<Option<Seen>>,
+    certificate_requested: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Seen {
+    chain: Vec<Arc<Certificate>>,
+    verification: Verification,
+    anchor: Option<TrustAnchor>,
+    at: i64,
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let (verification, anchor) = self.tls.verify(leaf, intermediates, &self.name, now);
+        let chain = [leaf]
+            .into_iter()
+            .chain(intermediates)
+            .take(MAX_CHAIN)
+            .filter_map(|der| self.tls.certificate(der))
+            .collect();
+        let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { chain, verification, anchor, at });
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.tls.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.tls.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.tls.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ResolvesClientCert for Witness {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.certificate_requested.store(true, Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+fn parse(der: &[u8], sha256: &[u8]) -> Option<Certificate> {
+    let (_, x509) = X509Certificate::from_der(der).ok()?;
+    let names = x509.subject_alternative_name().ok().flatten().map_or_else(Vec::new, |extension| {
+        extension.value.general_names.iter().take(MAX_NAMES).filter_map(name_of).collect()
+    });
+    Some(Certificate {
+        subject: bounded(x509.subject().to_string()),
+        issuer: bounded(x509.issuer().to_string()),
+        issuer_organization: organization(x509.issuer()).map(bounded),
+        names,
+        not_before: x509.validity().not_before.timestamp(),
+        not_after: x509.validity().not_after.timestamp(),
+        sha256: hex(sha256, false),
+        sha1: hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref(), true),
+        self_issued: x509.subject() == x509.issuer(),
+    })
+}
+
+fn organization(name: &X509Name<'_>) -> Option<String> {
+    name.iter_organization().next()?.as_str().ok().map(str::to_owned)
+}
+
+fn name_of(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(bounded((*name).to_owned())),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|ip| std::net::Ipv4Addr::from(ip).to_string()),
+            16 => <[u8; 16]>::try_from(*bytes).ok().map(|ip| std::net::Ipv6Addr::from(ip).to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A name from a certificate that anybody may have made: bounded, and free of control characters.
+fn bounded(text: String) -> String {
+    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    if text.len() <= 256 && !text.contains(char::is_control) {
+        text
+    } else {
+        text.chars().take(256).map(clean).collect()
+    }
+}
+
+fn hex(bytes: &[u8], upper: bool) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = if upper { write!(out, "{byte:02X}") } else { write!(out, "{byte:02x}") };
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["a.example".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Example\u{7} Corp");
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn what_a_certificate_says_is_kept_without_control_characters() {
+        let certificate = parse(&sample(), &[0xab, 0x01]).unwrap();
+        assert_eq!(certificate.names, ["a.example", "127.0.0.1"]);
+        assert_eq!(certificate.issuer_organization.as_deref(), Some("Example\u{fffd} Corp"));
+        assert_eq!(certificate.sha256, "ab01");
+        assert_eq!(certificate.sha1.len(), 40);
+        assert!(certificate.self_issued);
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_damaged_certificates_never_panics(damage in proptest::collection::vec((0_usize..600, any::<u8>()), 1..10), cut in 0_usize..600) {
+            let mut der = sample();
+            for (at, byte) in damage {
+                let length = der.len();
+                der[at % length] = byte;
+            }
+            der.truncate(der.len() - cut.min(der.len()) / 2);
+            let _ = parse(&der, &[]);
+        }
+    }
+}

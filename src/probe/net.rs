@@ -1,0 +1,218 @@
+//! The only file that opens client sockets.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+    os::fd::{AsFd, AsRawFd},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt,
+    sockopt::{Ipv4RecvErr, Ipv6RecvErr},
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpStream, UdpSocket},
+};
+
+use super::{failure, recorder::Slot, sys};
+use crate::{
+    model::{ConnectEvidence, Evidence, Failure, IcmpError, IcmpFamily, TcpInfo},
+    plan::Source,
+};
+
+/// A connected TCP stream whose socket outlives the layer that uses it, so that the kernel can still be asked about the
+/// connection after a timeout dropped the layer.
+#[derive(Debug, Clone)]
+pub(super) struct Conn(Arc<TcpStream>);
+
+impl Conn {
+    /// The kernel's view of the connection now.
+    pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
+        sys::tcp_info(self.0.as_fd())
+    }
+}
+
+/// Connects to `evidence.dialled` (or `.peer`). Whatever happens, `evidence` tells what was learned; after a timeout
+/// dropped this future, [`Attempt::finish`] still asks the kernel.
+pub(super) async fn connect(attempt: &mut Attempt, source: &Source, mss: Option<u32>) -> Result<Conn, Failure> {
+    let to = attempt.evidence.dialled.unwrap_or(attempt.evidence.peer);
+    let socket = prepare(to, source, mss).map_err(|e| failure::of_connect(&e))?;
+    match socket.connect(&SockAddr::from(to)) {
+        Ok(()) => {}
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(e) => {
+            attempt.evidence.icmp = icmp_error(&socket);
+            return Err(failure::of_connect(&e));
+        }
+    }
+    let stream = TcpStream::from_std(socket.into()).map_err(|e| failure::of_connect(&e))?;
+    let conn = Conn(Arc::new(stream));
+    attempt.conn = Some(conn.clone());
+    conn.0.writable().await.map_err(|e| failure::of_connect(&e))?;
+    match conn.0.take_error() {
+        Ok(None) => Ok(conn),
+        Ok(Some(e)) | Err(e) => Err(failure::of_connect(&e)),
+    }
+}
+
+/// A connect under way: its evidence, and the socket once there is one.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    evidence: ConnectEvidence,
+    conn: Option<Conn>,
+}
+
+impl Attempt {
+    pub(super) fn new(peer: SocketAddr, dialled: SocketAddr) -> Self {
+        let dialled = (dialled != peer).then_some(dialled);
+        Self { evidence: ConnectEvidence { peer, dialled, local: None, tcp: None, icmp: None }, conn: None }
+    }
+}
+
+impl Slot for Attempt {
+    /// The evidence, completed by what the kernel says at the end of the step.
+    fn finish(mut self, failure: Option<&Failure>, _: Option<TcpInfo>) -> Evidence {
+        if let Some(Conn(stream)) = &self.conn {
+            self.evidence.local = stream.local_addr().ok().filter(|local| !local.ip().is_unspecified());
+            self.evidence.tcp = sys::tcp_info(stream.as_fd());
+            if failure.is_some() {
+                self.evidence.icmp = self.evidence.icmp.or_else(|| icmp_error(stream.as_ref()));
+            }
+        }
+        Evidence::Connect(self.evidence)
+    }
+}
+
+fn prepare(to: SocketAddr, source: &Source, mss: Option<u32>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // The queue is a source of evidence; a kernel without it costs evidence, not the probe.
+    let _ =
+        if to.is_ipv4() { setsockopt(&socket, Ipv4RecvErr, &true) } else { setsockopt(&socket, Ipv6RecvErr, &true) };
+    if let Some(interface) = &source.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    if let Some(bind) = source.bind.filter(|bind| bind.is_ipv4() == to.is_ipv4()) {
+        socket.bind(&SocketAddr::new(bind, 0).into())?;
+    }
+    if let Some(mss) = mss {
+        socket.set_tcp_mss(mss)?;
+    }
+    Ok(socket)
+}
+
+/// The newest ICMP error in the socket's error queue, with its sender (ip(7), `IP_RECVERR`).
+fn icmp_error(socket: &impl AsRawFd) -> Option<IcmpError> {
+    let mut found = None;
+    // The queue is short; the bound keeps a flood of errors from holding the probe.
+    for _ in 0..8 {
+        let mut space = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let Ok(message) = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut [], Some(&mut space), flags) else { break };
+        let Ok(control) = message.cmsgs() else { break };
+        for item in control {
+            let (error, sender) = match item {
+                ControlMessageOwned::Ipv4RecvErr(error, sender) => {
+                    (error, sender.map(|s| IpAddr::from(u32::from_be(s.sin_addr.s_addr).to_be_bytes())))
+                }
+                ControlMessageOwned::Ipv6RecvErr(error, sender) => {
+                    (error, sender.map(|s| IpAddr::from(s.sin6_addr.s6_addr)))
+                }
+                _ => continue,
+            };
+            let family = match error.ee_origin {
+                2 => IcmpFamily::V4,
+                3 => IcmpFamily::V6,
+                _ => IcmpFamily::Local,
+            };
+            let sender = sender.filter(|ip| !ip.is_unspecified() && family != IcmpFamily::Local);
+            found = Some(IcmpError { family, kind: error.ee_type, code: error.ee_code, sender });
+        }
+    }
+    found
+}
+
+/// A UDP socket connected to a name server, so that ICMP errors come back as errors.
+pub(super) async fn udp(server: SocketAddr, source: &Source) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(server), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if let Some(interface) = &source.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    if let Some(bind) = source.bind.filter(|bind| bind.is_ipv4() == server.is_ipv4()) {
+        socket.bind(&SocketAddr::new(bind, 0).into())?;
+    }
+    let socket = UdpSocket::from_std(socket.into())?;
+    socket.connect(server).await?;
+    Ok(socket)
+}
+
+/// A TCP stream to a name server.
+pub(super) async fn tcp(server: SocketAddr, source: &Source) -> io::Result<TcpStream> {
+    let socket = prepare(server, source, None)?;
+    match socket.connect(&SockAddr::from(server)) {
+        Ok(()) => {}
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(e) => return Err(e),
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    stream.ready(Interest::WRITABLE).await?;
+    stream.take_error()?.map_or(Ok(stream), Err)
+}
+
+/// The index of a network interface, to refuse an unknown name before anything is probed.
+///
+/// # Errors
+/// When there is no such interface.
+pub(super) fn interface_exists(name: &str) -> io::Result<()> {
+    nix::net::if_::if_nametoindex(name).map(|_| ()).map_err(io::Error::from)
+}
+
+/// Whether an address is one that a socket on this machine can be bound to.
+///
+/// # Errors
+/// When binding fails.
+pub(super) fn can_bind(ip: IpAddr) -> io::Result<()> {
+    let addr = match ip {
+        IpAddr::V4(_) => SocketAddr::new(ip, 0),
+        IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, 0, 0, 0)),
+    };
+    Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?.bind(&addr.into())
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read_buf(buf) {
+                Ok(_) => return Poll::Ready(Ok(())),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_write(buf) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closing happens on drop: half-closing through a proxy loses the rest of the answer with most of them.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,60 @@
+//! The one audited module with `unsafe`: `TCP_INFO` has no safe wrapper in the libraries used here.
+#![allow(unsafe_code)]
+
+use std::{
+    mem::{MaybeUninit, offset_of, size_of},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use crate::model::{TcpInfo, TcpState};
+
+/// The kernel's view of a TCP connection (`TCP_INFO`, tcp(7)); `None` where the kernel has none to give.
+pub(super) fn tcp_info(socket: BorrowedFd<'_>) -> Option<TcpInfo> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    // SAFETY: `info` is valid for writes of `length` bytes, `length` is valid for reads and writes, and the descriptor
+    // is open for the duration of the borrow. The kernel writes at most `length` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: the struct consists of integers only, for which zero bytes are valid, and was zeroed before the call; a
+    // kernel that knows fewer fields leaves the rest zero.
+    let info = unsafe { info.assume_init() };
+    let filled = |end: usize| usize::try_from(length).is_ok_and(|length| length >= end);
+    Some(TcpInfo {
+        state: state(info.tcpi_state),
+        rtt_us: info.tcpi_rtt,
+        timeouts: info.tcpi_retransmits,
+        retransmitted: info.tcpi_total_retrans,
+        retransmitted_in_flight: info.tcpi_retrans,
+        unacked: info.tcpi_unacked,
+        snd_mss: info.tcpi_snd_mss,
+        bytes_acked: filled(offset_of!(libc::tcp_info, tcpi_bytes_acked) + 8).then_some(info.tcpi_bytes_acked),
+    })
+}
+
+fn state(number: u8) -> TcpState {
+    match number {
+        1 => TcpState::Established,
+        2 => TcpState::SynSent,
+        3 => TcpState::SynReceived,
+        4 => TcpState::FinWait1,
+        5 => TcpState::FinWait2,
+        6 => TcpState::TimeWait,
+        7 => TcpState::Closed,
+        8 => TcpState::CloseWait,
+        9 => TcpState::LastAck,
+        10 => TcpState::Listen,
+        11 => TcpState::Closing,
+        _ => TcpState::Unknown,
+    }
+}

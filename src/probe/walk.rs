@@ -1,0 +1,180 @@
+//! One walk: the layers in order, over one address and one route.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+
+use super::{
+    handshake::{self, Tls},
+    net::{self, Conn},
+    recorder::{Halt, Recorder, Stop},
+    request, tunnel,
+};
+use crate::{
+    model::{Control, Evidence, Leg, Redactor, Route, Step, Target, Verification},
+    plan::{Plan, Proxy},
+};
+
+/// What all walks of a run share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) plan: Plan,
+    pub(super) tls: Arc<Tls>,
+    pub(super) redactor: Arc<Redactor>,
+    pub(super) halt: Arc<Halt>,
+    pub(super) epoch: Instant,
+}
+
+/// What one walk is to do.
+#[derive(Debug, Clone)]
+pub(super) struct Course {
+    /// Index of the target in the plan.
+    pub(super) target: usize,
+    pub(super) route: Route,
+    /// The origin's address, or the proxy's.
+    pub(super) peer: SocketAddr,
+    /// Where that address is really dialled.
+    pub(super) dialled: SocketAddr,
+    pub(super) control: Option<Control>,
+}
+
+/// Walks, and gives back every step that was begun.
+pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
+    let mut recorder = Recorder::new(shared.epoch, shared.redactor.clone(), shared.halt.clone());
+    let leg = match course.route {
+        Route::Direct => Leg::Origin,
+        Route::Proxy => Leg::Proxy,
+    };
+    let mss = match course.control {
+        Some(Control::SmallSegments { mss }) => Some(mss),
+        _ => None,
+    };
+    let attempt = net::Attempt::new(course.peer, course.dialled);
+    let budget = shared.plan.budgets.connect;
+    let connected = recorder
+        .step(leg, budget, attempt, async |attempt: &mut net::Attempt| {
+            net::connect(attempt, &shared.plan.source, mss).await
+        })
+        .await;
+    if let Ok(conn) = connected {
+        recorder.watch(conn.clone());
+        // Boxed: a connect that waits should not hold room for the layers that may never come.
+        let _ = Box::pin(beyond_connect(&mut recorder, shared, course, conn)).await;
+    }
+    recorder.into_steps()
+}
+
+async fn beyond_connect(rec: &mut Recorder, shared: &Shared, course: &Course, conn: Conn) -> Result<(), Stop> {
+    let target = &shared.plan.targets[course.target];
+    let proxy = match (course.route, &shared.plan.proxy) {
+        (Route::Proxy, Some(proxy)) => proxy,
+        _ => return origin(rec, shared, course, target, conn).await,
+    };
+    let other_scheme = course.control == Some(Control::OtherProxyScheme);
+    if proxy.tls == other_scheme {
+        let with_credentials = !other_scheme;
+        let stream = open_tunnel(rec, shared, course, proxy, target, conn, with_credentials).await?;
+        return beyond_tunnel(rec, shared, course, target, stream).await;
+    }
+    let (stream, trusted) = shake(rec, shared, Leg::Proxy, conn, &proxy.host, None).await?;
+    if other_scheme {
+        return Ok(());
+    }
+    // A password is for the proxy, not for whoever answers in its place.
+    let stream = open_tunnel(rec, shared, course, proxy, target, stream, trusted).await?;
+    beyond_tunnel(rec, shared, course, target, stream).await
+}
+
+async fn beyond_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
+    rec: &mut Recorder,
+    shared: &Shared,
+    course: &Course,
+    target: &Target,
+    stream: S,
+) -> Result<(), Stop> {
+    if matches!(course.control, Some(Control::OtherPort | Control::OtherProxyScheme)) {
+        return Ok(());
+    }
+    origin(rec, shared, course, target, stream).await
+}
+
+/// The layers with the endpoint itself.
+async fn origin<S: AsyncRead + AsyncWrite + Unpin>(
+    rec: &mut Recorder,
+    shared: &Shared,
+    course: &Course,
+    target: &Target,
+    mut stream: S,
+) -> Result<(), Stop> {
+    if !target.scheme.has_tls() {
+        return if target.scheme.has_http() { ask(rec, shared, target, &mut stream, false).await } else { Ok(()) };
+    }
+    let sni = match &course.control {
+        Some(Control::OtherServerName { sni }) => Some(sni.as_str()),
+        _ => None,
+    };
+    let (mut stream, trusted) = shake(rec, shared, Leg::Origin, stream, &target.host, sni).await?;
+    if sni.is_some() || !target.scheme.has_http() {
+        return Ok(());
+    }
+    ask(rec, shared, target, &mut stream, trusted).await
+}
+
+async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
+    rec: &mut Recorder,
+    shared: &Shared,
+    course: &Course,
+    proxy: &Proxy,
+    target: &Target,
+    stream: S,
+    with_credentials: bool,
+) -> Result<tunnel::Prefixed<S>, Stop> {
+    let port = if course.control == Some(Control::OtherPort) { OTHER_PORT } else { target.port };
+    let attempt = tunnel::Attempt::new(target.host.authority(port));
+    let credentials = proxy.credentials.as_ref().filter(|_| with_credentials);
+    rec.step(Leg::Proxy, shared.plan.budgets.layer, attempt, async |attempt: &mut tunnel::Attempt| {
+        tunnel::tunnel(attempt, stream, credentials).await
+    })
+    .await
+}
+
+/// The port that [`Control::OtherPort`] asks for: the one that every proxy allows by default.
+pub(super) const OTHER_PORT: u16 = 443;
+
+type TlsOver<S> = tokio_rustls::client::TlsStream<super::metered::Metered<S>>;
+
+/// A handshake; also says whether the presented chain is trusted.
+async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+    rec: &mut Recorder,
+    shared: &Shared,
+    leg: Leg,
+    stream: S,
+    host: &crate::model::Host,
+    sni: Option<&str>,
+) -> Result<(TlsOver<S>, bool), Stop> {
+    let stream = rec
+        .step(leg, shared.plan.budgets.layer, handshake::Attempt::new(), async |attempt: &mut handshake::Attempt| {
+            handshake::handshake(attempt, &shared.tls, stream, host, sni).await
+        })
+        .await?;
+    let trusted = matches!(rec.last_evidence(),
+        Some(Evidence::Handshake(evidence)) if evidence.verification == Some(Verification::Trusted));
+    Ok((stream, trusted))
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    rec: &mut Recorder,
+    shared: &Shared,
+    target: &Target,
+    stream: &mut S,
+    trusted: bool,
+) -> Result<(), Stop> {
+    let attempt = request::Attempt::new(target, trusted);
+    rec.step(Leg::Origin, shared.plan.budgets.layer, attempt, async |attempt: &mut request::Attempt| {
+        request::request(attempt, stream, target).await
+    })
+    .await
+}

@@ -1,0 +1,126 @@
+//! The report for people in trouble: what is wrong, where, and what to do, in that order.
+
+mod details;
+mod page;
+mod table;
+mod trace;
+
+use std::io::{self, Write};
+
+use page::{Page, Paint};
+
+use super::{Style, words};
+use crate::model::{Assessment, Finding, Prediction, Record, Severity, Status};
+
+/// Below this width nothing readable can be laid out.
+const MIN_WIDTH: usize = 40;
+
+/// Target names in a finding.
+const MAX_TARGETS: usize = 6;
+
+/// Evidence lines of a finding.
+const MAX_EVIDENCE: usize = 12;
+
+/// Writes the text report.
+pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out: &mut dyn Write) -> io::Result<()> {
+    let page = &mut Page::new(out, style.width.max(MIN_WIDTH), style.color);
+    verdict(page, assessment)?;
+    table::write(page, record, assessment, style.verbose > 0)?;
+    notes(page, record)?;
+    predictions(page, &assessment.predictions)?;
+    for (index, finding) in assessment.findings.iter().enumerate() {
+        page.blank()?;
+        self::finding(page, index + 1, finding, words::far_end(record))?;
+    }
+    if style.verbose > 0 {
+        trace::write(page, record, style.verbose > 1)?;
+    }
+    closing(page, assessment, style)
+}
+
+fn verdict(page: &mut Page<'_>, assessment: &Assessment) -> io::Result<()> {
+    let word = words::status(assessment.verdict.status);
+    let paint = match assessment.verdict.status {
+        Status::Clear => Paint::Good,
+        Status::Degraded | Status::Inconclusive => Paint::Warn,
+        Status::Blocked => Paint::Bad,
+    };
+    let hang = " ".repeat(word.len() + 2);
+    page.wrap_after(&[(paint, word), (Paint::Plain, "  ")], &hang, &assessment.verdict.summary)
+}
+
+/// What the reader must know about the measurement itself.
+fn notes(page: &mut Page<'_>, record: &Record) -> io::Result<()> {
+    let notes = words::notes(&record.context);
+    let not_run = words::not_run(record);
+    if notes.is_empty() && not_run.is_empty() {
+        return Ok(());
+    }
+    page.blank()?;
+    notes.iter().try_for_each(|note| page.wrap("  Note     ", 11, note))?;
+    not_run.iter().try_for_each(|line| page.wrap("  Not run  ", 11, line))
+}
+
+fn predictions(page: &mut Page<'_>, predictions: &[Prediction]) -> io::Result<()> {
+    let Some((chosen, others)) = predictions.split_first() else {
+        return Ok(());
+    };
+    page.blank()?;
+    page.wrap("  Tonight  ", 11, &format!("{}, method {}", chosen.consumer, chosen.method))?;
+    page.wrap("           ", 11, &chosen.reason)?;
+    for other in others {
+        let reason = if other.reason == chosen.reason { "the same" } else { &other.reason };
+        page.wrap("           ", 13, &format!("with method {}: {reason}", other.method))?;
+    }
+    Ok(())
+}
+
+fn finding(page: &mut Page<'_>, number: usize, finding: &Finding, far_end: &str) -> io::Result<()> {
+    let paint = match finding.severity {
+        Severity::Error => Paint::Bad,
+        Severity::Warning => Paint::Warn,
+        Severity::Info => Paint::Quiet,
+    };
+    let number = format!("{number:>3} ");
+    let severity = format!("{:<8}", words::severity(finding.severity));
+    let code = format!("{}  ", finding.code);
+    let head = [(Paint::Plain, number.as_str()), (paint, severity.as_str()), (Paint::Plain, code.as_str())];
+    page.wrap_after(&head, "            ", &words::between(finding, far_end))?;
+    let mut who = format!("For the {}", words::team(finding));
+    if let Some(attempts) = words::attempts(finding) {
+        who = format!("{who}; {attempts} failed");
+    }
+    page.wrap("    ", 4, &format!("{who}; {}.", words::confidence(finding.confidence)))?;
+    if !finding.targets.is_empty() {
+        page.wrap("    ", 6, &words::targets(&finding.targets, MAX_TARGETS))?;
+    }
+    page.wrap("    ", 4, &finding.summary)?;
+    for line in finding.evidence.iter().take(MAX_EVIDENCE) {
+        page.wrap("    - ", 6, line)?;
+    }
+    if finding.evidence.len() > MAX_EVIDENCE {
+        page.wrap("    - ", 6, &format!("… and {} more", words::count(finding.evidence.len() - MAX_EVIDENCE)))?;
+    }
+    for remedy in &finding.remedies {
+        page.wrap("    Fix   ", 10, &remedy.title)?;
+        for command in &remedy.commands {
+            page.verbatim(10, command)?;
+        }
+    }
+    Ok(())
+}
+
+fn closing(page: &mut Page<'_>, assessment: &Assessment, style: &Style) -> io::Result<()> {
+    let explain = assessment.findings.first().map(|first| format!("`snapreach explain {}` says more", first.code));
+    let verbose = match style.verbose {
+        0 => Some("`-v` shows every step"),
+        1 => Some("`-vv` adds heads and bodies"),
+        _ => None,
+    };
+    let parts: Vec<String> = explain.into_iter().chain(verbose.map(Into::into)).collect();
+    if parts.is_empty() {
+        return Ok(());
+    }
+    page.blank()?;
+    page.wrap("  ", 2, &format!("{}.", parts.join("; ")))
+}

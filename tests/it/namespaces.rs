@@ -1,0 +1,191 @@
+//! What really happens on the wire when a firewall says no: nftables between two hosts, in network namespaces that the
+//! test makes and removes. Needs root; says `skipped` without.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{clean, finding, findings, is_root, program, report, skipped};
+
+/// Two hosts and a router between them: `client` 10.77.1.2, router 10.77.1.1 and 10.77.2.1, `server` 10.77.2.2.
+struct Network {
+    tag: String,
+}
+
+const SERVER: &str = "10.77.2.2";
+const ROUTER: &str = "10.77.1.1";
+
+impl Network {
+    /// `None`, with the reason printed, where this machine cannot make one.
+    fn new(name: &str) -> Option<Self> {
+        if !is_root() {
+            skipped("network namespaces need root");
+            return None;
+        }
+        for tool in ["ip", "nft"] {
+            if program(tool).is_none() {
+                skipped(&format!("`{tool}` is not installed"));
+                return None;
+            }
+        }
+        let network = Self { tag: format!("sr{}{name}", std::process::id()) };
+        network.build();
+        Some(network)
+    }
+
+    fn host(&self, role: &str) -> String {
+        format!("{}-{role}", self.tag)
+    }
+
+    fn build(&self) {
+        let (c, r, s) = (self.host("c"), self.host("r"), self.host("s"));
+        for host in [&c, &r, &s] {
+            ip(&["netns", "add", host]);
+            ip(&["-n", host, "link", "set", "lo", "up"]);
+        }
+        ip(&["-n", &c, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &r]);
+        ip(&["-n", &r, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &s]);
+        for (host, link, address) in
+            [(&c, "eth0", "10.77.1.2/24"), (&r, "eth0", "10.77.1.1/24"), (&r, "eth1", "10.77.2.1/24"), (&s, "eth0", "10.77.2.2/24")]
+        {
+            ip(&["-n", host, "addr", "add", address, "dev", link]);
+            ip(&["-n", host, "link", "set", link, "up"]);
+        }
+        ip(&["-n", &c, "route", "add", "default", "via", ROUTER]);
+        ip(&["-n", &s, "route", "add", "default", "via", "10.77.2.1"]);
+        run(Command::new("ip").args(["netns", "exec", &r, "sysctl", "-qw", "net.ipv4.ip_forward=1"]));
+        // Every error is answered, however many tests ask at once.
+        run(Command::new("ip").args(["netns", "exec", &r, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"]));
+    }
+
+    fn nft(&self, role: &str, rules: &str) {
+        use std::io::Write;
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", &self.host(role), "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "nft refused {rules}");
+    }
+
+    fn check(&self, arguments: &[&str]) -> (Output, Value) {
+        let mut command = Command::new("ip");
+        clean(&mut command);
+        command.args(["netns", "exec", &self.host("c"), env!("CARGO_BIN_EXE_snapreach"), "check", "--format", "json"]);
+        command.args(["--no-proxy", "--connect-timeout", "2500ms"]).args(arguments);
+        let output = command.output().unwrap();
+        let report = report(&output);
+        (output, report)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for role in ["c", "r", "s"] {
+            let _ = Command::new("ip").args(["netns", "del", &self.host(role)]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    run(Command::new("ip").args(arguments));
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn evidence_says(finding: &Value, part: &str) {
+    let all = format!("{} {}", finding["summary"], finding["evidence"]);
+    assert!(all.contains(part), "`{part}` is not in {finding:#}");
+}
+
+#[test]
+fn what_a_firewall_on_the_way_does_is_told_apart_per_port() {
+    let Some(network) = Network::new("fw") else { return };
+    network.nft(
+        "r",
+        "table inet filter {\n chain forward {\n type filter hook forward priority 0;\n tcp dport 1001 drop\n tcp dport 1002 reject with tcp reset\n tcp dport 1003 reject with icmp type admin-prohibited\n tcp dport 1004 reject with icmp type net-unreachable\n tcp dport 1005 reject with icmp type host-unreachable\n tcp dport 1006 reject with icmp type port-unreachable\n }\n}\n",
+    );
+    for (port, code, sender) in [
+        (1001, "tcp.connect_timeout", false),
+        (1002, "tcp.refused", false),
+        (1003, "tcp.admin_prohibited", true),
+        (1004, "tcp.unreachable", true),
+        (1005, "tcp.unreachable", true),
+        (1006, "tcp.refused", true),
+    ] {
+        let (output, report) = network.check(&[&format!("tcp://{SERVER}:{port}"), "--attempts", "1"]);
+        let found = finding(&report, code);
+        assert_eq!((found["hop"].as_str(), found["severity"].as_str()), (Some("client_to_origin"), Some("error")), "{port}");
+        if sender {
+            evidence_says(found, ROUTER);
+        }
+        assert_eq!(output.status.code(), Some(1), "{port}: {report:#}");
+    }
+}
+
+#[test]
+fn what_this_machine_forbids_is_not_blamed_on_the_network() {
+    let Some(network) = Network::new("lo") else { return };
+    network.nft(
+        "c",
+        "table inet filter {\n chain output {\n type filter hook output priority 0;\n tcp dport 2001 drop\n tcp dport 2002 reject with icmp type admin-prohibited\n }\n}\n",
+    );
+    let client = network.host("c");
+    ip(&["-n", &client, "route", "add", "prohibit", "10.88.1.0/24"]);
+    ip(&["-n", &client, "route", "add", "unreachable", "10.88.2.0/24"]);
+    ip(&["-n", &client, "route", "add", "blackhole", "10.88.3.0/24"]);
+    ip(&["-n", &client, "route", "add", "throw", "10.88.4.0/24"]);
+    for (target, code) in [
+        ("tcp://10.77.2.2:2001", "local.denied"),
+        ("tcp://10.77.2.2:2002", "local.denied"),
+        ("tcp://10.88.1.1:443", "local.denied"),
+        ("tcp://10.88.2.1:443", "local.no_route"),
+        ("tcp://10.88.3.1:443", "local.no_route"),
+        ("tcp://10.88.4.1:443", "local.no_route"),
+    ] {
+        let (_, report) = network.check(&[target, "--attempts", "1"]);
+        assert_eq!(finding(&report, code)["hop"], "local", "{target}: {report:#}");
+    }
+}
+
+#[test]
+fn running_out_of_source_ports_is_named() {
+    let Some(network) = Network::new("sp") else { return };
+    let client = network.host("c");
+    run(Command::new("ip").args(["netns", "exec", &client, "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40003"]));
+    network.nft(
+        "r",
+        "table inet filter {\n chain forward {\n type filter hook forward priority 0;\n tcp dport 443 drop\n }\n}\n",
+    );
+    // One target, many attempts in flight: four ports are not enough for them.
+    let (_, report) = network.check(&[&format!("tcp://{SERVER}:443"), "--attempts", "20"]);
+    assert_eq!(finding(&report, "local.ports_exhausted")["hop"], "local", "{report:#}");
+}
+
+#[test]
+fn an_empty_namespace_is_told_as_it_is() {
+    if !is_root() {
+        skipped("network namespaces need root");
+        return;
+    }
+    let Some(unshare) = program("unshare") else {
+        skipped("`unshare` is not installed");
+        return;
+    };
+    let mut command = Command::new(unshare);
+    clean(&mut command);
+    let output = command
+        .args(["-n", env!("CARGO_BIN_EXE_snapreach"), "check", "--account", "acct", "--no-proxy", "--format", "json"])
+        .args(["--timeout", "2s", "--connect-timeout", "2s", "--deadline", "20s"])
+        .output()
+        .unwrap();
+    let report = report(&output);
+    assert!(matches!(output.status.code(), Some(1 | 3)), "{:?}", output.status);
+    assert!(report["elapsed_ms"].as_u64().unwrap() < 20_500, "{}", report["elapsed_ms"]);
+    assert!(!findings(&report).is_empty());
+    assert_ne!(report["verdict"]["status"], "clear");
+}

@@ -1,0 +1,266 @@
+//! The same questions to real proxies: squid, tinyproxy, haproxy and nginx from the distribution, each started by the
+//! test on loopback with the policy under test. A product that is not installed is reported as skipped.
+
+use std::{
+    fs,
+    io::Read,
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{findings, is_root, program, report, skipped, snapreach};
+
+/// Where the endpoint lives in these tests: ports 443 and 8443 of an address of this machine.
+const ORIGIN: &str = "127.0.43.11";
+/// A name server that knows no name, for squid, which asks port 53 only.
+const NO_NAMES: &str = "127.0.43.53:53";
+
+/// A child that ends with the test, and its folder.
+struct Program {
+    child: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts `name` with a configuration in which `PORT` and `DIR` are replaced, and waits until it listens.
+fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Program> {
+    let Some(binary) = program(name) else {
+        skipped(&format!("{name} is not installed"));
+        return None;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    // Some drop their privileges and still want to read it.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let port = free_port();
+    let fill = |text: &str| text.replace("PORT", &port.to_string()).replace("DIR", &folder.path().display().to_string());
+    fs::write(folder.path().join("conf"), fill(configuration)).unwrap();
+    fs::write(folder.path().join("hosts"), format!("{ORIGIN} acct.blob.core.windows.net denied.blob.core.windows.net\n")).unwrap();
+    let log = fs::File::create(folder.path().join("output")).unwrap();
+    let child = Command::new(binary)
+        .args(arguments.iter().map(|argument| fill(argument)))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut program = Program { child, port, _folder: folder };
+    let end = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let output = || fs::read_to_string(program._folder.path().join("output")).unwrap_or_default();
+        assert!(Instant::now() < end, "{name} does not listen: {}", output());
+        if let Some(status) = program.child.try_wait().unwrap() {
+            panic!("{name} ended with {status}: {}", output());
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Some(program)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An endpoint that accepts and says nothing: enough for a tunnel.
+struct Origin {
+    stop: Arc<AtomicBool>,
+    address: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Origin {
+    fn start(port: u16) -> Self {
+        let listener = TcpListener::bind((ORIGIN, port)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                std::thread::spawn(move || {
+                    let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
+                    while stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {}
+                });
+            }
+        });
+        Self { stop, address, thread: Some(thread) }
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Answers every question with NXDOMAIN.
+fn no_names() -> JoinHandle<()> {
+    let socket = UdpSocket::bind(NO_NAMES).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            if length < 12 {
+                return;
+            }
+            buffer[2] |= 0x80;
+            buffer[3] = 0x83;
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    })
+}
+
+fn stop_no_names(thread: JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"stop", NO_NAMES).unwrap();
+    thread.join().unwrap();
+}
+
+/// Probes `target` through the proxy and gives the report.
+fn through(proxy: &str, target: &str) -> Value {
+    let output = snapreach()
+        .args(["check", target, "--proxy", proxy, "--route", "proxy", "--attempts", "1", "--format", "json"])
+        .args(["--timeout", "8s"])
+        .output()
+        .unwrap();
+    report(&output)
+}
+
+fn expect(report: &Value, codes: &[&str], hops: &[&str]) {
+    let errors: Vec<_> = findings(report).into_iter().filter(|(_, _, severity)| *severity == "error").collect();
+    let [(code, hop, _)] = errors[..] else { panic!("one error expected: {:#}", report["findings"]) };
+    assert!(codes.contains(&code), "{code} is none of {codes:?}: {:#}", report["findings"]);
+    assert!(hops.contains(&hop), "{hop} is none of {hops:?}: {:#}", report["findings"]);
+}
+
+const DENIED: &[&str] = &["proxy.request_denied", "proxy.port_denied", "proxy.host_denied", "proxy.client_denied"];
+
+const SQUID: &str = "http_port 127.0.0.1:PORT\nhosts_file DIR/hosts\ndns_nameservers 127.0.43.53\npid_filename none\n\
+    cache_log DIR/cache.log\naccess_log none\ncache deny all\ncoredump_dir DIR\nshutdown_lifetime 0 seconds\n\
+    visible_hostname proxy.example\npinger_enable off\nacl SSL_ports port 443\nacl denied dstdomain denied.blob.core.windows.net\n\
+    http_access deny CONNECT !SSL_ports\nhttp_access deny denied\n";
+
+#[test]
+fn squid() {
+    if !is_root() {
+        skipped("the endpoint's ports 443 and 53 need root");
+        return;
+    }
+    let (origin, names) = (Origin::start(443), no_names());
+    let open = format!("{SQUID}http_access allow localhost\nhttp_access deny all\n");
+    if let Some(squid) = start("squid", &["-N", "-f", "DIR/conf"], &open) {
+        let proxy = format!("http://127.0.0.1:{}", squid.port);
+        let clear = through(&proxy, "tcp://acct.blob.core.windows.net:443");
+        assert_eq!(clear["verdict"]["status"], "clear", "{clear:#}");
+        expect(&through(&proxy, "tcp://acct.blob.core.windows.net:8443"), &["proxy.port_denied"], &["proxy"]);
+        expect(&through(&proxy, "tcp://denied.blob.core.windows.net:443"), DENIED, &["proxy"]);
+        expect(
+            &through(&proxy, "tcp://nowhere.blob.core.windows.net:443"),
+            &["proxy.gateway_error", "dns.nxdomain"],
+            &["proxy_to_origin"],
+        );
+        // Nobody listens there.
+        expect(&through(&proxy, "tcp://127.0.43.12:443"), &["tcp.refused"], &["proxy_to_origin"]);
+    }
+    let helper = ["/usr/lib/squid/basic_fake_auth"].into_iter().find(|path| Path::new(path).exists());
+    if let Some(helper) = helper {
+        let closed = format!(
+            "{SQUID}auth_param basic program {helper}\nauth_param basic realm Corp\nacl authed proxy_auth REQUIRED\n\
+             acl nobody proxy_auth nobody\nhttp_access deny nobody\nhttp_access allow authed\nhttp_access deny all\n"
+        );
+        if let Some(squid) = start("squid", &["-N", "-f", "DIR/conf"], &closed) {
+            let plain = through(&format!("http://127.0.0.1:{}", squid.port), "tcp://acct.blob.core.windows.net:443");
+            expect(&plain, &["proxy.auth_required"], &["proxy"]);
+            let allowed = through(&format!("http://u:p@127.0.0.1:{}", squid.port), "tcp://acct.blob.core.windows.net:443");
+            assert_eq!(allowed["verdict"]["status"], "clear", "{allowed:#}");
+        }
+    } else if program("squid").is_some() {
+        skipped("squid's basic_fake_auth helper is not installed");
+    }
+    stop_no_names(names);
+    drop(origin);
+}
+
+#[test]
+fn tinyproxy() {
+    if !is_root() {
+        skipped("the endpoint's port 443 needs root");
+        return;
+    }
+    let origin = Origin::start(4431);
+    let base = "Port PORT\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nLogLevel Error\nLogFile \"DIR/log\"\nConnectPort 4431\n";
+    let target = format!("tcp://{ORIGIN}:4431");
+    let run = |rest: &str| start("tinyproxy", &["-d", "-c", "DIR/conf"], &format!("{base}{rest}"));
+    if let Some(proxy) = run("Allow 127.0.0.1\n") {
+        let url = format!("http://127.0.0.1:{}", proxy.port);
+        assert_eq!(through(&url, &target)["verdict"]["status"], "clear");
+        expect(&through(&url, &format!("tcp://{ORIGIN}:8443")), &["proxy.port_denied"], &["proxy"]);
+        expect(&through(&url, "tcp://127.0.43.12:4431"), &["proxy.gateway_error"], &["proxy_to_origin"]);
+    }
+    if let Some(proxy) = run("Allow 10.1.1.1\n") {
+        expect(&through(&format!("http://127.0.0.1:{}", proxy.port), &target), &["proxy.client_denied"], &["proxy"]);
+    }
+    if let Some(proxy) = run("Allow 127.0.0.1\nBasicAuth svc right\n") {
+        let url = |user: &str| format!("http://{user}127.0.0.1:{}", proxy.port);
+        expect(&through(&url(""), &target), &["proxy.auth_required"], &["proxy"]);
+        expect(&through(&url("svc:wrong@"), &target), &["proxy.auth_rejected"], &["proxy"]);
+        assert_eq!(through(&url("svc:right@"), &target)["verdict"]["status"], "clear");
+    }
+    drop(origin);
+}
+
+#[test]
+fn haproxy() {
+    let defaults = "global\n maxconn 100\ndefaults\n timeout connect 5s\n timeout client 50s\n timeout server 50s\n";
+    let run = |rest: &str| start("haproxy", &["-db", "-f", "DIR/conf"], &format!("{defaults}{rest}"));
+    let target = "tcp://acct.blob.core.windows.net:443";
+    let url = |proxy: &Program| format!("http://127.0.0.1:{}", proxy.port);
+    if let Some(proxy) = run("frontend f\n mode http\n bind 127.0.0.1:PORT\n") {
+        expect(&through(&url(&proxy), target), &["proxy.gateway_error"], &["proxy_to_origin", "proxy"]);
+    }
+    if let Some(proxy) = run("frontend f\n mode http\n bind 127.0.0.1:PORT\n http-request deny\n") {
+        expect(&through(&url(&proxy), target), DENIED, &["proxy"]);
+    }
+    let auth = "userlist u\n user svc insecure-password right\nfrontend f\n mode http\n bind 127.0.0.1:PORT\n http-request auth realm Corp unless { http_auth(u) }\n";
+    if let Some(proxy) = run(auth) {
+        expect(&through(&url(&proxy), target), &["proxy.auth_required"], &["proxy"]);
+    }
+    let dead = format!("listen f\n mode tcp\n bind 127.0.0.1:PORT\n retries 0\n server s 127.0.0.1:{}\n", free_port());
+    if let Some(proxy) = run(&dead) {
+        expect(&through(&url(&proxy), target), &["proxy.closed"], &["client_to_proxy", "proxy"]);
+    }
+}
+
+#[test]
+fn nginx() {
+    let configuration = "daemon off;\npid DIR/pid;\nerror_log DIR/error.log;\nevents {}\nhttp {\n access_log off;\n client_body_temp_path DIR/b;\n \
+        proxy_temp_path DIR/p;\n fastcgi_temp_path DIR/f;\n uwsgi_temp_path DIR/u;\n scgi_temp_path DIR/s;\n \
+        server { listen 127.0.0.1:PORT; return 200 hello; }\n}\n";
+    if let Some(proxy) = start("nginx", &["-c", "DIR/conf", "-p", "DIR"], configuration) {
+        let report = through(&format!("http://127.0.0.1:{}", proxy.port), "tcp://acct.blob.core.windows.net:443");
+        expect(&report, &["proxy.connect_unsupported", "proxy.not_a_proxy"], &["proxy"]);
+    }
+}
