@@ -3,3 +3,5 @@
 #[cfg(feature = "cli")]
 mod cli;
 mod hostile;
+#[cfg(feature = "cli")]
+mod readme;
