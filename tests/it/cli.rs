@@ -382,7 +382,6 @@ mod run {
     const FORMATS: [&str; 7] = ["text", "json", "jsonl", "markdown", "junit", "prometheus", "html"];
 
     #[test]
-    #[ignore = "needs the engine and the lab"]
     fn the_healthy_lab_is_clear_and_says_nothing_on_standard_error() {
         let place = Place::new().with("snapreach.toml", "this is not read with --lab");
         let ran = place.run(&["check", "--lab"]);
@@ -394,7 +393,6 @@ mod run {
     }
 
     #[test]
-    #[ignore = "needs the engine and the lab"]
     fn a_replayed_record_gives_the_same_report_in_every_format() {
         let place = Place::new();
         let files = ["-o", "r.txt", "-o", "r.jsonl", "-o", "r.md", "-o", "r.xml", "-o", "r.prom", "-o", "r.html"];
@@ -413,7 +411,6 @@ mod run {
     }
 
     #[test]
-    #[ignore = "needs the engine and the lab"]
     fn a_reader_that_goes_away_changes_neither_exit_code_nor_the_files() {
         let place = Place::new();
         let mut command = place.command(&["check", "--lab", "--format", "json", "-o", "r.json"]);
@@ -426,7 +423,6 @@ mod run {
 
     #[test]
     #[cfg(unix)]
-    #[ignore = "needs the engine"]
     fn ctrl_c_reports_what_was_measured() {
         // Accepts and never says a word, so that the handshake is under way when the signal comes.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -444,7 +440,6 @@ mod run {
     }
 
     #[test]
-    #[ignore = "needs the engine"]
     fn credentials_come_out_in_no_format() {
         // A proxy that sends every request back in its refusal.
         let proxy = TcpListener::bind("127.0.0.1:0").unwrap();

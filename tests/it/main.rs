@@ -1,8 +1,10 @@
 //! The one integration binary.
+#![cfg(feature = "cli")]
 
 mod cli;
 mod hostile;
 mod namespaces;
+mod readme;
 mod real_proxies;
 mod secrets;
 mod support;
