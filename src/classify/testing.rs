@@ -102,7 +102,7 @@ pub(crate) fn tcp_info(state: TcpState, retransmitted: u32, in_flight: u32) -> T
 }
 
 /// A walk in the making.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Walk(pub(crate) Observation);
 
 impl Walk {
