@@ -109,6 +109,9 @@ fn proxy_answers(view: View<'_>) -> bool {
 
 // ---- certificates
 
+/// A leaf's issuer, the issuer's organisation, and whether the chain is trusted.
+type Leaf = (String, Option<String>, bool);
+
 /// A route on which an issuer shows that the other route does not know: interception, unless both belong to storage.
 fn other_chain_on_other_route(case: &mut Case<'_>) {
     if case.routes.len() < 2 {
@@ -124,7 +127,7 @@ fn other_chain_on_other_route(case: &mut Case<'_>) {
         ))
     };
     // What each route shows for each target.
-    let mut shown: HashMap<(usize, Route), BTreeSet<(String, Option<String>, bool)>> = HashMap::new();
+    let mut shown: HashMap<(usize, Route), BTreeSet<Leaf>> = HashMap::new();
     for walk in &case.walks {
         if let Some(leaf) = leaf(walk.view) {
             for &target in &walk.targets {

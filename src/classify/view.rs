@@ -84,7 +84,7 @@ impl<'a> View<'a> {
         last.stopped_by().is_none() && far_enough && self.steps().all(proved)
     }
 
-    /// The server's reply to the request, if one came.
+    /// The endpoint's reply to the request, if one came.
     pub(super) fn reply(self) -> Option<&'a Reply> {
         self.at(Layer::Request, Leg::Origin)?.request()?.reply.as_ref()
     }

@@ -44,6 +44,7 @@ fn answer(rcode: u16) -> DnsAnswer {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as the evidence holds it")]
 fn icmp(family: IcmpFamily, kind: u8, code: u8) -> Option<IcmpError> {
     Some(IcmpError { family, kind, code, sender: Some("10.0.0.1".parse().unwrap()) })
 }
