@@ -84,13 +84,15 @@ fn controls(case: &mut Case<'_>) {
             }
         }
         let towards_proxy = matches!((step.layer(), step.leg), (Layer::Tunnel, _) | (Layer::Handshake, Leg::Proxy));
-        if towards_proxy && !matches!(step.failure.as_ref().map(|f| f.kind), Some(FailureKind::Status)) {
-            if let Some(&by_tls) = other_scheme.get(&observation.address) {
-                let (code, scheme) =
-                    if by_tls { (c::PROXY_EXPECTS_TLS, "https") } else { (c::PROXY_EXPECTS_PLAINTEXT, "http") };
-                *judged = differential(code, Hop::ClientToProxy, Severity::Error, Party::Client);
-                walk.note = Some(format!("spoken to as {scheme}:// the proxy answers"));
-            }
+        let answered = matches!(step.failure.as_ref().map(|f| f.kind), Some(FailureKind::Status));
+        if towards_proxy
+            && !answered
+            && let Some(&by_tls) = other_scheme.get(&observation.address)
+        {
+            let (code, scheme) =
+                if by_tls { (c::PROXY_EXPECTS_TLS, "https") } else { (c::PROXY_EXPECTS_PLAINTEXT, "http") };
+            *judged = differential(code, Hop::ClientToProxy, Severity::Error, Party::Client);
+            walk.note = Some(format!("spoken to as {scheme}:// the proxy answers"));
         }
     }
 }
