@@ -136,7 +136,7 @@ impl<'a> Case<'a> {
                 Route::Direct => self.by_host.get(&*observation.subject).cloned().unwrap_or_default(),
                 Route::Proxy => (0..self.record.targets.len()).collect(),
             };
-            let resolver = view.last().and_then(|at| at.resolve()).map_or(ResolverView::System, |r| r.view);
+            let resolver = view.last().and_then(super::view::At::resolve).map_or(ResolverView::System, |r| r.view);
             let judged = rules::primary(view).map(with_catalogue);
             self.lookups.push(Lookup { view, resolver, targets, judged, note: None });
         } else {

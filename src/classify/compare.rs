@@ -84,13 +84,15 @@ fn controls(case: &mut Case<'_>) {
             }
         }
         let towards_proxy = matches!((step.layer(), step.leg), (Layer::Tunnel, _) | (Layer::Handshake, Leg::Proxy));
-        if towards_proxy && !matches!(step.failure.as_ref().map(|f| f.kind), Some(FailureKind::Status)) {
-            if let Some(&by_tls) = other_scheme.get(&observation.address) {
-                let (code, scheme) =
-                    if by_tls { (c::PROXY_EXPECTS_TLS, "https") } else { (c::PROXY_EXPECTS_PLAINTEXT, "http") };
-                *judged = differential(code, Hop::ClientToProxy, Severity::Error, Party::Client);
-                walk.note = Some(format!("spoken to as {scheme}:// the proxy answers"));
-            }
+        let answered = matches!(step.failure.as_ref().map(|f| f.kind), Some(FailureKind::Status));
+        if towards_proxy
+            && !answered
+            && let Some(&by_tls) = other_scheme.get(&observation.address)
+        {
+            let (code, scheme) =
+                if by_tls { (c::PROXY_EXPECTS_TLS, "https") } else { (c::PROXY_EXPECTS_PLAINTEXT, "http") };
+            *judged = differential(code, Hop::ClientToProxy, Severity::Error, Party::Client);
+            walk.note = Some(format!("spoken to as {scheme}:// the proxy answers"));
         }
     }
 }
@@ -109,6 +111,9 @@ fn proxy_answers(view: View<'_>) -> bool {
 
 // ---- certificates
 
+/// A leaf's issuer, the issuer's organisation, and whether the chain is trusted.
+type Leaf = (String, Option<String>, bool);
+
 /// A route on which an issuer shows that the other route does not know: interception, unless both belong to storage.
 fn other_chain_on_other_route(case: &mut Case<'_>) {
     if case.routes.len() < 2 {
@@ -124,7 +129,7 @@ fn other_chain_on_other_route(case: &mut Case<'_>) {
         ))
     };
     // What each route shows for each target.
-    let mut shown: HashMap<(usize, Route), BTreeSet<(String, Option<String>, bool)>> = HashMap::new();
+    let mut shown: HashMap<(usize, Route), BTreeSet<Leaf>> = HashMap::new();
     for walk in &case.walks {
         if let Some(leaf) = leaf(walk.view) {
             for &target in &walk.targets {

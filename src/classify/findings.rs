@@ -10,7 +10,7 @@ use super::{
     proxy_reply,
     rules::Judged,
     text,
-    view::View,
+    view::{At, View},
 };
 use crate::{
     classify::catalogue::{self, Situation},
@@ -154,7 +154,7 @@ fn finding(
 }
 
 fn is_server_view(view: View<'_>) -> bool {
-    view.last().and_then(|at| at.resolve()).is_some_and(|resolve| resolve.view == ResolverView::Server)
+    view.last().and_then(At::resolve).is_some_and(|resolve| resolve.view == ResolverView::Server)
 }
 
 /// The party that most signs name; of equals the first in the order of declaration.
@@ -176,7 +176,7 @@ fn product(sign: &Sign<'_>) -> Option<&'static str> {
     if let Some(reply) = tunnel.and_then(|at| at.tunnel()?.reply.as_ref()) {
         return proxy_reply::product(reply);
     }
-    if let Some(reply) = view.last().and_then(|at| at.first_bytes_as_reply()) {
+    if let Some(reply) = view.last().and_then(At::first_bytes_as_reply) {
         return proxy_reply::product(&reply);
     }
     view.reply().filter(|_| view.is_tunnelled()).and_then(proxy_reply::product)

@@ -210,6 +210,7 @@ const fn row(code: Code, hop: Hop, confidence: Confidence, when: fn(&Answer<'_>)
 }
 
 /// First match wins.
+#[allow(clippy::redundant_closure_for_method_calls, reason = "a method's path is not general enough in its lifetimes")]
 const ROWS: &[Row] = {
     use Confidence::{Heuristic, Reported};
     use Hop::{ClientToProxy, Proxy, ProxyToOrigin as Beyond};

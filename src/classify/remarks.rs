@@ -8,7 +8,7 @@ use super::{
     case::{Case, Sign, with_catalogue},
     compare::interceptor,
     rules::{self, Judged},
-    view::View,
+    view::{At, View},
 };
 use crate::{
     azure::{ranges, storage},
@@ -58,10 +58,8 @@ fn of_walk(view: View<'_>, primary: Option<Judged>) -> Vec<(Judged, String)> {
         .at(Layer::Handshake, Leg::Origin)
         .and_then(|at| at.handshake()?.verification)
         .is_some_and(|verification| verification != Verification::Trusted);
-    if bad_certificate {
-        if let Some(behind) = rules::behind_certificate(view) {
-            found.push((behind, "behind a certificate that does not verify".into()));
-        }
+    if bad_certificate && let Some(behind) = rules::behind_certificate(view) {
+        found.push((behind, "behind a certificate that does not verify".into()));
     }
     found.extend(trusted_interception(view));
     found.extend(clock_skew(view));
@@ -107,7 +105,7 @@ fn clock_skew(view: View<'_>) -> Option<(Judged, String)> {
     if skew.abs() <= CLOCK_TOLERANCE_S {
         return None;
     }
-    let handshake = view.at(Layer::Handshake, Leg::Origin).and_then(|at| at.handshake());
+    let handshake = view.at(Layer::Handshake, Leg::Origin).and_then(At::handshake);
     let by_clock = handshake.is_some_and(|h| {
         matches!(h.verification, Some(Verification::Expired | Verification::NotYetValid))
             && h.chain.first().is_some_and(|leaf| (leaf.not_before..=leaf.not_after).contains(&peer))
@@ -148,7 +146,7 @@ fn login_demand(view: View<'_>) -> Option<&'static str> {
 fn of_lookup(view: View<'_>) -> Vec<(Judged, String)> {
     let mut found = Vec::new();
     let hop = view.last().map_or(Hop::ClientToOrigin, |at| rules::between(at.step.leg));
-    let Some(resolve) = view.last().and_then(|at| at.resolve()) else { return found };
+    let Some(resolve) = view.last().and_then(At::resolve) else { return found };
     let name = view.host();
     let private = resolve.addresses.iter().map(|address| address.ip).find(|&ip| ranges::is_private(ip));
     if let Some(ip) = private {

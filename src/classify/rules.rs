@@ -383,3 +383,6 @@ const RULES: &[Rule] = {
         row(c::HTTP_WRONG_SPEAKER, HTTP, ORIGIN, &[], answer::is_stranger, Is(ClientToOrigin), Proof, P::Unknown),
     ]
 };
+
+#[cfg(test)]
+mod tests;

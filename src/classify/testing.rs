@@ -6,8 +6,8 @@ use crate::{
     http::{Parsed, Reply, parse_head},
     model::{
         Address, Alert, Certificate, ConnectEvidence, Control, Evidence, Excerpt, Failure, FailureKind,
-        HandshakeEvidence, IcmpError, Layer, Leg, Observation, Record, RequestEvidence, ResolveEvidence, ResolverView,
-        Route, Step, Target, TcpInfo, TcpState, ToolInfo, TrustAnchor, TunnelEvidence, Verification,
+        HandshakeEvidence, IcmpError, Leg, Observation, Record, RequestEvidence, ResolveEvidence, ResolverView, Route,
+        Step, Target, TcpInfo, TcpState, ToolInfo, TrustAnchor, TunnelEvidence, Verification,
     },
 };
 
@@ -102,7 +102,7 @@ pub(crate) fn tcp_info(state: TcpState, retransmitted: u32, in_flight: u32) -> T
 }
 
 /// A walk in the making.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Walk(pub(crate) Observation);
 
 impl Walk {
@@ -245,10 +245,6 @@ impl Walk {
     pub(crate) fn control(mut self, control: Control) -> Self {
         self.0.control = Some(control);
         self
-    }
-
-    pub(crate) fn last_layer(&self) -> Layer {
-        self.0.steps.last().unwrap().layer()
     }
 }
 

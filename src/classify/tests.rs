@@ -1,3 +1,4 @@
 //! The classifier as a whole, on records built by hand and on recorded answers of real programs.
 
+mod comparisons;
 mod recorded;

@@ -190,7 +190,7 @@ fn observed(view: View<'_>, sign: &Sign<'_>, add: &mut impl FnMut(String)) {
     if matches!(code, c::TLS_INTERCEPTED | c::TLS_UNKNOWN_ISSUER | c::TLS_SELF_SIGNED | c::TLS_INCOMPLETE_CHAIN)
         || matches!(code, c::TLS_EXPIRED | c::TLS_NOT_YET_VALID | c::TLS_NAME_MISMATCH | c::TLS_BAD_CERTIFICATE)
     {
-        let certificate = view.steps().filter_map(|at| at.handshake()).find(|h| !h.chain.is_empty());
+        let certificate = view.steps().filter_map(At::handshake).find(|h| !h.chain.is_empty());
         if let Some(handshake) = certificate {
             certificate_lines(handshake, code, add);
             return;
@@ -215,11 +215,11 @@ fn observed(view: View<'_>, sign: &Sign<'_>, add: &mut impl FnMut(String)) {
         Layer::Connect => connect_lines(&at, add),
         Layer::Tunnel | Layer::Handshake | Layer::Request => spoken_lines(&at, add),
     }
-    if code == c::STORAGE_SAS_REJECTED {
-        if let Some((start, end)) = view.target.and_then(|target| target.sas_window.as_ref()) {
-            let text = |time: &Option<String>| time.clone().unwrap_or_else(|| "(none)".into());
-            add(format!("signature valid from {} to {}", text(start), text(end)));
-        }
+    if code == c::STORAGE_SAS_REJECTED
+        && let Some((start, end)) = view.target.and_then(|target| target.sas_window.as_ref())
+    {
+        let text = |time: &Option<String>| time.clone().unwrap_or_else(|| "(none)".into());
+        add(format!("signature valid from {} to {}", text(start), text(end)));
     }
     if let (c::META_UNCLASSIFIED, Some(failure)) = (code, at.failure()) {
         add(format!("{} {:?}, errno {:?}: {}", at.step.layer(), failure.kind, failure.errno, failure.raw));
@@ -369,10 +369,8 @@ fn reply_lines(reply: &Reply, add: &mut impl FnMut(String)) {
     }
     if let Some(code) = storage::error_code(reply).filter(|_| reply.header("x-ms-error-code").is_none()) {
         add(format!("storage error {code}"));
-    } else if !storage::is_storage_reply(reply) {
-        if let Some(title) = title(&reply.body.text) {
-            add(format!("page title: {title}"));
-        }
+    } else if let Some(title) = title(&reply.body.text).filter(|_| !storage::is_storage_reply(reply)) {
+        add(format!("page title: {title}"));
     }
 }
 

@@ -77,9 +77,15 @@ enum Rank {
 fn rank(sign: &Sign<'_>) -> Rank {
     match sign.judged.code {
         c::LOCAL_CLOCK_SKEW | c::DNS_SINKHOLE => Rank::Root,
-        c::HTTP_CAPTIVE_PORTAL | c::HTTP_BLOCK_PAGE | c::HTTP_REDIRECTED | c::HTTP_SLOW => Rank::Remark,
-        c::CONFIG_HOSTS_OVERRIDE | c::CONFIG_PROXY_NEEDS_AUTH | c::PROXY_OPTIMISTIC_CONNECT => Rank::Remark,
-        c::CONSUMER_IGNORES_PROXY | c::CONSUMER_USES_PROXY => Rank::Remark,
+        c::HTTP_CAPTIVE_PORTAL
+        | c::HTTP_BLOCK_PAGE
+        | c::HTTP_REDIRECTED
+        | c::HTTP_SLOW
+        | c::CONFIG_HOSTS_OVERRIDE
+        | c::CONFIG_PROXY_NEEDS_AUTH
+        | c::PROXY_OPTIMISTIC_CONNECT
+        | c::CONSUMER_IGNORES_PROXY
+        | c::CONSUMER_USES_PROXY => Rank::Remark,
         _ if sign.view.is_some_and(|view| view.observation.is_lookup()) => Rank::Root,
         _ => Rank::Primary,
     }

@@ -84,7 +84,7 @@ impl<'a> View<'a> {
         last.stopped_by().is_none() && far_enough && self.steps().all(proved)
     }
 
-    /// The server's reply to the request, if one came.
+    /// The endpoint's reply to the request, if one came.
     pub(super) fn reply(self) -> Option<&'a Reply> {
         self.at(Layer::Request, Leg::Origin)?.request()?.reply.as_ref()
     }
@@ -175,7 +175,7 @@ impl<'a> At<'a> {
     }
 
     /// Whether an ICMP error says that an administrator forbids it: codes 9, 10 and 13 of type 3 (RFC 1812 section
-    /// 5.2.7.1), codes 1, 5 and 6 of ICMPv6 type 1 (RFC 4443 section 3.1).
+    /// 5.2.7.1), codes 1, 5 and 6 of `ICMPv6` type 1 (RFC 4443 section 3.1).
     pub(super) fn icmp_prohibited(self) -> bool {
         self.connect().and_then(|c| c.icmp).is_some_and(|icmp| match icmp.family {
             IcmpFamily::V4 => icmp.kind == 3 && matches!(icmp.code, 9 | 10 | 13),

@@ -11,6 +11,7 @@ use crate::{
     classify::{
         case::{Case, Lookup, Sign},
         codes as c, rules,
+        view::At,
     },
     model::{Confidence, Party, ResolverView, Route, Severity},
 };
@@ -59,7 +60,7 @@ fn kind(lookups: &[Lookup<'_>], of: &[usize]) -> Option<Kind> {
 }
 
 fn addresses<'a>(lookup: &Lookup<'a>) -> impl Iterator<Item = IpAddr> + use<'a> {
-    lookup.view.last().and_then(|at| at.resolve()).into_iter().flat_map(|r| r.addresses.iter().map(|a| a.ip))
+    lookup.view.last().and_then(At::resolve).into_iter().flat_map(|r| r.addresses.iter().map(|a| a.ip))
 }
 
 /// Compares the views of one name on one route.
@@ -76,12 +77,13 @@ fn one_name<'a>(lookups: &mut [Lookup<'a>], of: &[usize]) -> Option<Sign<'a>> {
     // The extension asks the system; what the name server says apart from it is context.
     let clearer = server.first().and_then(|&at| lookups[at].judged);
     for &at in &system {
-        if let (Some(judged), Some(clearer)) = (&mut lookups[at].judged, clearer) {
-            if judged.confidence == Confidence::Heuristic && judged.severity == Severity::Error {
-                // getaddrinfo has one number for several causes; the name server's own answer has the cause.
-                judged.code = clearer.code;
-                judged.confidence = clearer.confidence;
-            }
+        if let (Some(judged), Some(clearer)) = (&mut lookups[at].judged, clearer)
+            && judged.confidence == Confidence::Heuristic
+            && judged.severity == Severity::Error
+        {
+            // getaddrinfo has one number for several causes; the name server's own answer has the cause.
+            judged.code = clearer.code;
+            judged.confidence = clearer.confidence;
         }
     }
     for &at in &server {
@@ -110,7 +112,7 @@ fn one_name<'a>(lookups: &mut [Lookup<'a>], of: &[usize]) -> Option<Sign<'a>> {
             Route::Proxy => crate::model::Hop::ClientToProxy,
         };
         let judged = differential(c::DNS_RESOLVER_MISMATCH, hop, Severity::Warning, Party::Resolver);
-        let server = lookups[theirs].view.last().and_then(|at| at.resolve()).and_then(|r| r.server);
+        let server = lookups[theirs].view.last().and_then(At::resolve).and_then(|r| r.server);
         let server = server.map_or_else(|| "the name server".to_owned(), |server| format!("the name server {server}"));
         Sign {
             note: Some(format!("the system resolver gives {}, {server} gives {}", words(says), words(other))),
@@ -158,7 +160,7 @@ fn sinkholes(case: &mut Case<'_>) {
         if observation.route != Route::Direct || !storage::is_storage_name(name) {
             continue;
         }
-        let suspicious = addresses(lookup).map(|ip| ip.to_canonical()).find(|&ip| {
+        let suspicious = addresses(lookup).map(|ip: IpAddr| ip.to_canonical()).find(|&ip| {
             let unproved = !lookup.targets.iter().any(|&target| proved.contains(&(target, ip)));
             unproved && (ranges::is_sinkhole(ip) || shared.get(&ip) == Some(&(true, true)))
         });

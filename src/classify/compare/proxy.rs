@@ -7,7 +7,7 @@ use crate::{
     classify::{
         case::{Case, Sign, Tally},
         codes as c,
-        view::{View, split_authority},
+        view::{At, View, split_authority},
     },
     model::{Confidence, Hop, Layer, Leg, Party, Route, Severity},
 };
@@ -68,7 +68,7 @@ pub(super) fn scope_of_denials(case: &mut Case<'_>) {
 fn is_denied(view: View<'_>) -> bool {
     let status = view
         .at(Layer::Tunnel, Leg::Proxy)
-        .and_then(|at| at.tunnel())
+        .and_then(At::tunnel)
         .and_then(|tunnel| tunnel.reply.as_ref())
         .map(|reply| reply.status);
     matches!(status, Some(403 | 451))

@@ -1,0 +1,267 @@
+//! What only several observations together tell, and the verdict over them.
+
+use proptest::prelude::*;
+
+use crate::{
+    classify::{
+        assess, codes as c,
+        testing::{NAME, Walk, chain, record, reply, storage_reply, trusted},
+    },
+    model::{
+        Assessment, CellStatus, Code, Confidence, Control, Failure, FailureKind as K, Finding, HandshakeEvidence,
+        HostsOverride, Leg, NotRun, ResolverView, Route, Severity, Status, TrustAnchor, Verification,
+    },
+};
+
+const A443: &str = "acct.blob.core.windows.net:443";
+const A8443: &str = "acct.blob.core.windows.net:8443";
+const B443: &str = "other.blob.core.windows.net:443";
+const IP: &str = "20.60.1.1";
+
+fn find(assessment: &Assessment, code: Code) -> &Finding {
+    let found = assessment.findings.iter().find(|finding| finding.code == code);
+    found.unwrap_or_else(|| panic!("no {code} among {:?}", assessment.findings))
+}
+
+fn has(assessment: &Assessment, code: Code) -> bool {
+    assessment.findings.iter().any(|finding| finding.code == code)
+}
+
+fn good(subject: &str) -> Walk {
+    Walk::direct(subject, IP).reaches_storage()
+}
+
+fn silent(subject: &str, ip: &str) -> Walk {
+    Walk::direct(subject, ip).connect_fails(K::TimedOut)
+}
+
+fn denied(subject: &str) -> Walk {
+    Walk::proxied(subject).connected().tunnel_refused(reply("HTTP/1.1 403 Forbidden\r\n\r\n"))
+}
+
+#[test]
+fn all_good_is_clear() {
+    let got = assess(&record(&[A443], [good(A443), good(A443)]));
+    assert_eq!((got.verdict.status, got.verdict.exit_code), (Status::Clear, 0), "{got:?}");
+    assert_eq!((got.cells[0].status, got.cells[0].passed), (CellStatus::Ok, 2));
+    assert!(got.findings.is_empty());
+}
+
+#[test]
+fn k_of_n_is_intermittent_and_neither_plain_failure_nor_pass() {
+    let got = assess(&record(&[A443], [good(A443), silent(A443, IP), good(A443)]));
+    let finding = find(&got, c::TCP_INTERMITTENT);
+    assert_eq!((finding.severity, finding.failed, finding.tried), (Severity::Warning, 1, 3));
+    assert!(!has(&got, c::TCP_CONNECT_TIMEOUT));
+    assert_eq!(got.verdict.status, Status::Degraded);
+    assert_eq!(got.cells[0].status, CellStatus::Warning(c::TCP_INTERMITTENT));
+
+    let closed = Walk::direct(A443, IP).connected().tls_fails(Leg::Origin, K::Closed, HandshakeEvidence::default());
+    let got = assess(&record(&[A443], [good(A443), closed]));
+    let finding = find(&got, c::TLS_CLOSED_AFTER_HELLO);
+    assert_eq!((finding.severity, finding.failed, finding.tried), (Severity::Warning, 1, 2));
+}
+
+#[test]
+fn a_filter_by_port_names_the_port_that_answers() {
+    let got = assess(&record(&[A443, A8443], [good(A443), silent(A8443, IP)]));
+    let timeout = find(&got, c::TCP_CONNECT_TIMEOUT);
+    assert_eq!((timeout.severity, timeout.confidence), (Severity::Error, Confidence::Differential));
+    assert!(timeout.summary.contains("port 443"), "{}", timeout.summary);
+    assert_eq!(find(&got, c::TCP_PORT_FILTERED).severity, Severity::Info);
+    assert_eq!(got.verdict.summary, "1 of 2 endpoints cannot be reached directly");
+    let elsewhere = assess(&record(&[A443, A8443], [good(A443), silent(A8443, "20.60.1.2")]));
+    assert_eq!(find(&elsewhere, c::TCP_CONNECT_TIMEOUT).confidence, Confidence::Heuristic);
+}
+
+#[test]
+fn one_broken_family_is_a_warning_of_its_own() {
+    let got = assess(&record(&[A443], [good(A443), silent(A443, "2603:1030::1"), silent(A443, "2603:1030::1")]));
+    assert_eq!(find(&got, c::TCP_FAMILY_BROKEN).severity, Severity::Warning);
+    assert!(!has(&got, c::TCP_INTERMITTENT) && got.findings.iter().all(|f| f.severity != Severity::Error));
+}
+
+#[test]
+fn the_scope_of_a_denial_follows_from_what_was_allowed() {
+    let allowed = |subject| Walk::proxied(subject).reaches_storage();
+    let got = assess(&record(&[A443, A8443], [allowed(A443), denied(A8443)]));
+    assert_eq!(find(&got, c::PROXY_PORT_DENIED).confidence, Confidence::Differential);
+    let control = Walk::proxied(A443).connected().tunnelled().control(Control::OtherPort);
+    assert!(has(&assess(&record(&[A8443], [control, denied(A8443)])), c::PROXY_PORT_DENIED));
+    assert!(has(&assess(&record(&[A443, B443], [allowed(A443), denied(B443)])), c::PROXY_HOST_DENIED));
+    assert!(has(&assess(&record(&[A443, B443], [denied(A443), denied(B443)])), c::PROXY_CLIENT_DENIED));
+    assert!(has(&assess(&record(&[A443], [denied(A443)])), c::PROXY_REQUEST_DENIED));
+}
+
+#[test]
+fn controls_tell_causes_apart_and_never_count() {
+    let hello = || Walk::direct(A443, IP).connected().tls_fails(Leg::Origin, K::Closed, HandshakeEvidence::default());
+    let other = |control| Walk::direct(A443, IP).connected().tls(trusted()).control(control);
+    let got = assess(&record(&[A443], [hello(), other(Control::OtherServerName { sni: "x.example".into() })]));
+    let finding = find(&got, c::TLS_CLOSED_AFTER_HELLO);
+    assert_eq!((finding.confidence, finding.tried), (Confidence::Differential, 1));
+    assert!(finding.summary.contains("the name decides"));
+    let got = assess(&record(&[A443], [hello(), other(Control::SmallSegments { mss: 536 })]));
+    assert_eq!(find(&got, c::PATH_MTU_BLACKHOLE).confidence, Confidence::Differential);
+
+    let closed = Walk::proxied(A443).connected().tunnel_fails(K::Closed, crate::model::TunnelEvidence::default());
+    let mut by_tls = Walk::proxied(A443).connected();
+    let handshake = crate::model::Evidence::Handshake(Box::new(trusted()));
+    by_tls.push(Leg::Proxy, handshake, None, 1);
+    let by_tls = by_tls.tunnelled().control(Control::OtherProxyScheme);
+    assert!(has(&assess(&record(&[A443], [closed, by_tls])), c::PROXY_EXPECTS_TLS));
+}
+
+#[test]
+fn a_tunnel_to_nowhere_is_optimistic() {
+    let empty =
+        Walk::proxied(A443).connected().tunnelled().tls_fails(Leg::Origin, K::Closed, HandshakeEvidence::default());
+    let got = assess(&record(&[A443], [silent(A443, IP), empty.clone()]));
+    assert_eq!(find(&got, c::PROXY_OPTIMISTIC_CONNECT).severity, Severity::Warning);
+    assert!(!has(&assess(&record(&[A443], [good(A443), empty])), c::PROXY_OPTIMISTIC_CONNECT));
+}
+
+#[test]
+fn routes_are_compared_and_the_consumer_decides_which_counts() {
+    let walks = || [silent(A443, IP), Walk::proxied(A443).reaches_storage()];
+    let mut record = record(&[A443], walks());
+    for (consumer, status) in [("", Status::Blocked), ("waagent", Status::Degraded), ("none", Status::Degraded)] {
+        record.context.consumer = consumer.into();
+        let got = assess(&record);
+        assert_eq!(got.verdict.status, status, "{consumer}");
+        assert_eq!(has(&got, c::CONSUMER_IGNORES_PROXY), consumer.is_empty());
+        assert_eq!(find(&got, c::TCP_CONNECT_TIMEOUT).confidence, Confidence::Differential);
+    }
+}
+
+#[test]
+fn interception_shows_by_issuer_by_route_and_by_anchor() {
+    let corporate = || chain(&["Example Corp", "Example Corp"], Verification::UnknownIssuer);
+    let host = "host.example:443";
+    let direct = Walk::direct(host, IP).connected().tls(trusted()).answered(storage_reply(400, "x"));
+    let proxied = Walk::proxied(host).connected().tunnelled().tls(corporate()).answered(storage_reply(400, "x"));
+    let got = assess(&record(&[host], [direct, proxied]));
+    let finding = find(&got, c::TLS_INTERCEPTED);
+    assert_eq!((finding.route, finding.confidence), (Some(Route::Proxy), Confidence::Differential));
+
+    let added =
+        HandshakeEvidence { anchor: Some(TrustAnchor::Added), ..chain(&["Example Corp"], Verification::Trusted) };
+    let walk = Walk::direct(A443, IP).connected().tls(added).answered(storage_reply(400, "x"));
+    let got = assess(&record(&[A443], [walk]));
+    assert_eq!((find(&got, c::TLS_INTERCEPTED).severity, got.verdict.status), (Severity::Warning, Status::Degraded));
+
+    let portal = Walk::direct(A443, IP).connected().tls(corporate()).answered(reply("HTTP/1.1 511 Login\r\n\r\n"));
+    let got = assess(&record(&[A443], [portal]));
+    assert!(has(&got, c::TLS_INTERCEPTED) && has(&got, c::HTTP_CAPTIVE_PORTAL));
+    assert_eq!(got.cells[0].status, CellStatus::Error(c::TLS_INTERCEPTED));
+}
+
+#[test]
+fn lookups_fail_for_the_direct_route_only_and_views_are_compared() {
+    let nxdomain = || {
+        let failure = Failure { kind: K::SystemResolver, errno: Some(-2), raw: "x".into() };
+        Walk::lookup(NAME, ResolverView::System, &[], Some(failure))
+    };
+    let server = |ip| Walk::lookup(NAME, ResolverView::Server, &[ip], None);
+    let got = assess(&record(&[A443], [nxdomain(), server(IP), Walk::proxied(A443).reaches_storage()]));
+    assert_eq!(got.cells[0].status, CellStatus::Error(c::DNS_NXDOMAIN));
+    assert_eq!(got.cells[1].status, CellStatus::Ok);
+    assert_eq!(find(&got, c::DNS_RESOLVER_MISMATCH).severity, Severity::Warning);
+
+    let private = Walk::lookup(NAME, ResolverView::System, &["10.1.2.3"], None);
+    let got = assess(&record(&[A443], [private, server(IP), good(A443)]));
+    assert!(has(&got, c::DNS_RESOLVER_MISMATCH));
+    assert_eq!(find(&got, c::DNS_PRIVATE_ADDRESS).severity, Severity::Info);
+}
+
+#[test]
+fn a_sinkhole_is_the_cause_unless_storage_answers_there() {
+    let lookup = || Walk::lookup(NAME, ResolverView::System, &["0.0.0.0"], None);
+    let got = assess(&record(&[A443], [lookup(), Walk::direct(A443, "0.0.0.0").connect_fails(K::Refused)]));
+    assert_eq!(got.cells[0].status, CellStatus::Error(c::DNS_SINKHOLE));
+    let got = assess(&record(&[A443], [lookup(), Walk::direct(A443, "0.0.0.0").reaches_storage()]));
+    assert!(!has(&got, c::DNS_SINKHOLE));
+}
+
+#[test]
+fn clocks_are_compared_with_the_date_of_the_answer() {
+    let dated = |verification| {
+        let text = "HTTP/1.1 400 x\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nx-ms-request-id: 1\r\n\r\n";
+        let mut evidence = chain(&["DigiCert Inc"], verification);
+        if let Some(leaf) = evidence.chain.first_mut() {
+            let leaf = std::sync::Arc::make_mut(leaf);
+            (leaf.not_before, leaf.not_after) = (784_000_000, 785_000_000);
+        }
+        assess(&record(&[A443], [Walk::direct(A443, IP).connected().tls(evidence).answered(reply(text))]))
+    };
+    assert_eq!(find(&dated(Verification::Trusted), c::LOCAL_CLOCK_SKEW).severity, Severity::Warning);
+    let expired = dated(Verification::Expired);
+    assert_eq!(find(&expired, c::LOCAL_CLOCK_SKEW).severity, Severity::Error);
+    assert!(has(&expired, c::TLS_EXPIRED));
+}
+
+#[test]
+fn what_was_not_measured_is_inconclusive() {
+    let mut empty = record(&[A443], []);
+    assert_eq!((assess(&empty).verdict.status, assess(&empty).verdict.exit_code), (Status::Inconclusive, 3));
+    empty.not_run.push(NotRun { subject: A443.into(), route: Some(Route::Direct), reason: "x".into(), deadline: true });
+    empty.context.hosts_overrides.push(HostsOverride {
+        name: NAME.into(),
+        addresses: Vec::new(),
+        place: "hosts:1".into(),
+    });
+    let got = assess(&empty);
+    assert!(has(&got, c::META_DEADLINE) && has(&got, c::CONFIG_HOSTS_OVERRIDE));
+    assert_eq!(got.cells[0].status, CellStatus::NotRun);
+    let cancelled = assess(&record(&[A443], [Walk::direct(A443, IP).connect_fails(K::Cancelled)]));
+    assert_eq!(cancelled.verdict.status, Status::Inconclusive);
+    assert!(cancelled.findings.iter().all(|f| f.severity != Severity::Error));
+}
+
+fn any_walk() -> impl Strategy<Value = Walk> {
+    let kind = prop::sample::select(vec![
+        K::TimedOut,
+        K::Cancelled,
+        K::Closed,
+        K::Reset,
+        K::Io,
+        K::Refused,
+        K::NetworkUnreachable,
+        K::Status,
+        K::NotTls,
+        K::NoData,
+        K::Alert,
+    ]);
+    let subject = prop::sample::select(vec![A443, A8443, B443, "stranger.example:1"]);
+    let ip = prop::sample::select(vec![IP, "2603:1030::1", "0.0.0.0"]);
+    (subject, ip, kind, 0..9_u8).prop_map(|(subject, ip, kind, shape)| match shape {
+        0 => good(subject),
+        1 => Walk::direct(subject, ip).connect_fails(kind),
+        2 => Walk::proxied(subject).connect_fails(kind),
+        3 => denied(subject),
+        4 => Walk::proxied(subject).connected().tunnelled().tls_fails(Leg::Origin, kind, HandshakeEvidence::default()),
+        5 => Walk::direct(subject, ip).connected().tls(chain(&["X"], Verification::UnknownIssuer)).request_fails(kind),
+        6 => Walk::lookup(NAME, ResolverView::System, &[], Some(Failure::new(kind, "x"))),
+        7 => Walk::lookup(NAME, ResolverView::Server, &[ip], None),
+        _ => Walk::direct(subject, ip).connected().control(Control::SmallSegments { mss: 536 }),
+    })
+}
+
+proptest! {
+    #[test]
+    fn order_does_not_matter_and_nothing_panics(walks in prop::collection::vec(any_walk(), 0..12), turn in 0..12_usize) {
+        let mut record = record(&[A443, A8443, B443], walks);
+        let first = assess(&record);
+        prop_assert_eq!(&assess(&record), &first);
+        let middle = turn.min(record.observations.len());
+        record.observations.rotate_left(middle);
+        record.observations.reverse();
+        prop_assert_eq!(&assess(&record), &first);
+        prop_assert_eq!(first.cells.len() % 3, 0);
+        prop_assert!(first.findings.is_sorted_by_key(|finding| finding.severity));
+        for finding in &first.findings {
+            prop_assert!(finding.failed <= finding.tried && finding.evidence.len() <= 6);
+            prop_assert!(finding.targets.is_sorted() && !finding.summary.is_empty());
+        }
+    }
+}
