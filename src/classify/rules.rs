@@ -167,6 +167,15 @@ pub(super) fn has_genuine_issuer(h: &HandshakeEvidence) -> bool {
     h.chain.first().and_then(|leaf| leaf.issuer_organization.as_deref()).is_some_and(issuer::is_genuine_organisation)
 }
 
+/// The server asked for a client certificate in the handshake, got none, and then refused to go on.
+fn certificate_was_missed(at: &At<'_>) -> bool {
+    const CERTIFICATE_REQUIRED: u8 = 116;
+    let alert = at.request().and_then(|request| request.alert.as_ref()).map(|alert| alert.number);
+    let handshake = at.view.at(Layer::Handshake, Leg::Origin).and_then(At::handshake);
+    alert == Some(CERTIFICATE_REQUIRED)
+        || (at.bytes_read() == 0 && handshake.is_some_and(|handshake| handshake.client_certificate_requested))
+}
+
 fn alert_in(at: &At<'_>, numbers: &[u8]) -> bool {
     at.handshake().and_then(|h| h.alert.as_ref()).is_some_and(|alert| numbers.contains(&alert.number))
 }
@@ -189,6 +198,16 @@ fn has_early_page(at: &At<'_>) -> bool {
     at.tunnel().and_then(|t| t.early.as_ref()).is_some_and(|early| {
         let text = early.text.trim_start().as_bytes();
         text.starts_with(b"<") || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+    })
+}
+
+/// The 200 that should open a tunnel announced a page instead: only a web server's does.
+fn follows_web_page(at: &At<'_>) -> bool {
+    let reply = at.view.at(Layer::Tunnel, Leg::Proxy).and_then(At::tunnel).and_then(|tunnel| tunnel.reply.as_ref());
+    reply.is_some_and(|reply| {
+        let says = |name: &str| reply.header(name).map(str::to_ascii_lowercase).unwrap_or_default();
+        says("Content-Type").starts_with("text/html")
+            || says("Content-Length").parse().is_ok_and(|length: u64| length > 0)
     })
 }
 
@@ -274,6 +293,8 @@ const RULES: &[Rule] = {
         // The run ended: nothing about the peer follows.
         row(c::META_DEADLINE, ANY, None, &[K::Cancelled], always, Is(Local), Proof, P::Client).warning(),
         // This machine.
+        row(c::LOCAL_DENIED, CONNECT, None, &[K::HostUnreachable, K::NetworkUnreachable, K::Refused],
+            |a| a.icmp_from_self(), Is(Local), Proof, P::Client),
         row(c::TCP_ADMIN_PROHIBITED, CONNECT, None,
             &[K::HostUnreachable, K::NetworkUnreachable, K::PermissionDenied, K::Refused, K::Io],
             |a| a.icmp_prohibited(), Peer, Proof, P::Path),
@@ -305,6 +326,8 @@ const RULES: &[Rule] = {
             |a| a.icmp_from_network(), Peer, Proof, P::Path),
         row(c::LOCAL_NO_ROUTE, CONNECT, None, &[K::HostUnreachable, K::NetworkUnreachable],
             |a| a.step.elapsed_us < 5_000, Is(Local), Proof, P::Client),
+        // A route of type blackhole (ip-route(8)) makes connect fail with EINVAL.
+        row(c::LOCAL_NO_ROUTE, CONNECT, None, &[K::Io], |a| errno_in(a, &[22]), Is(Local), Proof, P::Client),
         row(c::TCP_UNREACHABLE, CONNECT, None, &[K::HostUnreachable, K::NetworkUnreachable],
             always, Peer, Reported, P::Path),
         row(c::TCP_REFUSED, CONNECT, None, &[K::Refused], always, Peer, Proof, P::Path),
@@ -325,6 +348,8 @@ const RULES: &[Rule] = {
         // TLS with a proxy that does not speak it.
         row(c::PROXY_EXPECTS_PLAINTEXT, TLS, PROXY, &[K::NotTls], always, Is(ClientToProxy), Proof, P::Client),
         // Inside the tunnel.
+        row(c::PROXY_NOT_A_PROXY, INSIDE, ORIGIN, &[K::NotTls, K::NotHttp, K::Closed, K::Reset, K::TimedOut],
+            |a| follows_web_page(a) && !after_handshake(a), Is(Proxy), Reported, P::Proxy),
         row(c::PROXY_GATEWAY_ERROR, TLS, ORIGIN, &[K::NotTls], |a| page_in_tunnel(a).is_some(), Told(page_in_tunnel),
             Reported, P::Proxy),
         row(c::PATH_MTU_BLACKHOLE, TLS, None, &[K::TimedOut], |a| a.is_unacknowledged(), Dialled, Guess, P::Path),
@@ -351,6 +376,9 @@ const RULES: &[Rule] = {
         row(c::TLS_CLOSED_AFTER_HELLO, TLS, None, &[K::Closed, K::Truncated], always, Peer, Proof, P::Path),
         row(c::TLS_SILENT_AFTER_HELLO, TLS, None, &[K::TimedOut], always, Peer, Guess, P::Path),
         // HTTP.
+        // With TLS 1.3 a server says only behind the handshake that it wanted a certificate (RFC 8446 section 4.4.2.4).
+        row(c::TLS_CLIENT_CERT_REQUIRED, HTTP, ORIGIN, &[K::Alert, K::Closed, K::Reset], certificate_was_missed, Peer, Proof,
+            P::Origin),
         row(c::HTTP_SILENT, HTTP, ORIGIN, &[K::TimedOut], always, Peer, Guess, P::Unknown),
         row(c::HTTP_CLOSED, HTTP, ORIGIN, &[K::Closed, K::Truncated], always, Peer, Proof, P::Unknown),
         row(c::HTTP_MALFORMED, HTTP, ORIGIN, &[K::NotHttp, K::BadHead, K::HeadTooLarge, K::NotTls, K::TlsProtocol],

@@ -174,6 +174,22 @@ impl<'a> At<'a> {
         self.connect().and_then(|c| c.icmp).is_some_and(|icmp| icmp.family != IcmpFamily::Local)
     }
 
+    /// Whether this machine's own packet filter answered the SYN with an ICMP error. A host unreachable that comes late
+    /// is no filter: nobody on the link answered for the address.
+    pub(super) fn icmp_from_self(self) -> bool {
+        const HOST_UNREACHABLE: (u8, u8) = (3, 1);
+        const ADDRESS_UNREACHABLE: (u8, u8) = (1, 3);
+        self.connect().is_some_and(|connect| {
+            let (Some(icmp), Some(local)) = (connect.icmp, connect.local) else { return false };
+            let unresolved = match icmp.family {
+                IcmpFamily::V4 => (icmp.kind, icmp.code) == HOST_UNREACHABLE,
+                IcmpFamily::V6 => (icmp.kind, icmp.code) == ADDRESS_UNREACHABLE,
+                IcmpFamily::Local => return false,
+            };
+            icmp.sender == Some(local.ip()) && !(unresolved && self.step.elapsed_us > 500_000)
+        })
+    }
+
     /// Whether an ICMP error says that an administrator forbids it: codes 9, 10 and 13 of type 3 (RFC 1812 section
     /// 5.2.7.1), codes 1, 5 and 6 of `ICMPv6` type 1 (RFC 4443 section 3.1).
     pub(super) fn icmp_prohibited(self) -> bool {

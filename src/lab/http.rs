@@ -143,8 +143,8 @@ impl Answer {
             out.extend_from_slice(header.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        // A 2xx to CONNECT has no content (RFC 9110 section 9.3.6).
-        if method == "CONNECT" && (200..300).contains(&self.status) {
+        // A 2xx to CONNECT has no content (RFC 9110 section 9.3.6), unless a web server takes it for a GET.
+        if method == "CONNECT" && (200..300).contains(&self.status) && self.body.is_empty() {
             out.extend_from_slice(b"\r\n");
             io.write_all(&out).await?;
             return io.flush().await;
@@ -339,7 +339,8 @@ pub(super) fn page(page: Page) -> Answer {
             "OK",
             &["Server: Apache/2.4.62 (Debian)", &format!("Date: {}", date(0)), "Content-Type: text/html"],
             "<html><head><title>It works!</title></head><body><h1>It works!</h1></body></html>",
-        ),
+        )
+        .closing(),
         Page::NginxBadRequest => Answer::new(
             400,
             "Bad Request",

@@ -61,6 +61,7 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
         .await;
     if let Ok(conn) = connected {
         recorder.watch(conn.clone());
+        conn.send_at_once();
         // Boxed: a connect that waits should not hold room for the layers that may never come.
         let _ = Box::pin(beyond_connect(&mut recorder, shared, course, conn)).await;
     }

@@ -6,5 +6,6 @@ mod hostile;
 mod namespaces;
 mod readme;
 mod real_proxies;
+mod scenarios;
 mod secrets;
 mod support;

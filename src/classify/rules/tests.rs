@@ -49,6 +49,36 @@ fn icmp(family: IcmpFamily, kind: u8, code: u8) -> Option<IcmpError> {
     Some(IcmpError { family, kind, code, sender: Some("10.0.0.1".parse().unwrap()) })
 }
 
+/// This machine's own filter (or, late, its neighbour table) answers the SYN.
+fn rejected_here(kind: FailureKind, code: u8, elapsed_us: u64) -> Walk {
+    let own: std::net::IpAddr = "10.1.0.4".parse().unwrap();
+    let error = IcmpError { family: IcmpFamily::V4, kind: 3, code, sender: Some(own) };
+    let mut walk = direct().connect_fails_after(kind, elapsed_us, None, Some(error));
+    if let Some(Evidence::Connect(connect)) = walk.0.steps.last_mut().map(|step| &mut step.evidence) {
+        connect.local = Some((own, 40_000).into());
+    }
+    walk
+}
+
+/// A 200 that announces a page, and what came when TLS was spoken to it.
+fn page_then(kind: FailureKind, evidence: HandshakeEvidence) -> Walk {
+    let mut walk = proxied().connected().tunnelled();
+    if let Some(Evidence::Tunnel(tunnel)) = walk.0.steps.last_mut().map(|step| &mut step.evidence) {
+        tunnel.reply = Some(reply("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"));
+    }
+    walk.tls_fails(Leg::Origin, kind, evidence)
+}
+
+/// A server that asked for a certificate and ends the session after the request.
+fn missed_certificate(kind: FailureKind, alert: Option<u8>) -> Walk {
+    let wanted = HandshakeEvidence { client_certificate_requested: true, ..trusted() };
+    let mut walk = direct().connected().tls(wanted).request_fails(kind);
+    if let Some(Evidence::Request(request)) = walk.0.steps.last_mut().map(|step| &mut step.evidence) {
+        request.alert = alert.map(|number| crate::model::Alert { number, name: "certificate_required".into() });
+    }
+    walk
+}
+
 fn first_bytes(bytes: &[u8]) -> HandshakeEvidence {
     HandshakeEvidence { first_bytes: Some(Excerpt::whole(bytes)), bytes_read: bytes.len() as u64, ..Default::default() }
 }
@@ -127,6 +157,9 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (connect(K::Cancelled), c::META_DEADLINE, Local),
         (direct().connect_fails_after(K::PermissionDenied, 9, None, icmp(IcmpFamily::V6, 1, 1)), c::TCP_ADMIN_PROHIBITED, O),
         (direct().connect_fails_after(K::HostUnreachable, 9, None, icmp(IcmpFamily::V4, 3, 13)), c::TCP_ADMIN_PROHIBITED, O),
+        (rejected_here(K::Refused, 3, 9), c::LOCAL_DENIED, Local),
+        (rejected_here(K::HostUnreachable, 13, 9), c::LOCAL_DENIED, Local),
+        (rejected_here(K::HostUnreachable, 1, 3_000_000), c::TCP_UNREACHABLE, O),
         (connect(K::PermissionDenied), c::LOCAL_DENIED, Local),
         (connect(K::FileDescriptors), c::LOCAL_FD_EXHAUSTED, Local),
         (connect(K::SourcePorts), c::LOCAL_PORTS_EXHAUSTED, Local),
@@ -155,6 +188,7 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (direct().connect_fails_after(K::NetworkUnreachable, 9, None, None), c::LOCAL_NO_ROUTE, Local),
         (direct().connect_fails_after(K::NetworkUnreachable, 9, None, icmp(IcmpFamily::Local, 0, 0)), c::LOCAL_NO_ROUTE, Local),
         (direct().connect_fails_after(K::HostUnreachable, 3_000_000, None, None), c::TCP_UNREACHABLE, O),
+        (with_errno(connect(K::Io), 22), c::LOCAL_NO_ROUTE, Local),
         (connect(K::Refused), c::TCP_REFUSED, O),
         (proxied().connect_fails(K::Refused), c::TCP_REFUSED, P),
         (direct().connect_fails_after(K::TimedOut, 9, Some(tcp_info(TcpState::SynSent, 3, 0)), None), c::LOCAL_DENIED, Local),
@@ -177,6 +211,8 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (inside(K::NotTls, first_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n")), c::TLS_NOT_TLS, O),
         (tls(K::TimedOut, unacknowledged()), c::PATH_MTU_BLACKHOLE, O),
         (inside(K::TimedOut, unacknowledged()), c::PATH_MTU_BLACKHOLE, P),
+        (page_then(K::NotTls, first_bytes(b"<html>")), c::PROXY_NOT_A_PROXY, Proxy),
+        (page_then(K::Closed, read(0)), c::PROXY_NOT_A_PROXY, Proxy),
         (inside(K::Closed, read(0)), c::TUNNEL_CLOSED, O),
         (inside(K::Reset, read(0)), c::TUNNEL_RESET, O),
         (inside(K::TimedOut, read(0)), c::TUNNEL_SILENT, O),
@@ -203,6 +239,8 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (asked(K::TimedOut), c::HTTP_SILENT, O),
         (asked(K::Closed), c::HTTP_CLOSED, O),
         (asked(K::BadHead), c::HTTP_MALFORMED, O),
+        (missed_certificate(K::Alert, Some(116)), c::TLS_CLIENT_CERT_REQUIRED, O),
+        (missed_certificate(K::Reset, None), c::TLS_CLIENT_CERT_REQUIRED, O),
         (asked(K::Alert), c::TLS_ALERT, O),
         (asked(K::Reset), c::TCP_RESET, O),
         (asked(K::Io), c::META_UNCLASSIFIED, O),
