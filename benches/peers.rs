@@ -7,15 +7,22 @@ use std::{
     fs,
     io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 
 /// Rounds of each comparison, the two sides in turn.
 const ROUNDS: usize = 5;
+
+/// A workload and its name.
+type Named = (&'static str, fn(&Bench));
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,7 +31,7 @@ fn main() {
         return measure_here(command);
     }
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
-    let benches: [(&str, fn(&Bench)); 5] =
+    let benches: [Named; 5] =
         [("refused", refused), ("open", open), ("silent", silent), ("tls", tls), ("squid", squid)];
     let bench = Bench { folder: tempfile::tempdir().expect("a folder for lists") };
     for (name, run) in benches.into_iter().filter(|(name, _)| name.contains(&wanted)) {
@@ -268,8 +275,7 @@ fn measure_here(command: &[String]) {
     let wall = start.elapsed().as_secs_f64();
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage");
     let seconds = |time: nix::sys::time::TimeVal| {
-        use nix::sys::time::TimeValLike;
-        time.num_microseconds() as f64 / 1e6
+        Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap_or(0)).as_secs_f64()
     };
     println!("{wall} {} {}", seconds(usage.user_time()) + seconds(usage.system_time()), usage.max_rss());
 }
@@ -390,11 +396,10 @@ impl Squid {
              visible_hostname proxy.example\npinger_enable off\nhosts_file DIR/hosts\nmax_filedescriptors 16384\nacl SSL_ports port {origin}\nhttp_access deny CONNECT !SSL_ports\nhttp_access allow all\n"
         )
         .replace("DIR", &bench.folder.path().display().to_string());
-        let hosts: String = (0..2000).map(|n| format!("127.0.0.1 h{n}.bench.example\n")).collect();
-        fs::write(bench.folder.path().join("hosts"), hosts).expect("the hosts file");
+        let hosts: Vec<_> = (0..2000).map(|n| format!("127.0.0.1 h{n}.bench.example")).collect();
+        fs::write(bench.folder.path().join("hosts"), hosts.join("\n")).expect("the hosts file");
         let path = bench.folder.path().join("squid.conf");
         fs::write(&path, text).expect("the configuration");
-        use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(bench.folder.path(), fs::Permissions::from_mode(0o777)).expect("permissions");
         let child = Command::new(squid).arg("-N").arg("-f").arg(&path).spawn().expect("squid runs");
         wait_for(port);

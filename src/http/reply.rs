@@ -125,7 +125,7 @@ pub fn parse_head(bytes: &[u8], scanned: usize) -> Result<Parsed, ParseError> {
         return Err(ParseError::TooLarge);
     }
     let head = &bytes[..end];
-    let lines = head.iter().filter(|&&b| b == b'\n').count();
+    let lines = head.split(|&b| b == b'\n').count();
     if lines > MAX_HEADERS {
         return Err(ParseError::TooLarge);
     }

@@ -195,7 +195,7 @@ pub struct TcpInfo {
     pub state: TcpState,
     /// Smoothed round-trip time in microseconds (0 before the first acknowledgement).
     pub rtt_us: u32,
-    /// Consecutive retransmission timeouts in force (`tcpi_retransmits`): in SYN_SENT, the SYNs sent again.
+    /// Consecutive retransmission timeouts in force (`tcpi_retransmits`): in `SYN_SENT`, the SYNs sent again.
     pub timeouts: u8,
     /// Segments retransmitted over the connection's life (`tcpi_total_retrans`).
     pub retransmitted: u32,
@@ -229,13 +229,13 @@ pub enum TcpState {
     Unknown,
 }
 
-/// ICMP or ICMPv6.
+/// ICMP or `ICMPv6`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IcmpFamily {
     /// ICMP (RFC 792).
     V4,
-    /// ICMPv6 (RFC 4443).
+    /// `ICMPv6` (RFC 4443).
     V6,
     /// The error arose in this machine's own stack.
     Local,

@@ -220,12 +220,12 @@ impl Target {
                 ));
             }
             let bare_v6 = text.parse::<Ipv6Addr>().is_ok();
-            if let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !bare_v6 && !host.ends_with(':')) {
-                if host.starts_with('[') == host.ends_with(']') {
-                    let host: Host = host.parse()?;
-                    let port = parse_port(port).map_err(error)?;
-                    return Ok(vec![Self::storage(host, port)]);
-                }
+            if let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !bare_v6 && !host.ends_with(':'))
+                && host.starts_with('[') == host.ends_with(']')
+            {
+                let host: Host = host.parse()?;
+                let port = parse_port(port).map_err(error)?;
+                return Ok(vec![Self::storage(host, port)]);
             }
             let host: Host = text.parse()?;
             return Ok(ports.iter().map(|&port| Self::storage(host.clone(), port)).collect());

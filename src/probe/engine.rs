@@ -120,10 +120,10 @@ struct Done {
 impl Engine {
     fn new(plan: Plan) -> io::Result<Self> {
         if let Some(interface) = &plan.source.interface {
-            net::interface_exists(interface).map_err(|e| named(&e, format!("cannot use interface `{interface}`")))?;
+            net::interface_exists(interface).map_err(|e| named(&e, &format!("cannot use interface `{interface}`")))?;
         }
         if let Some(bind) = plan.source.bind {
-            net::can_bind(bind).map_err(|e| named(&e, format!("cannot use {bind} as source address")))?;
+            net::can_bind(bind).map_err(|e| named(&e, &format!("cannot use {bind} as source address")))?;
         }
         let mut notes = Vec::new();
         let needs_tls = plan.targets.iter().any(|target| target.scheme.has_tls()) || plan.proxy.is_some();
@@ -593,6 +593,6 @@ fn configured_name_server() -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, 53))
 }
 
-fn named(error: &io::Error, what: String) -> io::Error {
+fn named(error: &io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }

@@ -98,10 +98,10 @@ pub(super) async fn server(
             add(&mut attempt.evidence.addresses, address);
         }
         // NODATA for one family says less than any other failure of the other.
-        if let Some(failure) = failure {
-            if worst.as_ref().is_none_or(|worst| worst.kind == FailureKind::NoData) {
-                worst = Some(failure);
-            }
+        if let Some(failure) = failure
+            && worst.as_ref().is_none_or(|worst| worst.kind == FailureKind::NoData)
+        {
+            worst = Some(failure);
         }
     }
     match worst {

@@ -70,9 +70,8 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
 
 async fn beyond_connect(rec: &mut Recorder, shared: &Shared, course: &Course, conn: Conn) -> Result<(), Stop> {
     let target = &shared.plan.targets[course.target];
-    let proxy = match (course.route, &shared.plan.proxy) {
-        (Route::Proxy, Some(proxy)) => proxy,
-        _ => return origin(rec, shared, course, target, conn).await,
+    let (Route::Proxy, Some(proxy)) = (course.route, &shared.plan.proxy) else {
+        return origin(rec, shared, course, target, conn).await;
     };
     let other_scheme = course.control == Some(Control::OtherProxyScheme);
     if proxy.tls == other_scheme {

@@ -171,8 +171,8 @@ fn a_giant_certificate_message_is_refused() {
     hello.extend([0, 0xc0, 0x2f, 0]);
     let mut records = vec![22, 3, 3, 0, u8::try_from(hello.len()).unwrap()];
     records.extend(hello);
-    let length = 20_u32 << 20;
-    records.extend([22, 3, 3, 0x40, 0x00, 11, (length >> 16) as u8, (length >> 8) as u8, length as u8]);
+    let [_, high, middle, low] = (20_u32 << 20).to_be_bytes();
+    records.extend([22, 3, 3, 0x40, 0x00, 11, high, middle, low]);
     records.extend(vec![0x30; 0x4000 - 4]);
     let mut more = vec![22, 3, 3, 0x40, 0x00];
     more.extend(vec![0x30; 0x4000]);
@@ -188,7 +188,7 @@ fn a_giant_certificate_message_is_refused() {
 
 #[test]
 fn garbage_is_recognised_at_every_layer() {
-    let garbage: Vec<u8> = (0..4096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 | 0x80).collect();
+    let garbage: Vec<u8> = (0..4096_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1] | 0x80).collect();
     let play = move |mut stream: TcpStream, _: &AtomicBool| {
         hear(&mut stream);
         let _ = stream.write_all(&garbage);

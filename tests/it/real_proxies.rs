@@ -30,7 +30,7 @@ const NO_NAMES: &str = "127.0.43.53:53";
 struct Program {
     child: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Drop for Program {
@@ -66,10 +66,10 @@ fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Program>
         .stderr(log)
         .spawn()
         .unwrap();
-    let mut program = Program { child, port, _folder: folder };
+    let mut program = Program { child, port, folder };
     let end = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        let output = || fs::read_to_string(program._folder.path().join("output")).unwrap_or_default();
+        let output = || fs::read_to_string(program.folder.path().join("output")).unwrap_or_default();
         assert!(Instant::now() < end, "{name} does not listen: {}", output());
         if let Some(status) = program.child.try_wait().unwrap() {
             panic!("{name} ended with {status}: {}", output());

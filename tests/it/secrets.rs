@@ -89,8 +89,8 @@ fn search(all: &str) {
 fn around<'a>(all: &'a str, form: &str) -> &'a str {
     let at = all.find(form).unwrap_or(0);
     let from = (0..=at.saturating_sub(80)).rev().find(|&n| all.is_char_boundary(n)).unwrap_or(0);
-    let to = (at + form.len() + 40..).find(|&n| n >= all.len() || all.is_char_boundary(n)).unwrap_or(all.len());
-    &all[from..to.min(all.len())]
+    let to = (at + form.len() + 40..all.len()).find(|&n| all.is_char_boundary(n)).unwrap_or(all.len());
+    &all[from..to]
 }
 
 #[test]
