@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{failure, recorder::Slot, sys};
 use crate::{
-    model::{ConnectEvidence, Evidence, Failure, IcmpError, IcmpFamily, TcpInfo},
+    model::{ConnectEvidence, Evidence, Failure, FailureKind, IcmpError, IcmpFamily, TcpInfo, TcpState},
     plan::Source,
 };
 
@@ -87,7 +87,10 @@ impl Slot for Attempt {
         if let Some(Conn(stream)) = &self.conn {
             self.evidence.local = stream.local_addr().ok().filter(|local| !local.ip().is_unspecified());
             self.evidence.tcp = sys::tcp_info(stream.as_fd());
-            if failure.is_some() {
+            // A reset closes the connection at once and says all there is to say; an ICMP error leaves its mark.
+            let reset = failure.is_some_and(|failure| failure.kind == FailureKind::Refused)
+                && self.evidence.tcp.is_some_and(|tcp| tcp.state == TcpState::Closed);
+            if failure.is_some() && !reset {
                 self.evidence.icmp = self.evidence.icmp.or_else(|| icmp_error(stream.as_ref()));
             }
         }
