@@ -7,8 +7,8 @@ use snapreach::{
     classify,
     http::parse_head,
     model::{
-        ConnectEvidence, Context, Evidence, Failure, FailureKind, Leg, Observation, Record, Route, Step, Target, TcpInfo,
-        TcpState, ToolInfo,
+        ConnectEvidence, Context, Evidence, Failure, FailureKind, Leg, Observation, Record, Route, Step, Target,
+        TcpInfo, TcpState, ToolInfo,
     },
     report::{self, Format, Style},
 };
@@ -35,8 +35,13 @@ fn silent(count: u32) -> Record {
         let peer = target.authority().parse().expect("a literal address");
         let evidence = ConnectEvidence { peer, dialled: None, local: None, tcp: Some(tcp), icmp: None };
         let failure = Some(Failure::new(FailureKind::TimedOut, "no result"));
-        let step =
-            Step { leg: Leg::Origin, start_us: 0, elapsed_us: 2_000_000, evidence: Evidence::Connect(evidence), failure };
+        let step = Step {
+            leg: Leg::Origin,
+            start_us: 0,
+            elapsed_us: 2_000_000,
+            evidence: Evidence::Connect(evidence),
+            failure,
+        };
         Observation {
             id,
             parent: None,

@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike as _,
@@ -80,7 +82,11 @@ fn refused(bench: &Bench) {
 /// 10,000 connects to one listener.
 fn open(bench: &Bench) {
     // Bound to the wildcard address, one listener answers for all of 127/8.
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a listener");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).expect("a port");
+    // The standard library's short queue would lose SYNs of a burst, and measure their retransmission.
+    socket.listen(16_384).expect("a listener");
+    let listener = TcpListener::from(socket);
     let port = listener.local_addr().expect("its address").port();
     std::thread::spawn(move || while listener.accept().is_ok() {});
     let list = bench.targets("open", |n| format!("tcp://127.7.{}.{}:{port}", n / 250, 1 + n % 250));
@@ -268,7 +274,7 @@ fn measure_here(command: &[String]) {
         .args(&command[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
+        .stderr(Stdio::null())
         .spawn()
         .expect("the command runs");
     child.wait().expect("the command ends");

@@ -95,7 +95,7 @@ mod tests {
             ("ports = [80, 0]", "snapreach.toml:1:9: entry 2: ", "1 to 65535"),
             ("cloud = \"moon\"", "snapreach.toml:1:9: ", "`usgov`"),
             ("format = \"pdf\"", "snapreach.toml:1:10: ", "markdown"),
-            ("account = [\"abc\", \"A\"]", "snapreach.toml:1:11: entry 2: ", "3 to 24"),
+            ("account = [\"abc\", \"A\"]", "snapreach.toml:1:11: entry 2: ", "lower-case letters, digits"),
             (
                 "target = [\n  \"https://h\",\n  \"ftp://h\",\n]",
                 "snapreach.toml:1:10: entry 2: ",

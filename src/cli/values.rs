@@ -84,7 +84,8 @@ pub(super) fn port(text: &str) -> Result<u16, Invalid> {
         .ok_or_else(|| Invalid::new("a port is a number from 1 to 65535"))
 }
 
-/// The name of a storage account (Azure resource naming rules, `Microsoft.Storage/storageAccounts`).
+/// The first label of a storage endpoint: an account's name, mostly 3 to 24 lower-case letters and digits (Azure
+/// resource naming rules, `Microsoft.Storage/storageAccounts`), but also `md-…` of managed disks and `…-secondary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Account(String);
 
@@ -92,11 +93,14 @@ impl FromStr for Account {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        if (3..=24).contains(&text.len()) && text.bytes().all(allowed) {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let edge = text.starts_with('-') || text.ends_with('-');
+        if (1..=63).contains(&text.len()) && !edge && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid::new("the name of a storage account has 3 to 24 lower-case letters and digits"))
+            Err(Invalid::new(
+                "an account's name has lower-case letters, digits and inner hyphens only, such as `mystorageaccount` or `md-abc`",
+            ))
         }
     }
 }
@@ -307,11 +311,11 @@ mod tests {
 
     #[test]
     fn accounts_follow_the_naming_rules() {
-        for text in ["abc", "abcdefghijklmnopqrstuvw1"] {
+        for text in ["x", "abcdefghijklmnopqrstuvw1", "md-abc12", "acct-secondary"] {
             assert_eq!(text.parse::<Account>().unwrap().to_string(), text);
         }
-        for text in ["", "ab", "abcdefghijklmnopqrstuvwx1", "Abc", "a-b-c", "ä12"] {
-            assert!(text.parse::<Account>().unwrap_err().to_string().contains("3 to 24 lower-case"), "{text}");
+        for text in ["", "-a", "a-", "Abc", "a.b", "a_b", "ä12", &"a".repeat(64)] {
+            assert!(text.parse::<Account>().unwrap_err().to_string().contains("lower-case letters, digits"), "{text}");
         }
     }
 

@@ -208,6 +208,8 @@ impl Engine {
                 }
             }
         }
+        // One allocation in place of a growing one, as there may be tens of thousands.
+        self.observations.reserve_exact(self.series.len() * usize::from(plan.budgets.attempts) + self.hosts.len() * 2);
         for (host, lookup) in self.hosts.iter().enumerate() {
             self.lookups.push_back((host, ResolverView::System));
             if lookup.server == View::Pending {
@@ -364,9 +366,9 @@ impl Engine {
             let mut recorder = Recorder::new(shared.epoch, shared.redactor.clone(), shared.halt.clone());
             let budget = shared.plan.budgets.layer;
             let shown = server.filter(|_| view == ResolverView::Server);
-            let attempt = resolve::Attempt::new(view, shown, pinned);
+            let mut attempt = resolve::Attempt::new(view, shown, pinned);
             let addresses = recorder
-                .step(leg, budget, attempt, async |attempt: &mut resolve::Attempt| match server {
+                .step(leg, budget, &mut attempt, async |attempt: &mut resolve::Attempt| match server {
                     Some(server) => resolve::server(attempt, &name, server, &shared.plan.source, budget).await,
                     None => resolve::system(attempt, &name).await,
                 })
@@ -478,25 +480,27 @@ impl Engine {
 
     fn into_record(mut self) -> Record {
         let elapsed = self.shared.epoch.elapsed();
+        self.running = JoinSet::new();
         self.note_unmeasured();
-        let plan = &self.shared.plan;
+        // Nobody else holds the plan any more, unless a lookup that cannot be cancelled still runs.
+        let plan = Arc::try_unwrap(self.shared).map_or_else(|shared| shared.plan.clone(), |shared| shared.plan);
         self.observations.sort_unstable_by_key(|(key, _)| *key);
         let mut ids = HashMap::with_capacity(self.hosts.len() * 2);
-        let mut observations = Vec::with_capacity(self.observations.len());
-        for ((key, mut observation), id) in self.observations.into_iter().zip(1..) {
-            observation.id = id;
+        let numbered = self.observations.into_iter().enumerate().map(|(index, (key, mut observation))| {
+            observation.id = u32::try_from(index + 1).unwrap_or(u32::MAX);
             if key.0 == 0 {
-                ids.insert(key, id);
+                ids.insert(key, observation.id);
             } else {
                 observation.parent = self.series[key.3].parent.and_then(|parent| ids.get(&parent).copied());
             }
-            observations.push(observation);
-        }
-        let mut context = plan.context.clone();
+            observation
+        });
+        let observations = numbered.collect();
+        let mut context = plan.context;
         context.interrupted = self.interrupted;
         context.notes.append(&mut self.notes);
         context.dns_server = self.name_server;
-        context.routes.clone_from(&plan.routes);
+        context.routes = plan.routes;
         context.attempts = plan.budgets.attempts;
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         context.connect_timeout_ms = millis(plan.budgets.connect);
@@ -519,7 +523,7 @@ impl Engine {
             started_at: self.started_at.format(&Rfc3339).unwrap_or_default(),
             elapsed_ms: millis(elapsed),
             context,
-            targets: plan.targets.clone(),
+            targets: plan.targets,
             observations,
             not_run: self.not_run.into_iter().map(|(_, not_run)| not_run).collect(),
         }

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     fmt::Write as _,
     io,
+    mem::take,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -159,7 +160,7 @@ impl Attempt {
 }
 
 impl Slot for Attempt {
-    fn finish(mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
+    fn finish(&mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
         let evidence = &mut self.evidence;
         evidence.bytes_sent = self.meter.written();
         evidence.bytes_read = self.meter.read();
@@ -167,7 +168,7 @@ impl Slot for Attempt {
             let first = self.meter.first_bytes();
             evidence.first_bytes = (!first.is_empty()).then(|| Excerpt::new(&first, KEPT, evidence.bytes_read));
         }
-        if let Some(witness) = self.witness {
+        if let Some(witness) = &self.witness {
             evidence.client_certificate_requested = witness.certificate_requested.load(Relaxed);
             if let Some(seen) = witness.seen.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 evidence.chain = seen.chain;
@@ -177,7 +178,7 @@ impl Slot for Attempt {
             }
         }
         evidence.tcp = tcp;
-        Evidence::Handshake(Box::new(self.evidence))
+        Evidence::Handshake(Box::new(take(&mut self.evidence)))
     }
 }
 

@@ -83,7 +83,7 @@ impl Attempt {
 
 impl Slot for Attempt {
     /// The evidence, completed by what the kernel says at the end of the step.
-    fn finish(mut self, failure: Option<&Failure>, _: Option<TcpInfo>) -> Evidence {
+    fn finish(&mut self, failure: Option<&Failure>, _: Option<TcpInfo>) -> Evidence {
         if let Some(Conn(stream)) = &self.conn {
             self.evidence.local = stream.local_addr().ok().filter(|local| !local.ip().is_unspecified());
             self.evidence.tcp = sys::tcp_info(stream.as_fd());

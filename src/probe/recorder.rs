@@ -50,8 +50,8 @@ impl Halt {
 
 /// Evidence in the making.
 pub(super) trait Slot {
-    /// The finished evidence. `tcp` is the kernel's view of the connection when the step failed.
-    fn finish(self, failure: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence;
+    /// Gives the evidence away, once. `tcp` is the kernel's view of the connection when the step failed.
+    fn finish(&mut self, failure: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence;
 }
 
 /// Collects the steps of one walk.
@@ -74,18 +74,19 @@ impl Recorder {
         self.conn = Some(conn);
     }
 
-    /// Runs one layer under a budget and records it, whatever happens.
+    /// Runs one layer under a budget and records it, whatever happens. The slot is borrowed, not taken: moved into this
+    /// future it would take its room twice, and ten thousand walks may wait at once.
     pub(super) async fn step<E: Slot, T>(
         &mut self,
         leg: Leg,
         budget: Duration,
-        mut slot: E,
+        slot: &mut E,
         run: impl AsyncFnOnce(&mut E) -> Result<T, Failure>,
     ) -> Result<T, Stop> {
         let start = Instant::now();
         let result = tokio::select! {
             biased;
-            result = timeout(budget, run(&mut slot)) => result.unwrap_or_else(|_| {
+            result = timeout(budget, run(slot)) => result.unwrap_or_else(|_| {
                 Err(Failure::new(FailureKind::TimedOut, format!("no result within {budget:?}")))
             }),
             () = self.halt.halted() => {

@@ -1,6 +1,9 @@
 //! One harmless HTTP request.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    mem::take,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -55,7 +58,7 @@ impl Attempt {
 }
 
 impl Slot for Attempt {
-    fn finish(mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
+    fn finish(&mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
         self.evidence.bytes_read = self.incoming.total;
         self.evidence.first_byte_us = self.incoming.first_byte.map(micros);
         if self.evidence.reply.is_none() {
@@ -63,7 +66,7 @@ impl Slot for Attempt {
         }
         self.evidence.alert = self.incoming.alert.take();
         self.evidence.tcp = tcp;
-        Evidence::Request(Box::new(self.evidence))
+        Evidence::Request(Box::new(take(&mut self.evidence)))
     }
 }
 

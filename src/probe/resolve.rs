@@ -1,6 +1,7 @@
 //! Name lookups: the system's view, and one name server's own words.
 
 use std::{
+    mem::take,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -51,8 +52,15 @@ impl Attempt {
 }
 
 impl Slot for Attempt {
-    fn finish(self, _: Option<&Failure>, _: Option<TcpInfo>) -> Evidence {
-        Evidence::Resolve(Box::new(self.evidence))
+    fn finish(&mut self, _: Option<&Failure>, _: Option<TcpInfo>) -> Evidence {
+        let evidence = &mut self.evidence;
+        Evidence::Resolve(Box::new(ResolveEvidence {
+            view: evidence.view,
+            server: evidence.server,
+            addresses: take(&mut evidence.addresses),
+            answers: take(&mut evidence.answers),
+            hosts_file: take(&mut evidence.hosts_file),
+        }))
     }
 }
 

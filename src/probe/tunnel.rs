@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    mem::take,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -34,7 +35,7 @@ impl Attempt {
 }
 
 impl Slot for Attempt {
-    fn finish(mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
+    fn finish(&mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
         self.evidence.bytes_read = self.incoming.total;
         self.evidence.interim = self.incoming.interim;
         self.evidence.first_byte_us = self.incoming.first_byte.map(micros);
@@ -42,7 +43,7 @@ impl Slot for Attempt {
             self.evidence.first_bytes = self.incoming.excerpt();
         }
         self.evidence.tcp = tcp;
-        Evidence::Tunnel(Box::new(self.evidence))
+        Evidence::Tunnel(Box::new(take(&mut self.evidence)))
     }
 }
 
@@ -60,7 +61,7 @@ pub(super) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     let mut reply = read_head(&mut stream, &mut attempt.incoming).await?;
     if reply.is_success() {
         // A 2xx answer to CONNECT has no body, whatever its headers say (RFC 9110 section 9.3.6).
-        let prefix = std::mem::take(&mut attempt.incoming.buffer);
+        let prefix = take(&mut attempt.incoming.buffer);
         if !prefix.is_empty() {
             attempt.evidence.early = Some(Excerpt::new(&prefix, KEPT, prefix.len() as u64));
         }

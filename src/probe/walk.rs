@@ -52,10 +52,10 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
         Some(Control::SmallSegments { mss }) => Some(mss),
         _ => None,
     };
-    let attempt = net::Attempt::new(course.peer, course.dialled);
+    let mut attempt = net::Attempt::new(course.peer, course.dialled);
     let budget = shared.plan.budgets.connect;
     let connected = recorder
-        .step(leg, budget, attempt, async |attempt: &mut net::Attempt| {
+        .step(leg, budget, &mut attempt, async |attempt: &mut net::Attempt| {
             net::connect(attempt, &shared.plan.source, mss).await
         })
         .await;
@@ -133,9 +133,9 @@ async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     with_credentials: bool,
 ) -> Result<tunnel::Prefixed<S>, Stop> {
     let port = if course.control == Some(Control::OtherPort) { OTHER_PORT } else { target.port };
-    let attempt = tunnel::Attempt::new(target.host.authority(port));
+    let mut attempt = tunnel::Attempt::new(target.host.authority(port));
     let credentials = proxy.credentials.as_ref().filter(|_| with_credentials);
-    rec.step(Leg::Proxy, shared.plan.budgets.layer, attempt, async |attempt: &mut tunnel::Attempt| {
+    rec.step(Leg::Proxy, shared.plan.budgets.layer, &mut attempt, async |attempt: &mut tunnel::Attempt| {
         tunnel::tunnel(attempt, stream, credentials).await
     })
     .await
@@ -156,9 +156,14 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     sni: Option<&str>,
 ) -> Result<(TlsOver<S>, bool), Stop> {
     let stream = rec
-        .step(leg, shared.plan.budgets.layer, handshake::Attempt::new(), async |attempt: &mut handshake::Attempt| {
-            handshake::handshake(attempt, &shared.tls, stream, host, sni).await
-        })
+        .step(
+            leg,
+            shared.plan.budgets.layer,
+            &mut handshake::Attempt::new(),
+            async |attempt: &mut handshake::Attempt| {
+                handshake::handshake(attempt, &shared.tls, stream, host, sni).await
+            },
+        )
         .await?;
     let trusted = matches!(rec.last_evidence(),
         Some(Evidence::Handshake(evidence)) if evidence.verification == Some(Verification::Trusted));
@@ -172,8 +177,8 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     trusted: bool,
 ) -> Result<(), Stop> {
-    let attempt = request::Attempt::new(target, trusted);
-    rec.step(Leg::Origin, shared.plan.budgets.layer, attempt, async |attempt: &mut request::Attempt| {
+    let mut attempt = request::Attempt::new(target, trusted);
+    rec.step(Leg::Origin, shared.plan.budgets.layer, &mut attempt, async |attempt: &mut request::Attempt| {
         request::request(attempt, stream, target).await
     })
     .await

@@ -103,7 +103,7 @@ fn targets_that_cannot_be_used() {
         run(&["check", target]).refused(&[part]);
     }
     run(&["check", "--ports", "80,0", "host"]).refused(&["--ports", "from 1 to 65535"]);
-    run(&["check", "--account", "My-Account"]).refused(&["3 to 24 lower-case letters and digits"]);
+    run(&["check", "--account", "My-Account"]).refused(&["lower-case letters, digits"]);
     run(&["check", "--account", "abc", "--cloud", "moon"]).refused(&["public", "usgov", "china"]);
     run(&["check", "--disk", "http://md-1.blob.core.windows.net/c/b?sig=TOPSECRET"]).refused(&["--disk", "https://"]);
     run(&["check", "--disk", "https://md-1.blob.core.windows.net?sig=TOPSECRET"]).refused(&["/CONTAINER/BLOB"]);
