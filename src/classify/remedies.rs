@@ -784,7 +784,8 @@ fn network(code: Code, f: &Facts) -> Vec<Remedy> {
             vec![local_firewall("connections to storage"), effective_rules(), who_rejects(f)]
         }
         codes::TCP_RESET => vec![capture(f), effective_rules()],
-        codes::TCP_UNREACHABLE | codes::PATH_BLOCKED_AFTER => vec![effective_rules(), who_rejects(f), open_nsg(f)],
+        codes::PATH_BLOCKED_AFTER => vec![ask_owner(f), effective_rules(), open_nsg(f)],
+        codes::TCP_UNREACHABLE => vec![effective_rules(), who_rejects(f), open_nsg(f)],
         _ => vec![open_nsg(f), effective_rules(), local_firewall("these connections")],
     }
 }
@@ -793,7 +794,18 @@ fn who_rejects(f: &Facts) -> Remedy {
     remedy(
         "Find the device after which the connection ends; its owner holds the rule",
         [
-            format!("sudo snapreach check --trace {}", f.target),
+            format!("snapreach check --trace {}", f.target),
+            format!("sudo traceroute -T -p {} {}", f.port, f.host.trim_start_matches('[').trim_end_matches(']')),
+        ],
+    )
+}
+
+fn ask_owner(f: &Facts) -> Remedy {
+    remedy(
+        "Ask the owner of the router named, and of the device behind it, for the rule that stops the connection; \
+         show them the way",
+        [
+            format!("snapreach check -v --trace {}", f.target),
             format!("sudo traceroute -T -p {} {}", f.port, f.host.trim_start_matches('[').trim_end_matches(']')),
         ],
     )

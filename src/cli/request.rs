@@ -101,6 +101,7 @@ pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
     *family = options.family().or(*family);
     *bind = options.bind.or(*bind);
     *interface = options.interface.clone().or_else(|| interface.take());
+    plan.trace |= options.trace;
 
     let milliseconds = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let context = &mut plan.context;

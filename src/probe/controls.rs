@@ -2,7 +2,7 @@
 //! left to the classifier.
 
 use crate::{
-    model::{Control, Evidence, FailureKind, Leg, Route, Step, Target},
+    model::{Control, Evidence, FailureKind, IcmpFamily, Leg, Route, Step, Target},
     plan::Plan,
 };
 
@@ -43,6 +43,35 @@ pub(super) fn after(plan: &Plan, target: usize, route: Route, steps: &[Step]) ->
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// What a walk tells about the way to the address that it dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connects {
+    /// A connection stood.
+    Yes,
+    /// The network, or the peer, gave none.
+    No,
+    /// The walk did not get so far as to tell: this machine, or the end of the run, stopped it.
+    Unknown,
+}
+
+/// Whether the walk found a way to the address.
+pub(super) fn connects(steps: &[Step]) -> Connects {
+    let Some((Step { evidence: Evidence::Connect(connect), failure, .. }, _)) = steps.split_first() else {
+        return Connects::Unknown;
+    };
+    let from_network = connect.icmp.is_some_and(|icmp| {
+        icmp.family != IcmpFamily::Local
+            && icmp.sender.is_some()
+            && icmp.sender != connect.local.map(|local| local.ip())
+    });
+    match failure.as_ref().map(|failure| failure.kind) {
+        None => Connects::Yes,
+        Some(FailureKind::TimedOut | FailureKind::Refused) => Connects::No,
+        Some(_) if from_network => Connects::No,
+        Some(_) => Connects::Unknown,
     }
 }
 

@@ -1,0 +1,229 @@
+//! `--trace` over three routers, in network namespaces that the test makes and removes. Needs root to build them, not to
+//! trace.
+
+use std::{
+    fs::{self, File, Permissions},
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
+
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+
+use crate::{
+    namespaces::{can_build, evidence_says, ip, nft, run},
+    support::{clean, finding, findings, program, report, skipped},
+};
+
+/// Host 0 is the client, hosts 1 to 3 are routers, host 4 is the server. Between hosts n and n + 1 lies 10.78.n.0/24
+/// (fd78:0:0:n::/64), where the nearer one is .1 and the further one .2.
+struct Chain {
+    tag: String,
+    /// Port 1000 of the server, which answers.
+    _listeners: [TcpListener; 2],
+}
+
+const SERVER: &str = "10.78.3.2";
+const ROUTERS: [&str; 3] = ["10.78.0.2", "10.78.1.2", "10.78.2.2"];
+
+const RULES: &str = "table inet filter {
+ chain forward {
+  type filter hook forward priority 0;
+  tcp dport 1001 drop
+  tcp dport 1002 reject with tcp reset
+  tcp dport 1003 reject with icmpx type admin-prohibited
+ }
+}
+";
+
+/// Removes the hosts, also those of a chain that was not finished.
+struct Hosts<'a>(&'a str);
+
+impl Drop for Hosts<'_> {
+    fn drop(&mut self) {
+        for number in 0..5 {
+            let _ = Command::new("ip").args(["netns", "del", &host(self.0, number)]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        drop(Hosts(&self.tag));
+    }
+}
+
+fn host(tag: &str, number: usize) -> String {
+    format!("{tag}-{number}")
+}
+
+impl Chain {
+    /// `None`, with the reason printed, where this machine cannot make one.
+    fn new(name: &str) -> Option<Self> {
+        if !can_build() {
+            return None;
+        }
+        let tag = format!("sr{}{name}", std::process::id());
+        let unfinished = Hosts(&tag);
+        let hosts: Vec<String> = (0..5).map(|number| host(&tag, number)).collect();
+        for host in &hosts {
+            ip(&["netns", "add", host]);
+            ip(&["-n", host, "link", "set", "lo", "up"]);
+        }
+        for (net, pair) in hosts.windows(2).enumerate() {
+            let [near, far] = pair else { unreachable!("windows of two") };
+            ip(&["-n", near, "link", "add", "far", "type", "veth", "peer", "name", "near", "netns", far]);
+            for (host, link, end) in [(near, "far", 1), (far, "near", 2)] {
+                ip(&["-n", host, "addr", "add", &format!("10.78.{net}.{end}/24"), "dev", link]);
+                ip(&["-n", host, "addr", "add", &format!("fd78:0:0:{net}::{end}/64"), "dev", link, "nodad"]);
+                ip(&["-n", host, "link", "set", link, "up"]);
+            }
+        }
+        for (number, host) in hosts.iter().enumerate() {
+            for switch in [
+                "net.ipv4.ip_forward=1",
+                "net.ipv6.conf.all.forwarding=1",
+                // Every error is answered, however many probes ask at once.
+                "net.ipv4.icmp_ratelimit=0",
+                "net.ipv6.icmp.ratelimit=0",
+            ] {
+                run(Command::new("ip").args(["netns", "exec", host, "sysctl", "-qw", switch]));
+            }
+            for net in 0..4 {
+                let (v4, v6) = (format!("10.78.{net}.0/24"), format!("fd78:0:0:{net}::/64"));
+                if net > number {
+                    ip(&["-n", host, "route", "add", &v4, "via", &format!("10.78.{number}.2")]);
+                    ip(&["-n", host, "route", "add", &v6, "via", &format!("fd78:0:0:{number}::2")]);
+                } else if net + 1 < number {
+                    let link = number - 1;
+                    ip(&["-n", host, "route", "add", &v4, "via", &format!("10.78.{link}.1")]);
+                    ip(&["-n", host, "route", "add", &v6, "via", &format!("fd78:0:0:{link}::1")]);
+                }
+            }
+        }
+        let server = hosts[4].clone();
+        let listeners = ["10.78.3.2:1000", "[fd78:0:0:3::2]:1000"].map(|at| listen(&server, at.parse().unwrap()));
+        std::mem::forget(unfinished);
+        Some(Self { tag, _listeners: listeners })
+    }
+
+    fn nft(&self, number: usize, rules: &str) {
+        nft(&host(&self.tag, number), rules);
+    }
+
+    /// The report of `check` on the client.
+    fn check(&self, arguments: &[&str]) -> Value {
+        self.check_by(&[env!("CARGO_BIN_EXE_snapreach")], arguments)
+    }
+
+    /// The report of `check` by this program, which others may start in turn.
+    fn check_by(&self, by: &[&str], arguments: &[&str]) -> Value {
+        let mut command = Command::new("ip");
+        clean(&mut command);
+        command.args(["netns", "exec", &host(&self.tag, 0)]).args(by);
+        command.args(["check", "--format", "json", "--no-proxy", "--attempts", "1", "--connect-timeout", "1500ms"]);
+        report(&command.args(arguments).output().unwrap())
+    }
+}
+
+/// A listener inside a namespace: a socket stays where it was made.
+fn listen(host: &str, at: SocketAddr) -> TcpListener {
+    let namespace = File::open(format!("/run/netns/{host}")).unwrap();
+    let thread = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        TcpListener::bind(at).unwrap()
+    });
+    thread.join().unwrap()
+}
+
+fn blocked<'a>(report: &'a Value, confidence: &str) -> &'a Value {
+    let found = finding(report, "path.blocked_after");
+    assert_eq!(
+        (found["confidence"].as_str(), found["severity"].as_str(), found["hop"].as_str(), found["party"].as_str()),
+        (Some(confidence), Some("info"), Some("client_to_origin"), Some("path")),
+        "{report:#}"
+    );
+    found
+}
+
+/// The traced path as `(hop, address or "", reached)`.
+fn path(report: &Value) -> Vec<(u64, &str, bool)> {
+    let traced = report["observations"].as_array().unwrap().iter().find(|o| o["control"]["kind"] == "trace").unwrap();
+    let routers = traced["steps"][0]["evidence"]["path"].as_array().unwrap();
+    let hop = |router: &'_ Value| router["ttl"].as_u64().unwrap();
+    routers
+        .iter()
+        .map(|r| (hop(r), r["ip"].as_str().unwrap_or_default(), r["reached"].as_bool().unwrap_or_default()))
+        .collect()
+}
+
+#[test]
+fn the_router_that_stops_a_port_is_named() {
+    let Some(chain) = Chain::new("tr") else { return };
+    chain.nft(2, RULES);
+
+    let dropped = chain.check(&["tcp://10.78.3.2:1001", "--trace"]);
+    evidence_says(blocked(&dropped, "heuristic"), "vanishes after hop 2 (10.78.1.2)");
+    assert_eq!(path(&dropped)[..3], [(1, ROUTERS[0], false), (2, ROUTERS[1], false), (3, "", false)]);
+    assert_eq!(finding(&dropped, "tcp.connect_timeout")["tried"], 1, "a trace is no attempt");
+
+    let rejected = chain.check(&["tcp://10.78.3.2:1003", "--trace"]);
+    evidence_says(blocked(&rejected, "proof"), "hop 2 (10.78.1.2) rejects the SYN, with ICMP type 3 code 13");
+
+    // Nothing listens on port 1004: the server itself refuses.
+    let refused = chain.check(&["tcp://10.78.3.2:1004", "--trace"]);
+    assert_eq!(path(&refused)[3..], [(4, SERVER, true)]);
+    assert!(findings(&refused).iter().all(|&(code, ..)| code != "path.blocked_after"), "{refused:#}");
+    evidence_says(finding(&refused, "tcp.refused"), "the refusal comes from hop 4");
+
+    let plain = chain.check(&["tcp://10.78.3.2:1001"]);
+    assert!(plain["observations"].as_array().unwrap().iter().all(|o| o["control"].is_null()), "{plain:#}");
+    let open = chain.check(&["tcp://10.78.3.2:1000", "--trace"]);
+    assert!(open["observations"].as_array().unwrap().iter().all(|o| o["control"].is_null()), "{open:#}");
+}
+
+#[test]
+fn a_port_that_passes_shows_where_the_others_end() {
+    let Some(chain) = Chain::new("td") else { return };
+    chain.nft(2, RULES);
+    let dropped = chain.check(&["tcp://10.78.3.2:1000", "tcp://10.78.3.2:1001", "--trace"]);
+    let found = blocked(&dropped, "differential");
+    evidence_says(found, "after hop 2 (10.78.1.2), while one to port 1000 passes it and arrives at hop 4");
+    evidence_says(found, "trace to port 1000: 1 10.78.0.2, 2 10.78.1.2, 3 10.78.2.2, 4 arrived");
+    assert_eq!(found["targets"], serde_json::json!(["10.78.3.2:1001"]));
+
+    // A reset in the server's name gives itself away: it comes from too near.
+    let forged = chain.check(&["tcp://10.78.3.2:1000", "tcp://10.78.3.2:1002", "--trace"]);
+    let found = blocked(&forged, "differential");
+    evidence_says(found, "from hop 3, right after hop 2 (10.78.1.2), but a SYN to port 1000 arrives only at hop 4");
+}
+
+#[test]
+fn ipv6_is_traced_alike() {
+    let Some(chain) = Chain::new("t6") else { return };
+    chain.nft(2, RULES);
+    let dropped = chain.check(&["tcp://[fd78:0:0:3::2]:1000", "tcp://[fd78:0:0:3::2]:1001", "--trace"]);
+    let hop = "after hop 2 (fd78:0:0:1::2), while one to port 1000 passes it and arrives at hop 4";
+    evidence_says(blocked(&dropped, "differential"), hop);
+    let rejected = chain.check(&["tcp://[fd78:0:0:3::2]:1003", "--trace"]);
+    evidence_says(blocked(&rejected, "proof"), "hop 2 (fd78:0:0:1::2) rejects the SYN, with ICMP type 1 code 1");
+}
+
+#[test]
+fn no_privilege_is_needed() {
+    if program("setpriv").is_none() {
+        skipped("`setpriv` is not installed");
+        return;
+    }
+    let Some(chain) = Chain::new("tu") else { return };
+    chain.nft(2, RULES);
+    // A place that everybody may enter.
+    let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+    let binary = folder.path().join("snapreach");
+    fs::copy(env!("CARGO_BIN_EXE_snapreach"), &binary).unwrap();
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all"];
+    let by: Vec<&str> = nobody.into_iter().chain(binary.to_str()).collect();
+    let dropped = chain.check_by(&by, &["tcp://10.78.3.2:1001", "--trace"]);
+    evidence_says(blocked(&dropped, "heuristic"), "vanishes after hop 2 (10.78.1.2)");
+}
