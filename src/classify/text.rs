@@ -1,6 +1,6 @@
 //! Findings in words: one specific sentence, and short lines of evidence.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use super::{
     case::Sign,
@@ -199,7 +199,7 @@ fn observed(view: View<'_>, sign: &Sign<'_>, add: &mut impl FnMut(String)) {
     }
     if code == c::PATH_BLOCKED_AFTER {
         if let Some(connect) = view.last().and_then(At::connect) {
-            add(path_line(connect.peer.port(), &connect.path));
+            add(path_line(connect.peer, &connect.path));
         }
         return;
     }
@@ -306,8 +306,8 @@ fn connect_lines(at: &At<'_>, add: &mut impl FnMut(String)) {
 }
 
 /// A path in one line; of a long one its far end.
-pub(super) fn path_line(port: u16, path: &[Router]) -> String {
-    const ROOM: usize = 160;
+pub(super) fn path_line(peer: SocketAddr, path: &[Router]) -> String {
+    const ROOM: usize = 120;
     let mut text = String::new();
     for routers in path.chunk_by(|a, b| a.ip.is_none() && b.ip.is_none()) {
         if !text.is_empty() {
@@ -320,13 +320,13 @@ pub(super) fn path_line(port: u16, path: &[Router]) -> String {
     }
     let skip = text.chars().count().saturating_sub(ROOM);
     let cut = if skip > 0 { "… " } else { "" };
-    format!("trace to port {port}: {cut}{}", text.chars().skip(skip).collect::<String>())
+    format!("trace to {peer}: {cut}{}", text.chars().skip(skip).collect::<String>())
 }
 
 fn hop(router: &Router) -> String {
     match (router.ip, router.reached, router.icmp) {
         (None, ..) => format!("{} silent", router.ttl),
-        (Some(_), true, None) => format!("{} arrived", router.ttl),
+        (Some(_), true, None) => format!("{} answered", router.ttl),
         (Some(ip), _, Some(_)) => format!("{} rejected by {ip}", router.ttl),
         (Some(ip), false, None) => format!("{} {ip}", router.ttl),
     }

@@ -199,7 +199,7 @@ pub struct Router {
     /// Who answered; `None`: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
-    /// From the SYN to the answer, in microseconds.
+    /// From the SYN to the answer, in microseconds; unknown where the SYN was repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u64>,
     /// An ICMP error that is not the expected time exceeded: the SYN was rejected here.

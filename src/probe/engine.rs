@@ -43,6 +43,9 @@ const MAX_CONTROLS: usize = 64;
 /// Traces per run: each takes seconds, and failures on one path end at one place.
 const MAX_TRACES: usize = 16;
 
+/// Traces at once: routers limit how many errors they send.
+const TRACES_AT_ONCE: usize = 4;
+
 /// Walks that are started before the event loop looks at its sockets again.
 const BURST: usize = 128;
 
@@ -539,7 +542,7 @@ impl Engine {
             .filter_map(|&at| answers.get(&(self.series[at].dialled.ip(), self.series[at].route)).copied())
             .collect();
         self.trace_sockets = self.room.walks.min(trace::WIDTH);
-        self.room.walks = (self.room.walks / trace::WIDTH).max(1);
+        self.room.walks = (self.room.walks / trace::WIDTH).clamp(1, TRACES_AT_ONCE);
         self.walks.extend(failed.into_iter().chain(compared).map(|series| (series, 1, Some(Control::Trace))));
     }
 

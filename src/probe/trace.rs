@@ -27,9 +27,9 @@ const MAX_TTL: u8 = 30;
 /// After so many silent hops nobody is expected to answer any more.
 const SILENT: usize = 5;
 
-/// How long a hop may take: the kernel repeats the SYN after one second (RFC 6298 section 2), so that one lost or rate
-/// limited answer does not look like silence.
-const PATIENCE: Duration = Duration::from_millis(2200);
+/// How long a hop may take. The kernel repeats the SYN after one second and after two or three (RFC 6298 section 2), so
+/// that an answer that was lost, or held back by a router's rate limit, does not look like silence.
+const PATIENCE: Duration = Duration::from_millis(3300);
 
 /// The one step of a trace.
 pub(super) async fn walk(recorder: &mut Recorder, shared: &Shared, course: &Course, leg: Leg) {
@@ -59,11 +59,11 @@ async fn follow(
 ) -> Result<(), Failure> {
     let to = evidence.dialled.unwrap_or(evidence.peer);
     let width = sockets.clamp(1, WIDTH);
-    let batches = u32::try_from(usize::from(MAX_TTL).div_ceil(width)).unwrap_or(u32::MAX);
-    // A little less than its share each, so that the trace ends by itself before the step's budget does.
-    let patience = PATIENCE.min(budget * 9 / 10 / batches);
+    let deadline = Instant::now() + budget;
     for batch in (1..=MAX_TTL).collect::<Vec<_>>().chunks(width) {
         let start = evidence.path.len();
+        // Never all of what is left, so that the trace ends by itself before the step's budget does.
+        let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()) / 2);
         let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
         evidence.path.extend(batch.iter().map(|&ttl| silent(ttl)));
         let mut probes = JoinSet::new();
@@ -110,9 +110,12 @@ async fn probe(to: SocketAddr, source: &Source, ttl: u8, patience: Duration) -> 
     let tuning = Tuning { ttl: Some(ttl), ..Tuning::default() };
     let sent = Instant::now();
     let result = timeout(patience, net::connect(&mut attempt, source, tuning)).await;
-    let rtt_us = Some(micros(sent.elapsed()));
+    let elapsed = micros(sent.elapsed());
     let evidence = attempt.complete(!matches!(result, Ok(Ok(_))));
     let (icmp, local) = (evidence.icmp, evidence.local);
+    // An answer after a repetition belongs to nobody knows which SYN (Karn's algorithm).
+    let repeated = evidence.tcp.is_some_and(|tcp| tcp.retransmitted > 0);
+    let rtt_us = (!repeated).then_some(elapsed);
     let sender = icmp.and_then(|icmp| icmp.sender);
     let peer = Some(to.ip());
     let (router, end) = match result {

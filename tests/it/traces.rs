@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     namespaces::{can_build, evidence_says, ip, nft, run},
-    support::{clean, finding, findings, program, report, skipped},
+    support::{clean, finding, findings, program, report, skipped, snapreach},
 };
 
 /// Host 0 is the client, hosts 1 to 3 are routers, host 4 is the server. Between hosts n and n + 1 lies 10.78.n.0/24
@@ -169,7 +169,10 @@ fn the_router_that_stops_a_port_is_named() {
     assert_eq!(finding(&dropped, "tcp.connect_timeout")["tried"], 1, "a trace is no attempt");
 
     let rejected = chain.check(&["tcp://10.78.3.2:1003", "--trace"]);
-    evidence_says(blocked(&rejected, "proof"), "hop 2 (10.78.1.2) rejects the SYN, with ICMP type 3 code 13");
+    evidence_says(
+        blocked(&rejected, "proof"),
+        "hop 2 (10.78.1.2) rejects the SYN to 10.78.3.2:1003, with ICMP type 3 code 13",
+    );
 
     // Nothing listens on port 1004: the server itself refuses.
     let refused = chain.check(&["tcp://10.78.3.2:1004", "--trace"]);
@@ -190,7 +193,7 @@ fn a_port_that_passes_shows_where_the_others_end() {
     let dropped = chain.check(&["tcp://10.78.3.2:1000", "tcp://10.78.3.2:1001", "--trace"]);
     let found = blocked(&dropped, "differential");
     evidence_says(found, "after hop 2 (10.78.1.2), while one to port 1000 passes it and arrives at hop 4");
-    evidence_says(found, "trace to port 1000: 1 10.78.0.2, 2 10.78.1.2, 3 10.78.2.2, 4 arrived");
+    evidence_says(found, "trace to 10.78.3.2:1000: 1 10.78.0.2, 2 10.78.1.2, 3 10.78.2.2, 4 answered");
     assert_eq!(found["targets"], serde_json::json!(["10.78.3.2:1001"]));
 
     // A reset in the server's name gives itself away: it comes from too near.
@@ -207,7 +210,10 @@ fn ipv6_is_traced_alike() {
     let hop = "after hop 2 (fd78:0:0:1::2), while one to port 1000 passes it and arrives at hop 4";
     evidence_says(blocked(&dropped, "differential"), hop);
     let rejected = chain.check(&["tcp://[fd78:0:0:3::2]:1003", "--trace"]);
-    evidence_says(blocked(&rejected, "proof"), "hop 2 (fd78:0:0:1::2) rejects the SYN, with ICMP type 1 code 1");
+    evidence_says(
+        blocked(&rejected, "proof"),
+        "hop 2 (fd78:0:0:1::2) rejects the SYN to [fd78:0:0:3::2]:1003, with ICMP type 1 code 1",
+    );
 }
 
 #[test]
@@ -226,4 +232,42 @@ fn no_privilege_is_needed() {
     let by: Vec<&str> = nobody.into_iter().chain(binary.to_str()).collect();
     let dropped = chain.check_by(&by, &["tcp://10.78.3.2:1001", "--trace"]);
     evidence_says(blocked(&dropped, "heuristic"), "vanishes after hop 2 (10.78.1.2)");
+}
+
+#[test]
+fn a_trace_stands_beside_the_attempts_and_a_bound_on_traces_is_told() {
+    // Nothing else can listen on this port of any other loopback address.
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let mut command = snapreach();
+    command.args(["check", "--no-proxy", "--attempts", "2", "--trace", "--format", "json"]);
+    command.args((1..=18).map(|host| format!("tcp://127.0.1.{host}:{port}")));
+    let report = report(&command.output().unwrap());
+    let all = report["observations"].as_array().unwrap();
+    let (traces, attempts): (Vec<_>, Vec<_>) = all.iter().partition(|o| o["control"]["kind"] == "trace");
+    assert_eq!((traces.len(), attempts.len()), (16, 36));
+    for trace in traces {
+        let step = &trace["steps"][0];
+        assert_eq!((&step["leg"], &step["failure"]["kind"]), (&"origin".into(), &"refused".into()), "{trace:#}");
+        assert_eq!(step["evidence"]["path"][0]["reached"], true, "{trace:#}");
+    }
+    assert!(attempts.iter().all(|o| o["steps"][0]["evidence"]["path"].is_null()));
+    let refused = finding(&report, "tcp.refused");
+    assert_eq!((&refused["failed"], &refused["tried"]), (&36.into(), &36.into()));
+    evidence_says(refused, "the refusal comes from hop 1");
+    assert!(report["context"]["notes"].to_string().contains("16 of 18 addresses"), "{}", report["context"]);
+}
+
+#[test]
+fn in_the_lab_a_trace_stays_on_this_machine() {
+    let output = snapreach().args(["check", "--lab", "tcp-port-filtered", "--trace", "--format", "json"]).output();
+    let report = report(&output.unwrap());
+    let all = report["observations"].as_array().unwrap();
+    let traces: Vec<_> = all.iter().filter(|o| o["control"]["kind"] == "trace").collect();
+    assert_eq!(traces.len(), 3, "the two ports that fail, and the one that answers: {report:#}");
+    for trace in traces {
+        let dialled = trace["steps"][0]["evidence"]["dialled"].as_str().unwrap();
+        assert!(dialled.parse::<SocketAddr>().unwrap().ip().is_loopback(), "{trace:#}");
+    }
+    evidence_says(finding(&report, "tcp.connect_timeout"), "no router on the way answers a trace");
 }

@@ -47,6 +47,7 @@ pub(super) fn blocked_after(case: &mut Case<'_>) {
             failed.entry((address, walk.view.observation.route)).or_default().extend(&walk.targets);
         }
     }
+    let mut shown: HashSet<String> = HashSet::new();
     let mut remarks: HashMap<(SocketAddr, Route), String> = HashMap::new();
     for trace in &traces {
         let key = (trace.address, trace.view.observation.route);
@@ -57,7 +58,9 @@ pub(super) fn blocked_after(case: &mut Case<'_>) {
                 let judged = differential(c::PATH_BLOCKED_AFTER, hop, Severity::Info, Party::Path);
                 let about =
                     Sign::about(Judged { confidence, ..judged }, Some(key.1), targets.iter().copied().collect());
-                case.extra.push(Sign { view: Some(trace.view), note: Some(how), line: compared, ..about });
+                // What several are compared with is shown once.
+                let line = compared.filter(|line| shown.insert(line.clone()));
+                case.extra.push(Sign { view: Some(trace.view), note: Some(how), line, ..about });
             }
             Some(Found::Remark(remark)) => _ = remarks.insert(key, remark),
             None => {}
@@ -131,7 +134,7 @@ impl<'a> Trace<'a> {
             let looped = if left.all(|ip| seen.insert(ip)) { "" } else { ": a routing loop" };
             return Some(Found::Remark(format!("a trace passes {ttl} routers and does not arrive{looped}")));
         }
-        let vanishes = format!("the SYN vanishes after hop {ttl} ({ip})");
+        let vanishes = format!("the SYN to {} vanishes after hop {ttl} ({ip})", self.address);
         let passing = others.into_iter().find(|(other, _)| other.routers().any(|(_, router)| router == ip));
         Some(match passing {
             Some((other, arrival)) => Found::Ends {
@@ -140,7 +143,7 @@ impl<'a> Trace<'a> {
                     "{vanishes}, while one to port {} passes it and arrives at hop {arrival}",
                     other.address.port()
                 ),
-                compared: Some(text::path_line(other.address.port(), &other.connect.path)),
+                compared: Some(text::path_line(other.address, &other.connect.path)),
             },
             None => Found::Ends { confidence: Confidence::Heuristic, how: vanishes, compared: None },
         })
@@ -160,9 +163,10 @@ impl<'a> Trace<'a> {
         Found::Ends {
             confidence: Confidence::Differential,
             how: format!(
-                "the refusal comes from hop {ttl}{after}, but a SYN to port {port} arrives only at hop {arrival}"
+                "the refusal by {} comes from hop {ttl}{after}, but a SYN to port {port} arrives only at hop {arrival}",
+                self.address
             ),
-            compared: Some(text::path_line(port, &other.connect.path)),
+            compared: Some(text::path_line(other.address, &other.connect.path)),
         }
     }
 
@@ -174,7 +178,10 @@ impl<'a> Trace<'a> {
         }
         // A router looks at the hop limit first, and rejects only what could go on.
         let ttl = self.routers().find(|&(_, router)| router == ip).map_or(end.ttl, |(ttl, _)| ttl);
-        let how = format!("hop {ttl} ({ip}) rejects the SYN, with ICMP type {} code {}", icmp.kind, icmp.code);
+        let how = format!(
+            "hop {ttl} ({ip}) rejects the SYN to {}, with ICMP type {} code {}",
+            self.address, icmp.kind, icmp.code
+        );
         Some(Found::Ends { confidence: Confidence::Proof, how, compared: None })
     }
 }

@@ -78,7 +78,7 @@ fn each_way_to_end_on_the_way_names_the_last_router_and_how_sure_that_is() {
             trace(&["10.0.0.1", "10.0.0.2", "!10.0.0.2"], Some(K::HostUnreachable)),
             None,
             Proof,
-            "hop 2 (10.0.0.2) rejects the SYN, with ICMP type 3 code 13",
+            "hop 2 (10.0.0.2) rejects the SYN to 20.60.1.1:443, with ICMP type 3 code 13",
         ),
         (
             "a rejection by the next one",
@@ -86,7 +86,7 @@ fn each_way_to_end_on_the_way_names_the_last_router_and_how_sure_that_is() {
             trace(&["10.0.0.1", "10.0.0.2", "!10.0.0.3"], Some(K::HostUnreachable)),
             None,
             Proof,
-            "hop 3 (10.0.0.3) rejects the SYN",
+            "hop 3 (10.0.0.3) rejects the SYN to 20.60.1.1:443",
         ),
         (
             "a refusal from too near",
@@ -107,7 +107,7 @@ fn each_way_to_end_on_the_way_names_the_last_router_and_how_sure_that_is() {
         );
         assert_eq!((found.hop, found.targets.as_slice()), (Hop::ClientToOrigin, &[A443.to_owned()][..]), "{what}");
         assert!(found.summary.contains(said), "{what}: {}", found.summary);
-        assert!(found.evidence.iter().any(|line| line.contains("trace to port 443: 1 10.0.0.1, 2 ")), "{what}");
+        assert!(found.evidence.iter().any(|line| line.contains("trace to 20.60.1.1:443: 1 10.0.0.1, 2 ")), "{what}");
         assert_eq!(found.evidence.len(), if confidence == Differential { 2 } else { 1 }, "{what}");
         assert_eq!((got.verdict.status, got.cells[0].tried), (Status::Blocked, 1), "{what}: a trace is no attempt");
     }

@@ -157,14 +157,14 @@ fn connect(e: &ConnectEvidence) -> Vec<String> {
 fn hop(routers: &[Router]) -> Option<String> {
     let (first, last) = (routers.first()?, routers.last()?);
     let Some(ip) = first.ip.filter(|_| first.ttl == last.ttl) else {
-        let range =
-            if first.ttl == last.ttl { first.ttl.to_string() } else { format!("{} to {}", first.ttl, last.ttl) };
-        return Some(format!("hop {range}: no answer"));
+        let one = first.ttl == last.ttl;
+        let hops = if one { format!("hop {}", first.ttl) } else { format!("hops {} to {}", first.ttl, last.ttl) };
+        return Some(format!("{hops}: no answer"));
     };
     let mut facts = vec![format!("hop {}: {ip}", first.ttl)];
     facts.extend(first.rtt_us.map(duration));
     facts.extend(first.icmp.as_ref().map(icmp));
-    facts.extend(first.reached.then(|| "the peer itself".to_owned()));
+    facts.extend(first.reached.then(|| "the peer's address".to_owned()));
     Some(facts.join(", "))
 }
 
