@@ -250,7 +250,7 @@ impl Walk {
         walk.tls(trusted()).answered(storage_reply(400, "InvalidQueryParameterValue"))
     }
 
-    /// A trace to the address of this walk: `10.0.0.1` a router, `` silence, `=` the peer, `!10.0.0.1` a router that
+    /// A trace to the address of this walk: `10.0.0.1` a router, nothing: silence, `=` the peer, `!10.0.0.1` a router that
     /// rejects the SYN.
     pub(crate) fn traced(mut self, hops: &[&str], kind: Option<FailureKind>) -> Self {
         let peer = self.0.address.unwrap().ip();
@@ -263,7 +263,7 @@ impl Walk {
         let path: Vec<Router> = (1..).zip(hops).map(router).collect();
         let local = Some("10.1.0.4:40000".parse().unwrap());
         let icmp = path.last().and_then(|router| router.icmp);
-        let evidence = ConnectEvidence { path, icmp, local, ..self.connect_evidence() };
+        let evidence = ConnectEvidence { local, icmp, path, ..self.connect_evidence() };
         let failure = kind.map(|kind| Failure::new(kind, "x"));
         self.push(self.dialled(), Evidence::Connect(evidence), failure, 2_000_000);
         self.control(Control::Trace)

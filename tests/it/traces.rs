@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Host 0 is the client, hosts 1 to 3 are routers, host 4 is the server. Between hosts n and n + 1 lies 10.78.n.0/24
-/// (fd78:0:0:n::/64), where the nearer one is .1 and the further one .2.
+/// (`fd78:0:0:n::/64`), where the nearer one is .1 and the further one .2.
 struct Chain {
     tag: String,
     /// Port 1000 of the server, which answers.
@@ -214,6 +214,18 @@ fn ipv6_is_traced_alike() {
         blocked(&rejected, "proof"),
         "hop 2 (fd78:0:0:1::2) rejects the SYN to [fd78:0:0:3::2]:1003, with ICMP type 1 code 1",
     );
+}
+
+#[test]
+fn a_routing_loop_is_told_from_a_filter() {
+    let Some(chain) = Chain::new("tl") else { return };
+    for (number, via) in [(0, "10.78.0.2"), (1, "10.78.1.2"), (2, "10.78.1.1")] {
+        ip(&["-n", &host(&chain.tag, number), "route", "add", "10.79.0.0/16", "via", via]);
+    }
+    let report = chain.check(&["tcp://10.79.0.1:443", "--trace"]);
+    evidence_says(finding(&report, "tcp.unreachable"), "a trace comes back to 10.78.0.2 at hop 3: a routing loop");
+    assert!(findings(&report).iter().all(|&(code, ..)| code != "path.blocked_after"), "{report:#}");
+    assert_eq!(path(&report).len(), 30);
 }
 
 #[test]

@@ -85,8 +85,6 @@ impl<'a> Trace<'a> {
     fn of(view: View<'a>) -> Option<Self> {
         let at = view.last().filter(|_| view.observation.control == Some(Control::Trace))?;
         let connect = at.connect()?;
-        let cut_short = at.failure().is_some_and(|failure| failure.kind == FailureKind::Cancelled);
-        (!cut_short).then_some(())?;
         Some(Self { view, address: view.observation.address?, connect, leg: at.step.leg })
     }
 
@@ -94,6 +92,16 @@ impl<'a> Trace<'a> {
     fn routers(&self) -> impl DoubleEndedIterator<Item = (u8, IpAddr)> + 'a {
         let passed = self.connect.path.iter().filter(|router| router.icmp.is_none() && !router.reached);
         passed.filter_map(|router| Some((router.ttl, router.ip?)))
+    }
+
+    /// Where the SYN came back to a router that it had left. Once may be the mixture of two ways of different length;
+    /// more often is a loop.
+    fn loops(&self) -> Option<(u8, IpAddr)> {
+        let routers: Vec<_> = self.routers().collect();
+        let mut seen = HashSet::new();
+        let left = routers.chunk_by(|a, b| a.1 == b.1).filter_map(|run| run.first().copied());
+        let back: Vec<_> = left.filter(|&(_, ip)| !seen.insert(ip)).collect();
+        back.first().copied().filter(|_| back.len() > 1)
     }
 
     /// At how many hops the address answered, if it did.
@@ -124,15 +132,19 @@ impl<'a> Trace<'a> {
         if let Some(ttl) = self.arrival() {
             return Some(self.answered(ttl, last, others.first().copied()));
         }
+        let cancelled =
+            self.view.observation.failed().is_some_and(|(_, failure)| failure.kind == FailureKind::Cancelled);
+        if cancelled {
+            return Some(Found::Remark("the run ended before a trace did".to_owned()));
+        }
         let Some((ttl, ip)) = last else {
             return Some(Found::Remark("no router on the way answers a trace".to_owned()));
         };
+        if let Some((ttl, ip)) = self.loops() {
+            return Some(Found::Remark(format!("a trace comes back to {ip} at hop {ttl}: a routing loop")));
+        }
         if self.connect.path.last().is_some_and(|router| router.ip.is_some()) {
-            // Routers next to each other may share an answer; a loop comes back to one that it has left.
-            let mut seen = HashSet::new();
-            let mut left = self.connect.path.chunk_by(|a, b| a.ip == b.ip).filter_map(|run| run.first()?.ip);
-            let looped = if left.all(|ip| seen.insert(ip)) { "" } else { ": a routing loop" };
-            return Some(Found::Remark(format!("a trace passes {ttl} routers and does not arrive{looped}")));
+            return Some(Found::Remark(format!("a trace passes {ttl} routers and does not arrive")));
         }
         let vanishes = format!("the SYN to {} vanishes after hop {ttl} ({ip})", self.address);
         let passing = others.into_iter().find(|(other, _)| other.routers().any(|(_, router)| router == ip));
