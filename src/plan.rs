@@ -33,6 +33,8 @@ pub struct Plan {
     pub trust: Trust,
     /// Whether the engine may add probes that tell two causes apart.
     pub controls: bool,
+    /// Whether failed connects are followed hop by hop (`--trace`).
+    pub trace: bool,
     /// What the record says beside the observations; the engine adds notes to it.
     pub context: Context,
 }

@@ -105,7 +105,7 @@ table! {
     TCP_PORT_FILTERED "tcp.port_filtered" Error Path "blocked, while another port answers";
     TCP_INTERMITTENT "tcp.intermittent" Warning Path "some attempts fail, some succeed";
     TCP_FAMILY_BROKEN "tcp.family_broken" Warning Path "one address family fails, the other works";
-    PATH_BLOCKED_AFTER "path.blocked_after" Error Path "the connection dies after a known router";
+    PATH_BLOCKED_AFTER "path.blocked_after" Info Path "the connection dies after a known router";
     PATH_MTU_BLACKHOLE "path.mtu_blackhole" Error Path "full-size packets vanish";
     PROXY_AUTH_REQUIRED "proxy.auth_required" Error Proxy "the proxy wants a login";
     PROXY_AUTH_REJECTED "proxy.auth_rejected" Error Proxy "the proxy rejects the login";

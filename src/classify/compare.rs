@@ -2,6 +2,7 @@
 //! it surer, or add a conclusion of its own; none looks at a pair of walks, so that thousands of targets stay cheap.
 
 mod dns;
+mod path;
 mod proxy;
 
 use std::{
@@ -31,6 +32,7 @@ pub(super) fn apply(case: &mut Case<'_>) {
     other_port_answers(case, &tallies);
     other_route_works(case, &tallies);
     mixed_attempts(case, &tallies);
+    path::blocked_after(case);
 }
 
 /// A conclusion from a comparison.

@@ -765,6 +765,7 @@ fn network(code: Code, f: &Facts) -> Vec<Remedy> {
         return match code {
             codes::TCP_REFUSED => vec![proxy_listens(f), right_proxy(f)],
             codes::TCP_RESET => vec![wants_tls(f), client_allowed(f), capture(f)],
+            codes::PATH_BLOCKED_AFTER => vec![ask_owner(f), way_to_proxy(f), right_proxy(f)],
             _ => vec![way_to_proxy(f), proxy_listens(f), right_proxy(f)],
         };
     }
@@ -784,7 +785,8 @@ fn network(code: Code, f: &Facts) -> Vec<Remedy> {
             vec![local_firewall("connections to storage"), effective_rules(), who_rejects(f)]
         }
         codes::TCP_RESET => vec![capture(f), effective_rules()],
-        codes::TCP_UNREACHABLE | codes::PATH_BLOCKED_AFTER => vec![effective_rules(), who_rejects(f), open_nsg(f)],
+        codes::PATH_BLOCKED_AFTER => vec![ask_owner(f), effective_rules(), open_nsg(f)],
+        codes::TCP_UNREACHABLE => vec![effective_rules(), who_rejects(f), open_nsg(f)],
         _ => vec![open_nsg(f), effective_rules(), local_firewall("these connections")],
     }
 }
@@ -793,8 +795,20 @@ fn who_rejects(f: &Facts) -> Remedy {
     remedy(
         "Find the device after which the connection ends; its owner holds the rule",
         [
-            format!("sudo snapreach check --trace {}", f.target),
+            format!("snapreach check --trace {}", f.target),
             format!("sudo traceroute -T -p {} {}", f.port, f.host.trim_start_matches('[').trim_end_matches(']')),
+        ],
+    )
+}
+
+fn ask_owner(f: &Facts) -> Remedy {
+    let (host, port) = if f.to_proxy() { (&f.proxy_host, f.proxy_port) } else { (&f.host, f.port) };
+    remedy(
+        "Ask the owner of the router named, and of the device behind it, for the rule that stops the connection; \
+         show them the way",
+        [
+            format!("snapreach check -v --trace {}", f.target),
+            format!("sudo traceroute -T -p {port} {}", host.trim_start_matches('[').trim_end_matches(']')),
         ],
     )
 }
@@ -1427,6 +1441,14 @@ mod tests {
         assert!(host.contains("168.63.129.16"), "{host}");
         let lookup = first(codes::DNS_TIMEOUT, Hop::ClientToProxy, None);
         assert!(lookup.contains("dig 10.0.0.5") && !lookup.contains("blob"), "{lookup}");
+    }
+
+    #[test]
+    fn the_owner_of_a_router_is_shown_the_way_to_whom_the_trace_went() {
+        let direct = first(codes::PATH_BLOCKED_AFTER, Hop::ClientToOrigin, None);
+        assert!(direct.ends_with("traceroute -T -p 443 acct.blob.core.windows.net"), "{direct}");
+        let to_proxy = first(codes::PATH_BLOCKED_AFTER, Hop::ClientToProxy, None);
+        assert!(to_proxy.ends_with("traceroute -T -p 3128 10.0.0.5"), "{to_proxy}");
     }
 
     #[test]

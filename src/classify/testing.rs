@@ -6,8 +6,9 @@ use crate::{
     http::{Parsed, Reply, parse_head},
     model::{
         Address, Alert, Certificate, ConnectEvidence, Control, Evidence, Excerpt, Failure, FailureKind,
-        HandshakeEvidence, IcmpError, Leg, Observation, Record, RequestEvidence, ResolveEvidence, ResolverView, Route,
-        Step, Target, TcpInfo, TcpState, ToolInfo, TrustAnchor, TunnelEvidence, Verification,
+        HandshakeEvidence, IcmpError, IcmpFamily, Leg, Observation, Record, RequestEvidence, ResolveEvidence,
+        ResolverView, Route, Router, Step, Target, TcpInfo, TcpState, ToolInfo, TrustAnchor, TunnelEvidence,
+        Verification,
     },
 };
 
@@ -164,7 +165,14 @@ impl Walk {
     }
 
     pub(crate) fn connect_evidence(&self) -> ConnectEvidence {
-        ConnectEvidence { peer: self.0.address.unwrap(), dialled: None, local: None, tcp: None, icmp: None }
+        ConnectEvidence {
+            peer: self.0.address.unwrap(),
+            dialled: None,
+            local: None,
+            tcp: None,
+            icmp: None,
+            path: Vec::new(),
+        }
     }
 
     pub(crate) fn connected(mut self) -> Self {
@@ -240,6 +248,25 @@ impl Walk {
         let walk = self.connected();
         let walk = if walk.0.route == Route::Proxy { walk.tunnelled() } else { walk };
         walk.tls(trusted()).answered(storage_reply(400, "InvalidQueryParameterValue"))
+    }
+
+    /// A trace to the address of this walk: `10.0.0.1` a router, nothing: silence, `=` the peer, `!10.0.0.1` a router that
+    /// rejects the SYN.
+    pub(crate) fn traced(mut self, hops: &[&str], kind: Option<FailureKind>) -> Self {
+        let peer = self.0.address.unwrap().ip();
+        let router = |(ttl, hop): (u8, &&str)| {
+            let (reached, rejected) = (*hop == "=", hop.starts_with('!'));
+            let ip = if reached { Some(peer) } else { hop.trim_start_matches('!').parse().ok() };
+            let icmp = rejected.then_some(IcmpError { family: IcmpFamily::V4, kind: 3, code: 13, sender: ip });
+            Router { ttl, ip, rtt_us: ip.map(|_| 500), icmp, reached }
+        };
+        let path: Vec<Router> = (1..).zip(hops).map(router).collect();
+        let local = Some("10.1.0.4:40000".parse().unwrap());
+        let icmp = path.last().and_then(|router| router.icmp);
+        let evidence = ConnectEvidence { local, icmp, path, ..self.connect_evidence() };
+        let failure = kind.map(|kind| Failure::new(kind, "x"));
+        self.push(self.dialled(), Evidence::Connect(evidence), failure, 2_000_000);
+        self.control(Control::Trace)
     }
 
     pub(crate) fn control(mut self, control: Control) -> Self {

@@ -1,4 +1,5 @@
 //! The classifier as a whole, on records built by hand and on recorded answers of real programs.
 
 mod comparisons;
+mod paths;
 mod recorded;

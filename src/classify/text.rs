@@ -1,6 +1,6 @@
 //! Findings in words: one specific sentence, and short lines of evidence.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use super::{
     case::Sign,
@@ -11,7 +11,7 @@ use crate::{
     azure::storage,
     classify::{catalogue, codes as c},
     http::{Reply, parse_proxy_status},
-    model::{Code, Excerpt, HandshakeEvidence, Hop, IcmpFamily, Layer, Leg, ResolverView, Route, Severity},
+    model::{Code, Excerpt, HandshakeEvidence, Hop, IcmpFamily, Layer, Leg, ResolverView, Route, Router, Severity},
 };
 
 /// No finding has more lines of evidence.
@@ -75,6 +75,7 @@ fn phrase(facts: &Facts<'_>) -> String {
         c::TCP_PORT_FILTERED => "this port fails while another port of the same address answers",
         c::TCP_INTERMITTENT => "some TCP connections fail",
         c::TCP_FAMILY_BROKEN => "one address family fails, the other works",
+        c::PATH_BLOCKED_AFTER => "the connection ends on the way",
         c::PATH_MTU_BLACKHOLE => "what was sent was never acknowledged, as where large packets vanish",
         c::DNS_NXDOMAIN => "the name does not exist",
         c::DNS_NODATA => "the name has no address",
@@ -196,6 +197,12 @@ fn observed(view: View<'_>, sign: &Sign<'_>, add: &mut impl FnMut(String)) {
             return;
         }
     }
+    if code == c::PATH_BLOCKED_AFTER {
+        if let Some(connect) = view.last().and_then(At::connect) {
+            add(path_line(connect.peer, &connect.path));
+        }
+        return;
+    }
     // A warning about a walk that passed needs no more than its note, which the summary holds.
     let Some(at) = view.last() else { return };
     if sign.judged.severity != Severity::Error && at.stopped_by().is_none() && view.reply().is_none() {
@@ -295,6 +302,33 @@ fn connect_lines(at: &At<'_>, add: &mut impl FnMut(String)) {
         };
         let from = icmp.sender.map_or_else(String::new, |sender| format!(" from {sender}"));
         add(format!("{protocol} type {} code {}{from}", icmp.kind, icmp.code));
+    }
+}
+
+/// A path in one line; of a long one its far end.
+pub(super) fn path_line(peer: SocketAddr, path: &[Router]) -> String {
+    const ROOM: usize = 120;
+    let mut text = String::new();
+    for routers in path.chunk_by(|a, b| a.ip.is_none() && b.ip.is_none()) {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        match routers {
+            [first, .., last] => _ = write!(text, "{} to {} silent", first.ttl, last.ttl),
+            one => one.iter().for_each(|router| text.push_str(&hop(router))),
+        }
+    }
+    let skip = text.chars().count().saturating_sub(ROOM);
+    let cut = if skip > 0 { "… " } else { "" };
+    format!("trace to {peer}: {cut}{}", text.chars().skip(skip).collect::<String>())
+}
+
+fn hop(router: &Router) -> String {
+    match (router.ip, router.reached, router.icmp) {
+        (None, ..) => format!("{} silent", router.ttl),
+        (Some(_), true, None) => format!("{} answered", router.ttl),
+        (Some(ip), _, Some(_)) => format!("{} rejected by {ip}", router.ttl),
+        (Some(ip), false, None) => format!("{} {ip}", router.ttl),
     }
 }
 

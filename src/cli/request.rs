@@ -101,6 +101,7 @@ pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
     *family = options.family().or(*family);
     *bind = options.bind.or(*bind);
     *interface = options.interface.clone().or_else(|| interface.take());
+    plan.trace |= options.trace;
 
     let milliseconds = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let context = &mut plan.context;
@@ -188,14 +189,14 @@ mod tests {
         let plan = plan(&options(
             "target = [\"h.example\"]\nports = [443]\nproxy = \"http://svc:pw@proxy:3128\"\nattempts = 2\n\
              connect_timeout = \"250ms\"\nconnect_to = [\"h.example::127.0.0.1:1\"]\ndns_server = \"127.0.0.1:5353\"\n\
-             bind = \"127.0.0.1\"\ninterface = \"lo\"\nregion = \"westeurope\"",
+             bind = \"127.0.0.1\"\ninterface = \"lo\"\nregion = \"westeurope\"\ntrace = true",
         ))
         .unwrap();
         assert_eq!(plan.routes, [Route::Direct, Route::Proxy]);
         assert_eq!(plan.dial.for_host(&plan.targets[0].host, 443), Some("127.0.0.1:1".parse().unwrap()));
         assert_eq!(plan.dns.server, NameServer::Given("127.0.0.1:5353".parse().unwrap()));
         assert_eq!(plan.source.family, Some(crate::plan::Family::V4));
-        assert!(plan.trust.system && plan.controls);
+        assert!(plan.trust.system && plan.controls && plan.trace);
         let context = &plan.context;
         assert_eq!(context.proxy_sources[0].origin, "--proxy");
         assert_eq!(context.proxy.as_deref(), Some("http://proxy:3128"));

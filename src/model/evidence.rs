@@ -170,7 +170,7 @@ pub struct Alias {
 // ---- connect
 
 /// A TCP connect to one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectEvidence {
     /// The address as planned.
     pub peer: SocketAddr,
@@ -186,6 +186,28 @@ pub struct ConnectEvidence {
     /// An ICMP error from the socket's error queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<IcmpError>,
+    /// What answered on the way, nearest first; only a [`super::Control::Trace`] looks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<Router>,
+}
+
+/// What came back for a SYN that may pass so many routers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Router {
+    /// The SYN's time to live, or hop limit: 1 reaches the first router.
+    pub ttl: u8,
+    /// Who answered; `None`: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// From the SYN to the answer, in microseconds; unknown where the SYN was repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    /// An ICMP error that is not the expected time exceeded: the SYN was rejected here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<IcmpError>,
+    /// Whether the answer came from the peer's own address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reached: bool,
 }
 
 /// Selected fields of Linux's `TCP_INFO` (tcp(7)) at one moment.

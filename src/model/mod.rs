@@ -13,8 +13,8 @@ mod target;
 
 pub use evidence::{
     Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExtendedError, HandshakeEvidence,
-    IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, TcpInfo, TcpState, Transport, TrustAnchor,
-    TunnelEvidence, Verification,
+    IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TcpState, Transport,
+    TrustAnchor, TunnelEvidence, Verification,
 };
 pub use excerpt::Excerpt;
 pub use failure::{Failure, FailureKind};

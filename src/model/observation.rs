@@ -86,6 +86,8 @@ pub enum Control {
     OtherPort,
     /// TLS spoken to a proxy that was configured as plain, or the reverse.
     OtherProxyScheme,
+    /// SYNs with a growing hop limit to the same address and port: how far do they get?
+    Trace,
 }
 
 /// One walk to one address over one route, or one lookup.

@@ -2,7 +2,7 @@
 //! left to the classifier.
 
 use crate::{
-    model::{Control, Evidence, FailureKind, Leg, Route, Step, Target},
+    model::{Control, Evidence, FailureKind, IcmpFamily, Leg, Route, Step, Target},
     plan::Plan,
 };
 
@@ -46,6 +46,72 @@ pub(super) fn after(plan: &Plan, target: usize, route: Route, steps: &[Step]) ->
     }
 }
 
+/// What a walk tells about the way to the address that it dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connects {
+    /// A connection stood.
+    Yes,
+    /// The network, or the peer, gave none.
+    No,
+    /// The walk did not get so far as to tell: this machine, or the end of the run, stopped it.
+    Unknown,
+}
+
+/// Whether the walk found a way to the address.
+pub(super) fn connects(steps: &[Step]) -> Connects {
+    let Some((Step { evidence: Evidence::Connect(connect), failure, .. }, _)) = steps.split_first() else {
+        return Connects::Unknown;
+    };
+    let from_network = connect.icmp.is_some_and(|icmp| {
+        icmp.family != IcmpFamily::Local
+            && icmp.sender.is_some()
+            && icmp.sender != connect.local.map(|local| local.ip())
+    });
+    match failure.as_ref().map(|failure| failure.kind) {
+        None => Connects::Yes,
+        Some(FailureKind::TimedOut | FailureKind::Refused) => Connects::No,
+        Some(_) if from_network => Connects::No,
+        Some(_) => Connects::Unknown,
+    }
+}
+
 fn planned_on_another_port(plan: &Plan, target: &Target) -> bool {
     plan.targets.iter().any(|other| other.host == target.host && other.port != target.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ConnectEvidence, Failure, IcmpError};
+
+    #[test]
+    fn only_the_network_and_the_peer_are_worth_a_trace() {
+        let icmp = |family, sender: &str| Some(IcmpError { family, kind: 3, code: 1, sender: sender.parse().ok() });
+        let (router, own) = (icmp(IcmpFamily::V4, "10.0.0.1"), icmp(IcmpFamily::V4, "10.0.0.4"));
+        for (kind, icmp, expected) in [
+            (None, None, Connects::Yes),
+            (Some(FailureKind::TimedOut), None, Connects::No),
+            (Some(FailureKind::Refused), None, Connects::No),
+            (Some(FailureKind::HostUnreachable), router, Connects::No),
+            (Some(FailureKind::PermissionDenied), router, Connects::No),
+            (Some(FailureKind::HostUnreachable), own, Connects::Unknown),
+            (Some(FailureKind::HostUnreachable), None, Connects::Unknown),
+            (Some(FailureKind::HostUnreachable), icmp(IcmpFamily::Local, ""), Connects::Unknown),
+            (Some(FailureKind::FileDescriptors), None, Connects::Unknown),
+            (Some(FailureKind::Cancelled), None, Connects::Unknown),
+        ] {
+            let evidence = Evidence::Connect(ConnectEvidence {
+                peer: "192.0.2.1:443".parse().unwrap(),
+                dialled: None,
+                local: Some("10.0.0.4:40000".parse().unwrap()),
+                tcp: None,
+                icmp,
+                path: Vec::new(),
+            });
+            let failure = kind.map(|kind| Failure::new(kind, "x"));
+            let step = Step { leg: Leg::Origin, start_us: 0, elapsed_us: 1, evidence, failure };
+            assert_eq!(connects(&[step]), expected, "{kind:?} {icmp:?}");
+        }
+        assert_eq!(connects(&[]), Connects::Unknown);
+    }
 }

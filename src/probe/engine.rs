@@ -1,7 +1,7 @@
 //! Drives the plan: lookups, then walks, a bounded number at once, each attempt as soon as it makes sense.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     future::{Future, pending},
     io,
     net::{IpAddr, SocketAddr},
@@ -16,13 +16,14 @@ use tokio::{
 };
 
 use super::{
-    Progress, controls,
+    Progress,
+    controls::{self, Connects},
     handshake::Tls,
     hosts,
     limits::{self, Room},
     net,
     recorder::Recorder,
-    resolve,
+    resolve, trace,
     walk::{Course, Shared, walk},
 };
 use crate::{
@@ -38,6 +39,12 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// Controls per run: they explain, and one explanation per cause is enough.
 const MAX_CONTROLS: usize = 64;
+
+/// Traces per run: each takes seconds, and failures on one path end at one place.
+const MAX_TRACES: usize = 16;
+
+/// Traces at once: routers limit how many errors they send.
+const TRACES_AT_ONCE: usize = 4;
 
 /// Walks that are started before the event loop looks at its sockets again.
 const BURST: usize = 128;
@@ -64,6 +71,10 @@ struct Engine {
     lookups_running: usize,
     room: Room,
     controls: usize,
+    /// Whether failed connects are still to be traced, once everything else is done.
+    trace: bool,
+    /// How many sockets one trace may hold at once.
+    trace_sockets: usize,
     proxy_scheme_asked: bool,
     interrupted: bool,
     failed: u32,
@@ -103,6 +114,9 @@ struct Series {
     parent: Option<Key>,
     queued: u16,
     control_asked: bool,
+    /// Whether an attempt got no connection out of the network, and whether one got one.
+    unreached: bool,
+    connected: bool,
 }
 
 /// What a task did.
@@ -150,6 +164,7 @@ impl Engine {
             SystemResolver::Stub(_) => HashMap::new(),
         };
         let redactor = Arc::new(plan.redactor());
+        let trace = plan.trace;
         let shared = Shared { plan, tls: Arc::new(tls), redactor, halt: Arc::default(), epoch: Instant::now() };
         Ok(Self {
             shared: Arc::new(shared),
@@ -165,6 +180,8 @@ impl Engine {
             lookups_running: 0,
             room,
             controls: 0,
+            trace,
+            trace_sockets: 1,
             proxy_scheme_asked: false,
             interrupted: false,
             failed: 0,
@@ -230,7 +247,17 @@ impl Engine {
 
     fn add_series(&mut self, target: usize, route: Route, peer: SocketAddr, dialled: SocketAddr, parent: Option<Key>) {
         let series = self.series.len();
-        self.series.push(Series { target, route, peer, dialled, parent, queued: 1, control_asked: false });
+        self.series.push(Series {
+            target,
+            route,
+            peer,
+            dialled,
+            parent,
+            queued: 1,
+            control_asked: false,
+            unreached: false,
+            connected: false,
+        });
         self.walks.push_back((series, 1, None));
     }
 
@@ -249,7 +276,11 @@ impl Engine {
             self.start();
             if self.running.is_empty() && self.walks.is_empty() && self.lookups.is_empty() && self.staggered.is_empty()
             {
-                return;
+                self.plan_traces();
+                if self.walks.is_empty() {
+                    return;
+                }
+                continue;
             }
             let halted = shared.halt.is_halted();
             let full = self.walks_running() >= self.room.walks;
@@ -314,11 +345,12 @@ impl Engine {
     fn start_walk(&mut self, series: usize, attempt: u16, control: Option<Control>) {
         let shared = self.shared.clone();
         let Series { target, route, peer, dialled, .. } = self.series[series];
+        let sockets = if control == Some(Control::Trace) { self.trace_sockets } else { 1 };
         if control.is_none() && attempt < shared.plan.budgets.attempts {
             self.staggered.push_back((Instant::now() + STAGGER, series, attempt));
         }
         self.running.spawn(async move {
-            let course = Course { target, route, peer, dialled, control };
+            let course = Course { target, route, peer, dialled, control, sockets };
             let steps = walk(&shared, &course).await;
             Done { work: Work::Walk { series, attempt, control: course.control }, steps, addresses: None }
         });
@@ -445,6 +477,12 @@ impl Engine {
             self.failed += u32::from(steps.iter().any(|step| step.failure.is_some()));
             self.queue_next(series, attempt);
             self.ask_control(series, &steps);
+            let state = &mut self.series[series];
+            match controls::connects(&steps) {
+                Connects::Yes => state.connected = true,
+                Connects::No => state.unreached = true,
+                Connects::Unknown => {}
+            }
         }
         let observation = Observation {
             id: 0,
@@ -456,7 +494,9 @@ impl Engine {
             control,
             steps,
         };
-        let key = (1, target, u8::from(route == Route::Proxy), series, observation.control.is_some(), attempt);
+        // A trace stands behind another control on the same address.
+        let last = attempt + u16::from(observation.control == Some(Control::Trace));
+        let key = (1, target, u8::from(route == Route::Proxy), series, observation.control.is_some(), last);
         self.observations.push((key, observation));
     }
 
@@ -474,6 +514,38 @@ impl Engine {
         state.control_asked = true;
         self.controls += 1;
         self.walks.push_back((series, 1, Some(control)));
+    }
+
+    /// Once nothing else is left to do: one trace for each address and port that some attempt did not reach, and one to
+    /// another port of the same address that answers, to compare the paths. No walk is in flight any more, so the room
+    /// for walks is all theirs.
+    fn plan_traces(&mut self) {
+        if !std::mem::take(&mut self.trace) {
+            return;
+        }
+        let way = |series: &Series| (series.dialled, series.route);
+        let mut seen = HashSet::new();
+        let mut failed: Vec<usize> = (0..self.series.len())
+            .filter(|&at| self.series[at].unreached && seen.insert(way(&self.series[at])))
+            .collect();
+        let wanted = failed.len();
+        failed.truncate(if self.shared.halt.is_halted() { 0 } else { MAX_TRACES });
+        if failed.len() < wanted {
+            self.notes.push(format!("{} of {wanted} addresses that could not be reached were traced", failed.len()));
+        }
+        let mut answers: HashMap<(IpAddr, Route), usize> = HashMap::new();
+        for (at, series) in self.series.iter().enumerate() {
+            if series.connected && !seen.contains(&way(series)) {
+                answers.entry((series.dialled.ip(), series.route)).or_insert(at);
+            }
+        }
+        let compared: BTreeSet<usize> = failed
+            .iter()
+            .filter_map(|&at| answers.get(&(self.series[at].dialled.ip(), self.series[at].route)).copied())
+            .collect();
+        self.trace_sockets = self.room.walks.min(trace::WIDTH);
+        self.room.walks = (self.room.walks / trace::WIDTH).clamp(1, TRACES_AT_ONCE);
+        self.walks.extend(failed.into_iter().chain(compared).map(|series| (series, 1, Some(Control::Trace))));
     }
 
     // ---- the record

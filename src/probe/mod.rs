@@ -13,6 +13,7 @@ mod recorder;
 mod request;
 mod resolve;
 mod sys;
+mod trace;
 mod tunnel;
 mod walk;
 

@@ -44,11 +44,20 @@ impl Conn {
     }
 }
 
+/// What a connect does differently from any other program's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tuning {
+    /// Maximum segment size, in bytes.
+    pub(super) mss: Option<u32>,
+    /// Time to live (IPv4) or hop limit (IPv6).
+    pub(super) ttl: Option<u8>,
+}
+
 /// Connects to `evidence.dialled` (or `.peer`). Whatever happens, `evidence` tells what was learned; after a timeout
 /// dropped this future, [`Attempt::finish`] still asks the kernel.
-pub(super) async fn connect(attempt: &mut Attempt, source: &Source, mss: Option<u32>) -> Result<Conn, Failure> {
+pub(super) async fn connect(attempt: &mut Attempt, source: &Source, tuning: Tuning) -> Result<Conn, Failure> {
     let to = attempt.evidence.dialled.unwrap_or(attempt.evidence.peer);
-    let socket = prepare(to, source, mss).map_err(|e| failure::of_connect(&e))?;
+    let socket = prepare(to, source, tuning).map_err(|e| failure::of_connect(&e))?;
     match socket.connect(&SockAddr::from(to)) {
         Ok(()) => {}
         Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
@@ -77,13 +86,16 @@ pub(super) struct Attempt {
 impl Attempt {
     pub(super) fn new(peer: SocketAddr, dialled: SocketAddr) -> Self {
         let dialled = (dialled != peer).then_some(dialled);
-        Self { evidence: ConnectEvidence { peer, dialled, local: None, tcp: None, icmp: None }, conn: None }
+        Self {
+            evidence: ConnectEvidence { peer, dialled, local: None, tcp: None, icmp: None, path: Vec::new() },
+            conn: None,
+        }
     }
 }
 
-impl Slot for Attempt {
-    /// The evidence, completed by what the kernel says at the end of the step.
-    fn finish(&mut self, failure: Option<&Failure>, _: Option<TcpInfo>) -> Evidence {
+impl Attempt {
+    /// The evidence, completed by what the kernel says now.
+    pub(super) fn complete(&mut self, failure: Option<&Failure>) -> ConnectEvidence {
         if let Some(Conn(stream)) = &self.conn {
             self.evidence.local = stream.local_addr().ok().filter(|local| !local.ip().is_unspecified());
             self.evidence.tcp = sys::tcp_info(stream.as_fd());
@@ -94,11 +106,17 @@ impl Slot for Attempt {
                 self.evidence.icmp = self.evidence.icmp.or_else(|| icmp_error(stream.as_ref()));
             }
         }
-        Evidence::Connect(self.evidence)
+        ConnectEvidence { path: std::mem::take(&mut self.evidence.path), ..self.evidence }
     }
 }
 
-fn prepare(to: SocketAddr, source: &Source, mss: Option<u32>) -> io::Result<Socket> {
+impl Slot for Attempt {
+    fn finish(&mut self, failure: Option<&Failure>, _: Option<TcpInfo>) -> Evidence {
+        Evidence::Connect(self.complete(failure))
+    }
+}
+
+fn prepare(to: SocketAddr, source: &Source, tuning: Tuning) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // The queue is a source of evidence; a kernel without it costs evidence, not the probe.
     let _ =
@@ -109,8 +127,13 @@ fn prepare(to: SocketAddr, source: &Source, mss: Option<u32>) -> io::Result<Sock
     if let Some(bind) = source.bind.filter(|bind| bind.is_ipv4() == to.is_ipv4()) {
         socket.bind(&SocketAddr::new(bind, 0).into())?;
     }
-    if let Some(mss) = mss {
+    if let Some(mss) = tuning.mss {
         socket.set_tcp_mss(mss)?;
+    }
+    match tuning.ttl {
+        Some(ttl) if to.is_ipv4() => socket.set_ttl_v4(ttl.into())?,
+        Some(ttl) => socket.set_unicast_hops_v6(ttl.into())?,
+        None => {}
     }
     Ok(socket)
 }
@@ -162,7 +185,7 @@ pub(super) async fn udp(server: SocketAddr, source: &Source) -> io::Result<UdpSo
 
 /// A TCP stream to a name server.
 pub(super) async fn tcp(server: SocketAddr, source: &Source) -> io::Result<TcpStream> {
-    let socket = prepare(server, source, None)?;
+    let socket = prepare(server, source, Tuning::default())?;
     match socket.connect(&SockAddr::from(server)) {
         Ok(()) => {}
         Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}

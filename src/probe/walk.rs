@@ -9,9 +9,9 @@ use tokio::{
 
 use super::{
     handshake::{self, Tls},
-    net::{self, Conn},
+    net::{self, Conn, Tuning},
     recorder::{Halt, Recorder, Stop},
-    request, tunnel,
+    request, trace, tunnel,
 };
 use crate::{
     model::{Control, Evidence, Leg, Redactor, Route, Step, Target, Verification},
@@ -39,6 +39,8 @@ pub(super) struct Course {
     /// Where that address is really dialled.
     pub(super) dialled: SocketAddr,
     pub(super) control: Option<Control>,
+    /// How many sockets it may hold at once; only a trace has use for more than one.
+    pub(super) sockets: usize,
 }
 
 /// Walks, and gives back every step that was begun.
@@ -49,14 +51,19 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
         Route::Proxy => Leg::Proxy,
     };
     let mss = match course.control {
+        Some(Control::Trace) => {
+            trace::walk(&mut recorder, shared, course, leg).await;
+            return recorder.into_steps();
+        }
         Some(Control::SmallSegments { mss }) => Some(mss),
         _ => None,
     };
+    let tuning = Tuning { mss, ..Tuning::default() };
     let mut attempt = net::Attempt::new(course.peer, course.dialled);
     let budget = shared.plan.budgets.connect;
     let connected = recorder
         .step(leg, budget, &mut attempt, async |attempt: &mut net::Attempt| {
-            net::connect(attempt, &shared.plan.source, mss).await
+            net::connect(attempt, &shared.plan.source, tuning).await
         })
         .await;
     if let Ok(conn) = connected {

@@ -304,6 +304,7 @@ fn connect(leg: Leg, peer: &str, up: bool) -> Step {
             code: 0,
             sender: Some("10.0.0.1".parse().unwrap()),
         }),
+        path: vec![],
     };
     step(leg, 2_200, if up { 4_200 } else { 10_000_300 }, Evidence::Connect(evidence))
 }

@@ -228,6 +228,7 @@ impl Scenario {
             dial: network.dial.clone(),
             trust: Trust { system: false, added: network.added_roots.clone(), lab: network.roots.clone() },
             controls: probe.controls.unwrap_or(true),
+            trace: false,
             context,
         }
     }

@@ -9,3 +9,4 @@ mod real_proxies;
 mod scenarios;
 mod secrets;
 mod support;
+mod traces;

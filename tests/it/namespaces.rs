@@ -18,15 +18,8 @@ const ROUTER: &str = "10.77.1.1";
 impl Network {
     /// `None`, with the reason printed, where this machine cannot make one.
     fn new(name: &str) -> Option<Self> {
-        if !is_root() {
-            skipped("network namespaces need root");
+        if !can_build() {
             return None;
-        }
-        for tool in ["ip", "nft"] {
-            if program(tool).is_none() {
-                skipped(&format!("`{tool}` is not installed"));
-                return None;
-            }
         }
         let network = Self { tag: format!("sr{}{name}", std::process::id()) };
         network.build();
@@ -62,14 +55,7 @@ impl Network {
     }
 
     fn nft(&self, role: &str, rules: &str) {
-        use std::io::Write;
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.host(role), "nft", "-f", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success(), "nft refused {rules}");
+        nft(&self.host(role), rules);
     }
 
     fn check(&self, arguments: &[&str]) -> (Output, Value) {
@@ -91,16 +77,37 @@ impl Drop for Network {
     }
 }
 
-fn ip(arguments: &[&str]) {
+/// Whether this machine can make networks; says why not.
+pub(crate) fn can_build() -> bool {
+    if !is_root() {
+        skipped("network namespaces need root");
+        return false;
+    }
+    let missing = ["ip", "nft"].into_iter().find(|tool| program(tool).is_none());
+    if let Some(tool) = missing {
+        skipped(&format!("`{tool}` is not installed"));
+    }
+    missing.is_none()
+}
+
+pub(crate) fn nft(host: &str, rules: &str) {
+    use std::io::Write;
+    let mut child =
+        Command::new("ip").args(["netns", "exec", host, "nft", "-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "nft refused {rules}");
+}
+
+pub(crate) fn ip(arguments: &[&str]) {
     run(Command::new("ip").args(arguments));
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let status = command.status().unwrap();
     assert!(status.success(), "{command:?}: {status}");
 }
 
-fn evidence_says(finding: &Value, part: &str) {
+pub(crate) fn evidence_says(finding: &Value, part: &str) {
     let all = format!("{} {}", finding["summary"], finding["evidence"]);
     assert!(all.contains(part), "`{part}` is not in {finding:#}");
 }

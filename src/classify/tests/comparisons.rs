@@ -234,7 +234,7 @@ fn any_walk() -> impl Strategy<Value = Walk> {
     ]);
     let subject = prop::sample::select(vec![A443, A8443, B443, "stranger.example:1"]);
     let ip = prop::sample::select(vec![IP, "2603:1030::1", "0.0.0.0"]);
-    (subject, ip, kind, 0..9_u8).prop_map(|(subject, ip, kind, shape)| match shape {
+    (subject, ip, kind, 0..11_u8).prop_map(|(subject, ip, kind, shape)| match shape {
         0 => good(subject),
         1 => Walk::direct(subject, ip).connect_fails(kind),
         2 => Walk::proxied(subject).connect_fails(kind),
@@ -243,6 +243,8 @@ fn any_walk() -> impl Strategy<Value = Walk> {
         5 => Walk::direct(subject, ip).connected().tls(chain(&["X"], Verification::UnknownIssuer)).request_fails(kind),
         6 => Walk::lookup(NAME, ResolverView::System, &[], Some(Failure::new(kind, "x"))),
         7 => Walk::lookup(NAME, ResolverView::Server, &[ip], None),
+        8 => Walk::direct(subject, ip).traced(&["10.0.0.1", "", ""], Some(kind)),
+        9 => Walk::direct(subject, ip).traced(&["10.0.0.1", "10.0.0.2", "="], None),
         _ => Walk::direct(subject, ip).connected().control(Control::SmallSegments { mss: 536 }),
     })
 }

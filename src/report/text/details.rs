@@ -8,7 +8,7 @@ use crate::{
     http::Reply,
     model::{
         Certificate, ConnectEvidence, DnsAnswer, Evidence, Excerpt, HandshakeEvidence, IcmpError, IcmpFamily,
-        RequestEvidence, ResolveEvidence, ResolverView, TcpInfo, TunnelEvidence,
+        RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TunnelEvidence,
     },
     report::words::{count, duration, plural, short, wire},
 };
@@ -147,8 +147,25 @@ fn connect(e: &ConnectEvidence) -> Vec<String> {
     ends.extend(e.local.map(|local| format!("from {local}")));
     let mut lines = vec![ends.join(", ")];
     lines.extend(e.tcp.as_ref().map(tcp));
-    lines.extend(e.icmp.as_ref().map(icmp));
+    // The last router of a path shows it too.
+    lines.extend(e.icmp.as_ref().filter(|_| e.path.is_empty()).map(icmp));
+    lines.extend(e.path.chunk_by(|a, b| a.ip.is_none() && b.ip.is_none()).filter_map(hop));
     lines
+}
+
+/// One router, or a run of silent ones.
+fn hop(routers: &[Router]) -> Option<String> {
+    let (first, last) = (routers.first()?, routers.last()?);
+    let Some(ip) = first.ip.filter(|_| first.ttl == last.ttl) else {
+        let one = first.ttl == last.ttl;
+        let hops = if one { format!("hop {}", first.ttl) } else { format!("hops {} to {}", first.ttl, last.ttl) };
+        return Some(format!("{hops}: no answer"));
+    };
+    let mut facts = vec![format!("hop {}: {ip}", first.ttl)];
+    facts.extend(first.rtt_us.map(duration));
+    facts.extend(first.icmp.as_ref().map(icmp));
+    facts.extend(first.reached.then(|| "the peer's address".to_owned()));
+    Some(facts.join(", "))
 }
 
 fn tcp(info: &TcpInfo) -> String {
