@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     async fn follow_to(to: SocketAddr, sockets: usize, budget: Duration) -> (ConnectEvidence, Result<(), Failure>) {
-        let mut evidence = net::Attempt::new(to, to).complete(false);
+        let mut evidence = net::Attempt::new(to, to).complete(None);
         let result = follow(&mut evidence, &Source::default(), sockets, budget).await;
         (evidence, result)
     }
