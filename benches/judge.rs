@@ -33,7 +33,8 @@ fn silent(count: u32) -> Record {
     };
     let observations = targets.iter().zip(1..).map(|(target, id)| {
         let peer = target.authority().parse().expect("a literal address");
-        let evidence = ConnectEvidence { peer, dialled: None, local: None, tcp: Some(tcp), icmp: None };
+        let evidence =
+            ConnectEvidence { peer, dialled: None, local: None, tcp: Some(tcp), icmp: None, path: Vec::new() };
         let failure = Some(Failure::new(FailureKind::TimedOut, "no result"));
         let step = Step {
             leg: Leg::Origin,

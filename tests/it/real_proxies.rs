@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -79,8 +79,25 @@ fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Program>
     Some(program)
 }
 
+/// A port for a program that wants to know it beforehand: below the range from which the kernel serves the connections
+/// of other tests, and given out once.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 200).unwrap_or(0) * 64;
+    loop {
+        let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_800;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A port that refuses for as long as the socket lives: bound, and not listening.
+fn refusing() -> (socket2::Socket, u16) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
 }
 
 /// An endpoint that accepts and says nothing: enough for a tunnel.
@@ -260,7 +277,8 @@ fn haproxy() {
     if let Some(proxy) = run(auth) {
         expect(&through(&url(&proxy), target), &["proxy.auth_required"], &["proxy"]);
     }
-    let dead = format!("listen f\n mode tcp\n bind 127.0.0.1:PORT\n retries 0\n server s 127.0.0.1:{}\n", free_port());
+    let (_refusing, nobody) = refusing();
+    let dead = format!("listen f\n mode tcp\n bind 127.0.0.1:PORT\n retries 0\n server s 127.0.0.1:{nobody}\n");
     if let Some(proxy) = run(&dead) {
         expect(&through(&url(&proxy), target), &["proxy.closed"], &["client_to_proxy", "proxy"]);
     }
