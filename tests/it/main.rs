@@ -3,6 +3,7 @@
 
 mod cli;
 mod hostile;
+mod interface;
 mod namespaces;
 mod readme;
 mod real_proxies;
