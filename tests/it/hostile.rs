@@ -258,3 +258,27 @@ fn silence_close_and_reset_are_three_things_at_every_layer() {
         }
     }
 }
+
+#[test]
+fn an_answer_counts_although_its_body_never_comes() {
+    for status in ["407 Proxy Authentication Required", "403 Forbidden"] {
+        let peer = Peer::start(move |mut stream, stop| {
+            hear(&mut stream);
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 900\r\n\r\nthe begin");
+            let _ = stream.write_all(head.as_bytes());
+            while !stop.load(Ordering::SeqCst) && hear(&mut stream) > 0 {}
+        });
+        // The budget ends before the patience with a body does.
+        let (layer, _, kind, evidence) = failed(plan("https://h.example", Some(peer.addr)));
+        assert_eq!((layer, kind), (Layer::Tunnel, FailureKind::Status));
+        let Evidence::Tunnel(tunnel) = evidence else { panic!() };
+        let body = tunnel.reply.unwrap().body;
+        assert_eq!((body.text.as_str(), body.truncated), ("the begin", true));
+
+        let record = run(plan(&format!("http://{}", peer.addr), None));
+        let step = only(&record).steps.last().unwrap();
+        assert_eq!((step.layer(), &step.failure), (Layer::Request, &None));
+        let Evidence::Request(request) = &step.evidence else { panic!() };
+        assert_eq!(request.reply.as_ref().unwrap().body.text, "the begin");
+    }
+}

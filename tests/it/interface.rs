@@ -302,11 +302,9 @@ fn every_field_of_schema_1_is_there_and_means_what_it_says() {
 #[test]
 fn strict_makes_a_degraded_verdict_fail_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, status, strict, plain) in [
-        ("healthy", "clear", 0, 0),
-        ("tcp-intermittent", "degraded", 1, 0),
-        ("tls-expired", "blocked", 1, 1),
-    ] {
+    for (name, status, strict, plain) in
+        [("healthy", "clear", 0, 0), ("tcp-intermittent", "degraded", 1, 0), ("tls-expired", "blocked", 1, 1)]
+    {
         for (arguments, code) in [(&[][..], plain), (&["--strict"][..], strict)] {
             let all = [&["check", "--lab", name, "--format", "json"], arguments].concat();
             let output = snapreach(&all, folder.path());

@@ -2,6 +2,7 @@
 #![cfg(feature = "cli")]
 
 mod cli;
+mod cuts;
 mod hostile;
 mod interface;
 mod namespaces;
