@@ -145,7 +145,7 @@ impl Engine {
         };
         let pinned = match plan.dns.system {
             SystemResolver::Os => {
-                std::fs::read_to_string(hosts::PATH).map(|text| hosts::parse(&text)).unwrap_or_default()
+                std::fs::read(hosts::PATH).map(|text| hosts::parse(&String::from_utf8_lossy(&text))).unwrap_or_default()
             }
             SystemResolver::Stub(_) => HashMap::new(),
         };

@@ -16,7 +16,7 @@ const MAX_HEADING: usize = 40;
 
 /// The text with everything escaped that could move a cursor, break a line, or reorder what is shown: control
 /// characters (C0, DEL, C1) as `\xNN`, bidirectional and invisible format characters as `\u{NNNN}`.
-pub(super) fn clean(text: &str) -> Cow<'_, str> {
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }

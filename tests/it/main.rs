@@ -1,6 +1,7 @@
 //! The one integration binary.
 #![cfg(feature = "cli")]
 
+mod budgets;
 mod cli;
 mod cuts;
 mod hostile;
