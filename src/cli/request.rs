@@ -173,9 +173,9 @@ fn check_bind(address: IpAddr) -> Result<(), Stop> {
 /// The addresses of one family that this machine has, for a message.
 #[cfg(unix)]
 fn own_addresses(v6: bool) -> String {
-    let ip = |address: &nix::sys::socket::SockaddrStorage| match v6 {
-        false => address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())),
-        true => address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())),
+    let ip = |address: &nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip()))).filter(|ip| ip.is_ipv6() == v6)
     };
     let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
     let mut own: Vec<_> = interfaces.filter_map(|i| i.address.as_ref().and_then(ip)).map(|ip| ip.to_string()).collect();
