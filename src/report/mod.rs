@@ -25,7 +25,7 @@ use std::{
 
 use crate::model::{Assessment, Record};
 
-pub(crate) use words::clean as harmless;
+pub(crate) use words::{clean as harmless, plural};
 
 /// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
