@@ -117,6 +117,9 @@ impl Outputs {
         };
         let reports =
             formats.into_iter().zip(reports).map(|(f, path)| Ok((f, open(path)?))).collect::<Result<_, _>>()?;
+        if record == Some(Path::new("-")) {
+            return Err(Stop::usage("--record needs a FILE: standard output carries the report"));
+        }
         let record = record.map(open).transpose()?;
         Ok(Self { format, style, reports, record })
     }

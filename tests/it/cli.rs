@@ -358,6 +358,7 @@ fn output_files_that_cannot_be_written_stop_the_run_before_it_begins() {
     assert!(!place.path().join("good.json").exists(), "an empty report was left behind");
     place.run(&["check", "tcp://127.0.0.1:1", "-o", "report.pdf"]).refused(&["report.pdf", ".html"]);
     place.run(&["check", "tcp://127.0.0.1:1", "--record", "no/such/r.jsonl"]).refused(&["no/such/r.jsonl"]);
+    place.run(&["check", "tcp://127.0.0.1:1", "--record", "-"]).refused(&["--record needs a FILE"]);
     place.run(&["check", "tcp://127.0.0.1:1", "-o", "a.json", "--record", "a.json"]).refused(&["named twice"]);
     place.run(&["check", "--targets", "estate.json", "-o", "estate.json"]).refused(&["estate.json"]);
     assert_eq!(fs::read_to_string(place.path().join("estate.json")).unwrap(), "[]");

@@ -341,6 +341,31 @@ fn a_replayed_record_gives_the_same_bytes_in_every_format() {
 }
 
 #[test]
+fn text_fits_a_terminal_except_what_is_there_to_be_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    for_each_scenario(|name| {
+        let json = format!("{name}.json");
+        let output = snapreach(&["check", "--lab", name, "-vv", "--color", "never", "-o", &json], folder.path());
+        let report: Value = serde_json::from_slice(&std::fs::read(folder.path().join(&json)).unwrap()).unwrap();
+        let strings = |value: &Value| -> Vec<String> {
+            value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+        };
+        let remedies = report["findings"].as_array().into_iter().flatten().flat_map(|f| f["remedies"].as_array());
+        let commands: Vec<String> = remedies.flatten().flat_map(|remedy| strings(&remedy["commands"])).collect();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{name}");
+        assert!(!text.contains("\n\n\n"), "{name}: two empty lines\n{text}");
+        for line in text.lines() {
+            assert!(!line.ends_with(' ') && !line.contains(char::is_control), "{name}: {line:?}");
+            let is_command = commands.iter().any(|command| command.lines().any(|part| part.trim() == line.trim()));
+            // A word that is too long for a line stands alone on one.
+            let is_word = !line.trim().trim_start_matches("| ").contains(' ');
+            assert!(line.chars().count() <= 80 || is_command || is_word, "{name}: {line}");
+        }
+    });
+}
+
+#[test]
 fn tools_that_read_json_can_read_the_report() {
     let Some(jq) = support::program("jq") else { return support::skipped("jq is not installed") };
     let folder = tempfile::tempdir().unwrap();

@@ -235,9 +235,14 @@ fn one_name_in_many_spellings_is_one_target() {
 
 #[test]
 fn a_literal_of_the_other_family_is_not_probed() {
-    for (family, literal) in [("-4", "tcp://[::1]:1"), ("-6", "tcp://127.0.0.1:1")] {
+    for arguments in [
+        &["-4", "tcp://[::1]:1"][..],
+        &["-6", "tcp://127.0.0.1:1"],
+        &["-4", "tcp://h.example:1", "--connect-to", "::[::1]:1"],
+        &["--bind", "127.0.0.1", "tcp://h.example:1", "--connect-to", "::[::1]:1"],
+    ] {
         let mut command = support::snapreach();
-        let output = command.args(["check", "--no-proxy", "--format", "json", family, literal]).output().unwrap();
+        let output = command.args(["check", "--no-proxy", "--format", "json"]).args(arguments).output().unwrap();
         let report = report(&output);
         assert_eq!(report["observations"].as_array().unwrap().len(), 0);
         assert_eq!(findings(&report), [("meta.not_run", "local", "info")]);
