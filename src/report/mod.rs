@@ -25,6 +25,7 @@ use std::{
 
 use crate::model::{Assessment, Record};
 
+#[cfg(feature = "cli")]
 pub(crate) use words::{clean as harmless, plural};
 
 /// An output format.

@@ -218,6 +218,7 @@ fn what_is_repeated_of_an_input_is_short_and_cannot_steer_a_terminal() {
     assert!(ran.stderr.len() < 500, "{} bytes", ran.stderr.len());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_file_that_is_no_list_of_targets_is_refused_before_it_fills_the_memory() {
     let place = Place::new().with("sparse", "");

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use std::{
 use snapreach::{
     classify,
     lab::{Lab, LabSpec, NameSpec},
-    model::{Evidence, Hop, Layer, Observation, Record, Route, Severity, Status, Target},
+    model::{Evidence, Hop, Layer, Leg, Observation, Record, Route, Severity, Status, Target},
     plan::{Dns, NameServer, Plan, Proxy, SystemResolver, Trust},
     probe,
 };
@@ -92,6 +92,8 @@ struct Relay {
     address: SocketAddr,
     /// The most that one connection carried in each direction.
     carried: Arc<[AtomicU64; 2]>,
+    /// The cut of every connection, where the name is not to be seen.
+    fixed: Arc<Mutex<Option<Cut>>>,
 }
 
 impl Relay {
@@ -99,15 +101,16 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let carried: Arc<[AtomicU64; 2]> = Arc::default();
-        let counts = carried.clone();
+        let fixed = Arc::new(Mutex::new(None));
+        let (counts, cut) = (carried.clone(), fixed.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let counts = counts.clone();
+                let (counts, cut) = (counts.clone(), *cut.lock().unwrap());
                 // What breaks here is what the test asked for.
-                tokio::spawn(async move { drop(relay(client, server, &counts).await) });
+                tokio::spawn(async move { drop(relay(client, server, cut, &counts).await) });
             }
         });
-        Self { address, carried }
+        Self { address, carried, fixed }
     }
 
     /// From the server and from the client.
@@ -116,7 +119,12 @@ impl Relay {
     }
 }
 
-async fn relay(mut client: TcpStream, server: SocketAddr, counts: &[AtomicU64; 2]) -> io::Result<()> {
+async fn relay(
+    mut client: TcpStream,
+    server: SocketAddr,
+    fixed: Option<Cut>,
+    counts: &[AtomicU64; 2],
+) -> io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -125,7 +133,7 @@ async fn relay(mut client: TcpStream, server: SocketAddr, counts: &[AtomicU64; 2
         if client.read_buf(&mut said).await? == 0 {
             return Ok(());
         }
-        if let Some(cut) = Cut::find(&said) {
+        if let Some(cut) = fixed.or_else(|| Cut::find(&said)) {
             break cut;
         }
     };
@@ -202,6 +210,8 @@ async fn carry(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Proxy,
+    /// The connection to the proxy is TLS.
+    TlsProxy,
     Https,
     Http,
 }
@@ -211,10 +221,11 @@ fn run(place: Place, cuts: &[Cut], layer: Duration) -> (Vec<(Cut, Record)>, [u64
     let anything = NameSpec { name: "*".into(), a: vec![Ipv4Addr::new(20, 60, 222, 132)], ..NameSpec::default() };
     let mut spec = LabSpec::default();
     spec.dns.names.push(anything);
+    spec.proxy.tls = place == Place::TlsProxy;
     let lab = Lab::start(&spec).unwrap();
     let network = lab.network();
     let server = match place {
-        Place::Proxy => network.addresses["proxy"],
+        Place::Proxy | Place::TlsProxy => network.addresses["proxy"],
         Place::Https => network.addresses["acct.blob.core.windows.net:443"],
         Place::Http => network.addresses["acct.blob.core.windows.net:80"],
     };
@@ -237,12 +248,17 @@ fn run(place: Place, cuts: &[Cut], layer: Duration) -> (Vec<(Cut, Record)>, [u64
         dial: network.dial.clone(),
         ..Plan::default()
     };
+    if place == Place::TlsProxy {
+        assert_eq!(cuts.len(), 1);
+        *relay.fixed.lock().unwrap() = Some(cuts[0]);
+    }
     for cut in cuts {
         plan.targets.extend(Target::parse(&format!("{scheme}://{}", cut.name()), &[]).unwrap());
     }
-    if place == Place::Proxy {
+    if matches!(place, Place::Proxy | Place::TlsProxy) {
+        let scheme = if place == Place::TlsProxy { "https" } else { "http" };
         plan.routes = vec![Route::Proxy];
-        plan.proxy = Some(format!("http://{}", relay.address).parse::<Proxy>().unwrap());
+        plan.proxy = Some(format!("{scheme}://{}", relay.address).parse::<Proxy>().unwrap());
     } else {
         plan.routes = vec![Route::Direct];
         plan.dial.hosts.push((None, None, relay.address));
@@ -309,6 +325,7 @@ fn judge(place: Place, cut: Cut, record: &Record, whole: [u64; 2]) {
     let (step, _) = record.observations[0].failed().unwrap();
     let (hops, layers) = match step.layer() {
         Layer::Tunnel => (&[Hop::Proxy, Hop::ClientToProxy][..], &["proxy.", "tcp."][..]),
+        Layer::Handshake if step.leg == Leg::Proxy => (&[Hop::ClientToProxy][..], &["tls.", "tcp."][..]),
         Layer::Handshake => (&[Hop::ClientToOrigin][..], &["tls.", "tcp.", "tunnel."][..]),
         _ => (&[Hop::ClientToOrigin][..], &["http.", "tcp."][..]),
     };
@@ -348,4 +365,17 @@ fn a_connection_for_https_may_break_anywhere() {
 #[test]
 fn a_connection_for_http_may_break_anywhere() {
     cut_everywhere(Place::Http);
+}
+
+#[test]
+fn a_tls_connection_to_the_proxy_may_break_anywhere() {
+    // Inside TLS no name tells the relay what to do: a run for each cut, at fewer places.
+    let points = [0, 1, 5].into_iter().chain((50..6000).step_by(211));
+    let both = points.flat_map(|after| [Side::Down, Side::Up].map(|side| (side, after)));
+    let cuts = both.flat_map(|(side, after)| [Break::Fin, Break::Rst].map(|how| Cut { side, how, after }));
+    for cut in cuts {
+        let (records, _) = run(Place::TlsProxy, &[cut], Duration::from_secs(20));
+        // How much a whole exchange carries is not known beforehand; beyond these it is whole.
+        judge(Place::TlsProxy, cut, &records[0].1, [5500, 2500]);
+    }
 }

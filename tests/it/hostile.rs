@@ -288,7 +288,7 @@ fn a_self_signed_certificate_is_named_whether_or_not_it_claims_to_be_an_authorit
     for claims in [rcgen::IsCa::NoCa, rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)] {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        params.is_ca = claims.clone();
+        params.is_ca = claims;
         let certificate = params.self_signed(&key).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)

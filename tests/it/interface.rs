@@ -350,7 +350,7 @@ fn text_fits_a_terminal_except_what_is_there_to_be_copied() {
         let strings = |value: &Value| -> Vec<String> {
             value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
         };
-        let remedies = report["findings"].as_array().into_iter().flatten().flat_map(|f| f["remedies"].as_array());
+        let remedies = report["findings"].as_array().into_iter().flatten().filter_map(|f| f["remedies"].as_array());
         let commands: Vec<String> = remedies.flatten().flat_map(|remedy| strings(&remedy["commands"])).collect();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{name}");
