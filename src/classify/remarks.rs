@@ -174,10 +174,11 @@ fn context(case: &mut Case<'_>) {
     let mut found = Vec::new();
     for pinned in &context.hosts_overrides {
         let name = pinned.name.to_ascii_lowercase();
-        let targets = case.targets_at(&name).to_vec();
-        if targets.is_empty() && !storage::is_storage_name(&name) {
+        // Other names (`localhost`, the machine's own) belong there.
+        if !storage::is_storage_name(&name) {
             continue;
         }
+        let targets = case.targets_at(&name).to_vec();
         let warning = judged(c::CONFIG_HOSTS_OVERRIDE, Hop::Local, Severity::Warning, Confidence::Proof, Party::Client);
         let addresses: Vec<String> = pinned.addresses.iter().take(4).map(ToString::to_string).collect();
         found.push(Sign::about(with_catalogue(warning), Some(Route::Direct), targets).line(format!(

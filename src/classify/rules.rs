@@ -157,7 +157,8 @@ fn verified_as(at: &At<'_>, result: Verification) -> bool {
     at.handshake().is_some_and(|h| h.verification == Some(result))
 }
 
-/// The leaf is its own issuer and came alone.
+/// The leaf is its own issuer and came alone. Common tools mark such a certificate as an authority's, which no server's
+/// may be.
 fn is_self_signed(h: &HandshakeEvidence) -> bool {
     h.chain.len() == 1 && h.chain.first().is_some_and(|leaf| leaf.self_issued)
 }
@@ -276,7 +277,8 @@ const RULES: &[Rule] = {
     &[
         // The certificate: what it proves stands, whatever was said behind it.
         row(c::TLS_SELF_SIGNED, TLS, None, &[],
-            |a| verified_as(a, V::UnknownIssuer) && a.handshake().is_some_and(is_self_signed), Peer, Proof, P::Path),
+            |a| (verified_as(a, V::UnknownIssuer) || verified_as(a, V::NotPermitted))
+                && a.handshake().is_some_and(is_self_signed), Peer, Proof, P::Path),
         row(c::TLS_INCOMPLETE_CHAIN, TLS, None, &[],
             |a| verified_as(a, V::UnknownIssuer)
                 && a.handshake().is_some_and(|h| h.chain.len() == 1 && has_genuine_issuer(h)), Peer, Proof, P::Origin),

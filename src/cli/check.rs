@@ -18,7 +18,7 @@ use crate::{
     model::Record,
     plan::{Plan, Proxy},
     probe::{self, Progress},
-    report::Format,
+    report::{self, Format},
     scenario,
 };
 
@@ -144,10 +144,10 @@ fn summary(plan: &Plan) -> String {
     let routes: Vec<_> = plan.routes.iter().map(ToString::to_string).collect();
     let proxy = plan.proxy.as_ref().map_or_else(|| "no proxy".to_owned(), Proxy::url);
     format!(
-        "{} targets, route {}, {proxy}, {} attempts, deadline {}",
-        plan.targets.len(),
+        "{}, route {}, {proxy}, {}, deadline {}",
+        report::plural(plan.targets.len(), "target"),
         routes.join(" and "),
-        plan.budgets.attempts,
+        report::plural(plan.budgets.attempts, "attempt"),
         values::Deadline::from(plan.budgets.deadline)
     )
 }

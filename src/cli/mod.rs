@@ -22,10 +22,10 @@ mod text;
 mod trust;
 mod values;
 
-use std::{env, ffi::OsString, process::ExitCode};
+use std::{env, ffi::OsString, fmt::Write, process::ExitCode};
 
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 use exit::Stop;
 
 use crate::model::Redactor;
@@ -36,8 +36,9 @@ use crate::model::Redactor;
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
     let redactor = secrets::of_arguments(&arguments[arguments.len().min(1)..]);
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
+        Err(e) if e.kind() == ErrorKind::InvalidUtf8 => return ExitCode::from(explain_encoding(&arguments, &redactor)),
         Err(e) => return ExitCode::from(explain_usage(&e, &redactor)),
     };
     let result = match cli.command {
@@ -56,6 +57,22 @@ pub fn main() -> ExitCode {
         }
         stop.code()
     }))
+}
+
+/// Says which argument is no text; the parser of the command line does not tell.
+fn explain_encoding(arguments: &[OsString], redactor: &Redactor) -> u8 {
+    let mut message = String::from("an argument is not UTF-8 text");
+    for (place, argument) in arguments.iter().enumerate().filter(|(_, argument)| argument.to_str().is_none()) {
+        let mut shown = argument.to_string_lossy().into_owned();
+        redactor.scrub(&mut shown);
+        let _ = write!(message, "\n  argument {place}: {shown}");
+        let before = arguments[..place].last().and_then(|before| before.to_str());
+        if let Some(flag) = before.filter(|before| before.starts_with('-') && !before.contains('=')) {
+            let _ = write!(message, ", the value of {flag}");
+        }
+    }
+    output::say(&format!("error: {message}\n\nFor more information, try '--help'."));
+    exit::USAGE
 }
 
 /// Prints what the parser of the command line has to say: help and version to standard output, errors to standard

@@ -12,7 +12,9 @@ use super::{
     exit::Stop,
     output,
     text::{between, disks, is_false, is_zero, option, proxy, targets, vec},
-    values::{Account, Cloud, Color, ConnectTo, Consumer, Deadline, Endpoint, LayerBudget, Method, Routes, port},
+    values::{
+        Account, Cloud, Color, ConnectTo, Consumer, Deadline, Endpoint, LayerBudget, Method, Routes, port, within,
+    },
 };
 use crate::{
     model::Secret,
@@ -158,12 +160,12 @@ pub(super) struct Options {
     pub(super) deadline: Option<Deadline>,
 
     /// Attempts per target, address and route, 1 to 100: they make flakiness visible [default: 3]
-    #[arg(long, value_name = "N", help_heading = BUDGETS, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, value_name = "N", help_heading = BUDGETS, value_parser = within::<u16, 1, 100>)]
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "between::<_, u16, 1, 100>")]
     pub(super) attempts: Option<u16>,
 
     /// Probes in flight at once, 1 to 1000000 [default: 256]
-    #[arg(long, value_name = "N", help_heading = BUDGETS, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", help_heading = BUDGETS, value_parser = within::<u32, 1, 1_000_000>)]
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "between::<_, u32, 1, 1_000_000>")]
     pub(super) concurrency: Option<u32>,
 

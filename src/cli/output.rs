@@ -49,9 +49,13 @@ pub(super) fn print(text: &str) -> Result<(), Stop> {
         .map_err(|e| Stop::CannotMeasure(format!("cannot write to standard output: {e}")))
 }
 
-/// Writes a line to standard error. Where that fails there is nobody left to tell.
+/// Writes to standard error, harmless for a terminal: what is wrong is often repeated in the message, and may be
+/// anything. Where that fails there is nobody left to tell.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let mut err = io::stderr().lock();
+    for line in text.split('\n') {
+        let _ = writeln!(err, "{}", report::harmless(line));
+    }
 }
 
 /// Passes over a closed pipe: who closed it has seen enough.
@@ -113,6 +117,9 @@ impl Outputs {
         };
         let reports =
             formats.into_iter().zip(reports).map(|(f, path)| Ok((f, open(path)?))).collect::<Result<_, _>>()?;
+        if record == Some(Path::new("-")) {
+            return Err(Stop::usage("--record needs a FILE: standard output carries the report"));
+        }
         let record = record.map(open).transpose()?;
         Ok(Self { format, style, reports, record })
     }

@@ -1,6 +1,6 @@
 //! From options to a plan.
 
-use std::{fmt::Write, path::Path};
+use std::{fmt::Write, net::IpAddr, path::Path};
 
 use super::{
     exit::Stop,
@@ -25,9 +25,6 @@ pub(super) fn plan(options: &Options) -> Result<Plan, Stop> {
             "nothing to probe: give a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME, --disk URI or \
              --targets FILE; to see what this does without a network: snapreach check --lab",
         ));
-    }
-    if let Some(name) = &options.interface {
-        check_interface(name)?;
     }
     let mut added = Vec::new();
     for path in &options.ca_file {
@@ -76,8 +73,14 @@ pub(super) fn check_values(options: &Options) -> Result<(), Stop> {
 /// whose behaviour to predict. What the options leave open stays as it is.
 ///
 /// # Errors
-/// When a route through a proxy is asked for and there is none.
+/// When a route through a proxy is asked for and there is none, or the source of connections is not this machine's.
 pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
+    if let Some(name) = &options.interface {
+        check_interface(name)?;
+    }
+    if let Some(address) = options.bind {
+        check_bind(address)?;
+    }
     match (options.route, &plan.proxy) {
         (Some(Routes::Direct), _) => plan.routes = vec![Route::Direct],
         (Some(route @ (Routes::Proxy | Routes::Both)), None) => {
@@ -156,6 +159,34 @@ fn proxies(options: &Options) -> Result<Proxies, Stop> {
 fn explicit_proxy(options: &Options) -> Result<Option<Found>, Stop> {
     let parse = |text: &Secret| text.expose().parse::<Proxy>().map_err(|e| Stop::usage(format!("--proxy: {e}")));
     Ok(options.proxy.as_ref().map(parse).transpose()?.map(|proxy| Found::usable("--proxy", proxy)))
+}
+
+/// Whether connections can start at this address: whatever the reason, the option is what cannot be used.
+fn check_bind(address: IpAddr) -> Result<(), Stop> {
+    std::net::TcpListener::bind((address, 0)).map(drop).map_err(|e| {
+        Stop::usage(format!(
+            "--bind {address}: {e}; give an address of this machine{}",
+            own_addresses(address.is_ipv6())
+        ))
+    })
+}
+
+/// The addresses of one family that this machine has, for a message.
+#[cfg(unix)]
+fn own_addresses(v6: bool) -> String {
+    let ip = |address: &nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip()))).filter(|ip| ip.is_ipv6() == v6)
+    };
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut own: Vec<_> = interfaces.filter_map(|i| i.address.as_ref().and_then(ip)).map(|ip| ip.to_string()).collect();
+    own.dedup();
+    if own.is_empty() { String::new() } else { format!("; there are: {}", own.join(", ")) }
+}
+
+#[cfg(not(unix))]
+fn own_addresses(_: bool) -> String {
+    String::new()
 }
 
 #[cfg(unix)]

@@ -75,6 +75,15 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(unit_ms)?))
 }
 
+/// Parses a whole number from `LOW` to `HIGH`.
+pub(super) fn within<T: TryFrom<u64>, const LOW: u64, const HIGH: u64>(text: &str) -> Result<T, Invalid> {
+    text.parse()
+        .ok()
+        .filter(|number| (LOW..=HIGH).contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| Invalid::new(format!("write a whole number in {LOW}..={HIGH}")))
+}
+
 /// Parses a TCP port.
 pub(super) fn port(text: &str) -> Result<u16, Invalid> {
     Some(text)

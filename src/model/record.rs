@@ -217,9 +217,10 @@ impl Record {
     /// # Errors
     /// When reading fails, the head is not one, or a line other than the last does not parse.
     pub fn read(input: impl BufRead) -> Result<Self, RecordError> {
-        let mut lines = input.lines().enumerate();
+        // Bytes, not text: a record may be cut inside a character.
+        let mut lines = input.split(b'\n').enumerate();
         let first = lines.next().ok_or_else(|| RecordError::Head("the file is empty".into()))?.1?;
-        let head: Head = serde_json::from_str(&first).map_err(|e| RecordError::Head(e.to_string()))?;
+        let head: Head = serde_json::from_slice(&first).map_err(|e| RecordError::Head(e.to_string()))?;
         if head.kind != "record" {
             return Err(RecordError::Head(format!("its kind is `{}`", head.kind)));
         }
@@ -239,13 +240,13 @@ impl Record {
         let mut broken: Option<(usize, String)> = None;
         for (index, line) in lines {
             let line = line?;
-            if line.trim().is_empty() {
+            if line.trim_ascii().is_empty() {
                 continue;
             }
             if let Some((line, message)) = broken {
                 return Err(RecordError::Line { line, message });
             }
-            match serde_json::from_str(&line) {
+            match serde_json::from_str(&String::from_utf8_lossy(&line)) {
                 Ok(Line::Observation(observation)) => record.observations.push(observation),
                 Ok(Line::NotRun(not_run)) => record.not_run.push(not_run),
                 Ok(Line::End { observations }) => ended = observations == record.observations.len(),
@@ -360,6 +361,19 @@ mod tests {
         record.write(&mut bytes).unwrap();
         let error = Record::read(bytes.as_slice()).unwrap_err().to_string();
         assert!(error.contains("only the last step"), "{error}");
+    }
+
+    #[test]
+    fn a_record_cut_inside_a_character_keeps_what_it_holds() {
+        let mut record = sample();
+        let step = record.observations[1].steps.last_mut().unwrap();
+        step.failure.as_mut().unwrap().raw = "Délai dépassé".into();
+        let mut bytes = Vec::new();
+        record.write(&mut bytes).unwrap();
+        let cut = bytes.windows(2).rposition(|pair| pair == "é".as_bytes()).unwrap() + 1;
+        let read = Record::read(&bytes[..cut]).unwrap();
+        assert_eq!(read.observations, record.observations[..1]);
+        assert!(read.not_run[0].reason.contains("cut short"));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! What is probed: scheme, host, port, and who should answer there.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, Ipv6Addr},
     str::FromStr,
@@ -144,6 +145,9 @@ impl FromStr for Host {
             if label.len() > 63 {
                 return Err(error("a label of a host name has at most 63 characters"));
             }
+            if !label.is_ascii() {
+                return Err(error("a host name is ASCII: write an international name in its xn-- form (punycode)"));
+            }
             if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
                 return Err(error(
                     "a host name has letters, digits, hyphens and dots only (write IPv6 addresses in brackets)",
@@ -165,7 +169,7 @@ impl Serialize for Host {
 
 impl<'de> Deserialize<'de> for Host {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        std::borrow::Cow::<'_, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        Cow::<'_, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -240,7 +244,7 @@ impl Target {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
         if authority.contains('@') {
-            return Err(error("a target has no user information; credentials belong to --proxy"));
+            return Err(error("nothing stands before the host of a target; credentials belong to --proxy"));
         }
         let (host, port) = split_port(authority).map_err(error)?;
         let host: Host = host.parse().map_err(|e: TargetError| error(e.reason))?;
@@ -333,9 +337,18 @@ fn without_secrets(text: &str) -> String {
     }
 }
 
+/// The input, cut where nobody would read on: a list of targets may be any file.
+fn shortened(input: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 120;
+    match input.char_indices().nth(SHOWN) {
+        Some((at, _)) => Cow::Owned(format!("{}…", &input[..at])),
+        None => Cow::Borrowed(input),
+    }
+}
+
 /// A target, host or proxy that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot use `{input}`: {reason}")]
+#[error("cannot use `{}`: {reason}", shortened(input))]
 pub struct TargetError {
     /// What was given, without secrets.
     pub input: String,
@@ -397,7 +410,7 @@ mod tests {
             ("tcp://host:+80", "1 to 65535"),
             ("tcp://host", "need a port"),
             ("ftp://host", "https, http, tls or tcp"),
-            ("https://u:TOPSECRET@host/", "no user information"),
+            ("https://u:TOPSECRET@host/", "nothing stands before the host"),
             ("https://2001:db8::1/", "brackets"),
             ("https://[2001:db8::1/", "not closed"),
             ("a..b", "empty label"),

@@ -159,7 +159,7 @@ impl Engine {
         };
         let pinned = match plan.dns.system {
             SystemResolver::Os => {
-                std::fs::read_to_string(hosts::PATH).map(|text| hosts::parse(&text)).unwrap_or_default()
+                std::fs::read(hosts::PATH).map(|text| hosts::parse(&String::from_utf8_lossy(&text))).unwrap_or_default()
             }
             SystemResolver::Stub(_) => HashMap::new(),
         };
@@ -207,7 +207,9 @@ impl Engine {
                     (Route::Proxy, None) => continue,
                 };
                 if let Some(to) = plan.dial.for_host(host, port) {
-                    self.add_series(index, route, to, to, None);
+                    if self.fits(index, route, to.ip()) {
+                        self.add_series(index, route, to, to, None);
+                    }
                 } else if let Host::Ip(ip) = host {
                     self.add_address(index, route, SocketAddr::new(*ip, port), None);
                 } else {
@@ -235,10 +237,17 @@ impl Engine {
         }
     }
 
+    /// Whether an address is of the family asked for; what is left out is noted.
+    fn fits(&mut self, target: usize, route: Route, ip: IpAddr) -> bool {
+        let fits = self.shared.plan.source.family.is_none_or(|only| only == Family::of(ip));
+        if !fits {
+            self.leave_out(Some(target), route, format!("{ip} is not of the address family asked for"), false);
+        }
+        fits
+    }
+
     fn add_address(&mut self, target: usize, route: Route, peer: SocketAddr, parent: Option<Key>) {
-        let family = self.shared.plan.source.family;
-        if family.is_some_and(|only| only != Family::of(peer.ip())) {
-            self.leave_out(Some(target), route, format!("{} is not of the address family asked for", peer.ip()), false);
+        if !self.fits(target, route, peer.ip()) {
             return;
         }
         let dialled = self.shared.plan.dial.for_address(peer);

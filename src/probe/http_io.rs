@@ -89,7 +89,8 @@ pub(super) async fn read_head(
     }
 }
 
-/// Reads the beginning of the body into `reply.body`. Nothing that happens here is a failure: the head is the answer.
+/// Reads the beginning of the body into `reply.body`, which at any moment holds what has come: nothing that happens here
+/// is a failure, and running out of time is none either. The head is the answer.
 pub(super) async fn read_body(stream: &mut (impl AsyncRead + Unpin), incoming: &mut Incoming, reply: &mut Reply) {
     let length = reply.header("Content-Length").and_then(|value| value.parse::<u64>().ok());
     let chunked = reply.headers_named("Transfer-Encoding").any(|value| value.to_ascii_lowercase().contains("chunked"));
@@ -97,18 +98,17 @@ pub(super) async fn read_body(stream: &mut (impl AsyncRead + Unpin), incoming: &
     let end = Instant::now() + BODY_PATIENCE;
     loop {
         let body = decode(&incoming.buffer, chunked, length, no_body);
-        let enough = body.complete || body.bytes.len() >= KEPT || incoming.buffer.len() >= 4 * KEPT;
-        if !enough {
-            incoming.buffer.reserve(CHUNK);
-            if let Ok(Ok(read @ 1..)) = timeout_at(end, stream.read_buf(&mut incoming.buffer)).await {
-                incoming.total += read as u64;
-                continue;
-            }
-        }
         let kept = Excerpt::new(&body.bytes, KEPT, body.bytes.len() as u64);
         let more = length.is_some_and(|length| length > kept.total_bytes) || (chunked && !body.complete);
         reply.body = Excerpt { truncated: kept.truncated || more, ..kept };
-        return;
+        if body.complete || body.bytes.len() >= KEPT || incoming.buffer.len() >= 4 * KEPT {
+            return;
+        }
+        incoming.buffer.reserve(CHUNK);
+        match timeout_at(end, stream.read_buf(&mut incoming.buffer)).await {
+            Ok(Ok(read @ 1..)) => incoming.total += read as u64,
+            _ => return,
+        }
     }
 }
 

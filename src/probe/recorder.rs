@@ -50,6 +50,12 @@ impl Halt {
 
 /// Evidence in the making.
 pub(super) trait Slot {
+    /// What a step comes to that time ended: just that, unless the peer's answer had come by then and only its
+    /// embellishments had not. Without a failure the step succeeded, and the walk ends with it.
+    fn ended(&self, by: Failure) -> Option<Failure> {
+        Some(by)
+    }
+
     /// Gives the evidence away, once. `tcp` is the kernel's view of the connection when the step failed.
     fn finish(&mut self, failure: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence;
 }
@@ -86,21 +92,22 @@ impl Recorder {
         let start = Instant::now();
         let result = tokio::select! {
             biased;
-            result = timeout(budget, run(slot)) => result.unwrap_or_else(|_| {
-                Err(Failure::new(FailureKind::TimedOut, format!("no result within {budget:?}")))
+            result = timeout(budget, run(slot)) => result.map_err(|_| {
+                Failure::new(FailureKind::TimedOut, format!("no result within {budget:?}"))
             }),
             () = self.halt.halted() => {
                 Err(Failure::new(FailureKind::Cancelled, "the run ended before this step did"))
             }
         };
         let end = Instant::now();
-        let (value, failure) = match result {
-            Ok(value) => (Some(value), None),
-            Err(mut failure) => {
-                self.redactor.scrub(&mut failure.raw);
-                (None, Some(failure))
-            }
+        let (value, mut failure) = match result {
+            Ok(Ok(value)) => (Some(value), None),
+            Ok(Err(failure)) => (None, Some(failure)),
+            Err(out_of_time) => (None, slot.ended(out_of_time)),
         };
+        if let Some(failure) = &mut failure {
+            self.redactor.scrub(&mut failure.raw);
+        }
         let tcp = if failure.is_some() { self.conn.as_ref().and_then(Conn::tcp_info) } else { None };
         let mut evidence = slot.finish(failure.as_ref(), tcp);
         evidence.scrub(&self.redactor);

@@ -58,6 +58,10 @@ impl Attempt {
 }
 
 impl Slot for Attempt {
+    fn ended(&self, by: Failure) -> Option<Failure> {
+        self.evidence.reply.is_none().then_some(by)
+    }
+
     fn finish(&mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
         self.evidence.bytes_read = self.incoming.total;
         self.evidence.first_byte_us = self.incoming.first_byte.map(micros);
@@ -80,14 +84,13 @@ pub(super) async fn request<S: AsyncRead + AsyncWrite + Unpin>(
     stream.write_all(head.as_bytes()).await.map_err(|e| failure::of_io(&e))?;
     stream.flush().await.map_err(|e| failure::of_io(&e))?;
     attempt.evidence.request_sent = true;
-    let mut reply = read_head(stream, &mut attempt.incoming).await?;
+    let reply = read_head(stream, &mut attempt.incoming).await?;
     attempt.evidence.local_unix_time =
         SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok());
-    attempt.evidence.reply = Some((*reply).clone());
+    let reply = attempt.evidence.reply.insert(*reply);
     if attempt.evidence.method != "HEAD" {
-        read_body(stream, &mut attempt.incoming, &mut reply).await;
+        read_body(stream, &mut attempt.incoming, reply).await;
     }
-    attempt.evidence.reply = Some(*reply);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use dns_lookup::{AddrInfoHints, SockType};
 use hickory_proto::{
-    op::{Edns, Message, Query, ResponseCode},
+    op::{Edns, Message, MessageType, Query, ResponseCode},
     rr::{Name, RData, RecordType, rdata::opt::EdnsOption},
 };
 use tokio::{
@@ -242,6 +242,9 @@ fn encode(name: &str, kind: RecordType) -> Result<(u16, Vec<u8>), Failure> {
 fn decode(bytes: &[u8], id: u16, name: &str, kind: RecordType) -> Result<Message, Failure> {
     let malformed = |raw: String| Failure::new(FailureKind::Malformed, raw);
     let message = Message::from_vec(bytes).map_err(|error| malformed(error.to_string()))?;
+    if message.metadata.message_type != MessageType::Response {
+        return Err(malformed("what came back is a question, not an answer".into()));
+    }
     if message.metadata.id != id {
         return Err(malformed("the answer has another id than the question".into()));
     }

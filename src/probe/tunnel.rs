@@ -17,6 +17,7 @@ use super::{
     recorder::{Slot, micros},
 };
 use crate::{
+    http::Reply,
     model::{Evidence, Excerpt, Failure, FailureKind, TcpInfo, TunnelEvidence},
     plan::Credentials,
 };
@@ -35,6 +36,10 @@ impl Attempt {
 }
 
 impl Slot for Attempt {
+    fn ended(&self, by: Failure) -> Option<Failure> {
+        Some(self.evidence.reply.as_ref().map_or(by, refusal))
+    }
+
     fn finish(&mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
         self.evidence.bytes_read = self.incoming.total;
         self.evidence.interim = self.incoming.interim;
@@ -58,7 +63,7 @@ pub(super) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     stream.write_all(request.as_bytes()).await.map_err(|e| failure::of_io(&e))?;
     stream.flush().await.map_err(|e| failure::of_io(&e))?;
     attempt.evidence.request_sent = true;
-    let mut reply = read_head(&mut stream, &mut attempt.incoming).await?;
+    let reply = read_head(&mut stream, &mut attempt.incoming).await?;
     if reply.is_success() {
         // A 2xx answer to CONNECT has no body, whatever its headers say (RFC 9110 section 9.3.6).
         let prefix = take(&mut attempt.incoming.buffer);
@@ -69,11 +74,14 @@ pub(super) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
         return Ok(Prefixed { prefix, at: 0, inner: stream });
     }
     // The head is kept before the body is read: a body that drips must not cost the answer.
-    let status = reply.status_line();
-    attempt.evidence.reply = Some((*reply).clone());
-    read_body(&mut stream, &mut attempt.incoming, &mut reply).await;
-    attempt.evidence.reply = Some(*reply);
-    Err(Failure::new(FailureKind::Status, status))
+    let reply = attempt.evidence.reply.insert(*reply);
+    read_body(&mut stream, &mut attempt.incoming, reply).await;
+    Err(refusal(reply))
+}
+
+/// A complete answer that does not open the tunnel.
+fn refusal(reply: &Reply) -> Failure {
+    Failure::new(FailureKind::Status, reply.status_line())
 }
 
 /// The request in the one form that every proxy known accepts: upper-case method, HTTP/1.1, Host equal to the target.

@@ -122,7 +122,7 @@ fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut dyn Write)
         escape(&words::between(finding, far_end)),
         escape(&finding.summary)
     )?;
-    let attempts = words::attempts(finding).map(|attempts| format!("; {attempts} failed")).unwrap_or_default();
+    let attempts = words::attempts(finding).map(|attempts| format!("; {attempts}")).unwrap_or_default();
     writeln!(out, "<p>For the {}{attempts}; {}.</p>", words::team(finding), words::confidence(finding.confidence))?;
     if !finding.targets.is_empty() {
         writeln!(out, "<p><code>{}</code></p>", escape(&words::targets(&finding.targets, MAX_TARGETS)))?;

@@ -85,7 +85,7 @@ fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut dyn Write)
     writeln!(out, "- Who must act: {}", words::team(finding))?;
     writeln!(out, "- How sure: {}", words::confidence(finding.confidence))?;
     if let Some(attempts) = words::attempts(finding) {
-        writeln!(out, "- Failed: {attempts}")?;
+        writeln!(out, "- How often: {attempts}")?;
     }
     if !finding.targets.is_empty() {
         writeln!(out, "- Targets: {}", escape(&words::targets(&finding.targets, MAX_TARGETS)))?;

@@ -25,6 +25,9 @@ use std::{
 
 use crate::model::{Assessment, Record};
 
+#[cfg(feature = "cli")]
+pub(crate) use words::{clean as harmless, plural};
+
 /// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Format, Style, fixtures, words, write};
-use crate::model::{Cell, NotRun, Target};
+use crate::model::{Cell, NotRun, Severity, Target};
 use fixtures::Case;
 
 fn print_with(format: Format, case: &Case, style: &Style) -> String {
@@ -31,6 +31,26 @@ fn texts_as_reviewed() {
     let style = Style { verbose: 2, ..Style::default() };
     insta::assert_snapshot!("text_blocked_vv", print_with(Format::Text, &fixtures::blocked(), &style));
     insta::assert_snapshot!("text_many", print(Format::Text, &fixtures::many()));
+}
+
+#[test]
+fn a_finding_says_everything_once() {
+    let mut case = fixtures::blocked();
+    let mut again = case.assessment.findings[0].clone();
+    let remedy = again.remedies[0].clone();
+    (again.summary, again.severity) = (format!("{}: something else", again.targets.join(" and ")), Severity::Warning);
+    (again.failed, again.tried) = (1, 1);
+    case.assessment.findings.truncate(1);
+    case.assessment.findings.push(again);
+    let text = print(Format::Text, &case);
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // What to do is printed where it is asked for first.
+    assert_eq!(flat.matches(&format!("Fix {}", remedy.title)).count(), 1, "{text}");
+    assert!(flat.contains(&format!("Fix As in 1: {}", remedy.title)), "{text}");
+    assert_eq!(text.matches(remedy.commands[0].lines().next().unwrap()).count(), 1, "{text}");
+    // Targets that the sentence names need no line of their own, and what works did not fail.
+    assert_eq!(flat.matches(":443, :8443").count(), 1, "{text}");
+    assert!(flat.contains("6 of 6 attempts failed;") && flat.contains("seen in 1 of 1 attempt;"), "{text}");
 }
 
 #[test]

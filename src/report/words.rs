@@ -16,7 +16,7 @@ const MAX_HEADING: usize = 40;
 
 /// The text with everything escaped that could move a cursor, break a line, or reorder what is shown: control
 /// characters (C0, DEL, C1) as `\xNN`, bidirectional and invisible format characters as `\u{NNNN}`.
-pub(super) fn clean(text: &str) -> Cow<'_, str> {
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }
@@ -104,7 +104,8 @@ pub(super) fn count(n: impl TryInto<u64>) -> String {
 }
 
 /// `1 target`, `2 targets`.
-pub(super) fn plural(n: usize, one: &str) -> String {
+pub(crate) fn plural(n: impl TryInto<u64>, one: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
     format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
@@ -295,16 +296,12 @@ pub(super) fn targets(names: &[String], limit: usize) -> String {
     out
 }
 
-/// `3 of 3 attempts`, or nothing where nothing was tried.
+/// `3 of 3 attempts failed`, or in how many something was seen that works and will bite; nothing where nothing was
+/// tried.
 pub(super) fn attempts(finding: &Finding) -> Option<String> {
-    (finding.tried > 0).then(|| {
-        format!(
-            "{} of {} attempt{}",
-            count(finding.failed),
-            count(finding.tried),
-            if finding.tried == 1 { "" } else { "s" }
-        )
-    })
+    let of = format!("{} of {}", count(finding.failed), plural(finding.tried, "attempt"));
+    let words = if finding.severity == Severity::Error { format!("{of} failed") } else { format!("seen in {of}") };
+    (finding.tried > 0).then_some(words)
 }
 
 #[cfg(test)]

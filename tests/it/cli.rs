@@ -171,7 +171,10 @@ fn values_out_of_range_or_form() {
         ("--deadline", "25h", "from 1ms to 24h"),
         ("--attempts", "0", "1..=100"),
         ("--attempts", "101", "1..=100"),
+        ("--attempts", "99999999999999999999", "1..=100"),
+        ("--attempts", "three", "1..=100"),
         ("--concurrency", "0", "1..=1000000"),
+        ("--concurrency", "18446744073709551616", "1..=1000000"),
         ("--concurrency", "1000001", "1..=1000000"),
         ("--connect-to", "host:443", "HOST:PORT:ADDR:PORT"),
         ("--connect-to", "host:443:other:443", "literal ADDR"),
@@ -186,6 +189,62 @@ fn values_out_of_range_or_form() {
         ("--color", "red", "always"),
     ] {
         run(&["check", "host", option, value]).refused(&[part]);
+    }
+}
+
+#[test]
+fn a_source_address_of_another_machine_is_refused() {
+    // Documentation addresses (RFC 5737, RFC 3849) belong to nobody.
+    run(&["check", "--bind", "203.0.113.9", "tcp://127.0.0.1:1"]).refused(&[
+        "--bind 203.0.113.9",
+        "there are: ",
+        "127.0.0.1",
+    ]);
+    run(&["check", "--bind", "2001:db8::9", "tcp://[::1]:1"]).refused(&["--bind 2001:db8::9", "of this machine"]);
+}
+
+#[test]
+fn what_is_repeated_of_an_input_is_short_and_cannot_steer_a_terminal() {
+    for target in ["https://h\u{1b}[31m/", "h\u{9b}31m", "h\rerror: fine", "h\u{202e}elpmaxe"] {
+        let ran = run(&["check", target]);
+        ran.refused(&["cannot use `"]);
+        assert!(!ran.stderr.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{:?}", ran.stderr);
+    }
+    let place = Place::new().with("nul", "h\0:1\n").with("long", vec![b'a'; 1 << 20]).with("tabs", "a\tb\n");
+    place.run(&["check", "--targets", "nul"]).refused(&["nul:1: ", "h\\x00", "letters, digits"]);
+    place.run(&["check", "--targets", "tabs"]).refused(&["tabs:1: ", "a\\tb"]);
+    let ran = place.run(&["check", "--targets", "long"]);
+    ran.refused(&["long:1: ", "253 characters"]);
+    assert!(ran.stderr.len() < 500, "{} bytes", ran.stderr.len());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_no_list_of_targets_is_refused_before_it_fills_the_memory() {
+    let place = Place::new().with("sparse", "");
+    fs::OpenOptions::new().write(true).open(place.path().join("sparse")).unwrap().set_len(1 << 40).unwrap();
+    place.run(&["check", "--targets", "sparse"]).refused(&["sparse", "64 MiB"]);
+    place.run(&["check", "--targets", "/dev/zero"]).refused(&["/dev/zero", "64 MiB"]);
+}
+
+#[test]
+fn an_international_name_is_refused_with_the_form_to_write() {
+    run(&["check", "bücher.example"]).refused(&["bücher.example", "xn--"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_no_text_are_named() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    for (arguments, parts) in [
+        (&[&b"h\xff"[..]][..], &["argument 2: h"][..]),
+        (&[b"h", b"--proxy", b"http://u:TOPSECRET@\xff:1"], &["argument 4: ", "the value of --proxy"]),
+        (&[b"--disk", b"https://h/c/b?sig=TOPSECRET\xff"], &["argument 3: ", "the value of --disk"]),
+        (&[b"--targets", b"no\xfffile"], &["cannot read the targets from no"]),
+    ] {
+        let mut command = Place::new().command(&["check"]);
+        command.args(arguments.iter().map(|bytes| OsStr::from_bytes(bytes)));
+        finished(command.current_dir("/").output().unwrap()).refused(parts);
     }
 }
 
@@ -300,6 +359,7 @@ fn output_files_that_cannot_be_written_stop_the_run_before_it_begins() {
     assert!(!place.path().join("good.json").exists(), "an empty report was left behind");
     place.run(&["check", "tcp://127.0.0.1:1", "-o", "report.pdf"]).refused(&["report.pdf", ".html"]);
     place.run(&["check", "tcp://127.0.0.1:1", "--record", "no/such/r.jsonl"]).refused(&["no/such/r.jsonl"]);
+    place.run(&["check", "tcp://127.0.0.1:1", "--record", "-"]).refused(&["--record needs a FILE"]);
     place.run(&["check", "tcp://127.0.0.1:1", "-o", "a.json", "--record", "a.json"]).refused(&["named twice"]);
     place.run(&["check", "--targets", "estate.json", "-o", "estate.json"]).refused(&["estate.json"]);
     assert_eq!(fs::read_to_string(place.path().join("estate.json")).unwrap(), "[]");

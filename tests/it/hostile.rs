@@ -258,3 +258,53 @@ fn silence_close_and_reset_are_three_things_at_every_layer() {
         }
     }
 }
+
+#[test]
+fn an_answer_counts_although_its_body_never_comes() {
+    for status in ["407 Proxy Authentication Required", "403 Forbidden"] {
+        let peer = Peer::start(move |mut stream, stop| {
+            hear(&mut stream);
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 900\r\n\r\nthe begin");
+            let _ = stream.write_all(head.as_bytes());
+            while !stop.load(Ordering::SeqCst) && hear(&mut stream) > 0 {}
+        });
+        // The budget ends before the patience with a body does.
+        let (layer, _, kind, evidence) = failed(plan("https://h.example", Some(peer.addr)));
+        assert_eq!((layer, kind), (Layer::Tunnel, FailureKind::Status));
+        let Evidence::Tunnel(tunnel) = evidence else { panic!() };
+        let body = tunnel.reply.unwrap().body;
+        assert_eq!((body.text.as_str(), body.truncated), ("the begin", true));
+
+        let record = run(plan(&format!("http://{}", peer.addr), None));
+        let step = only(&record).steps.last().unwrap();
+        assert_eq!((step.layer(), &step.failure), (Layer::Request, &None));
+        let Evidence::Request(request) = &step.evidence else { panic!() };
+        assert_eq!(request.reply.as_ref().unwrap().body.text, "the begin");
+    }
+}
+
+#[test]
+fn a_self_signed_certificate_is_named_whether_or_not_it_claims_to_be_an_authority() {
+    for claims in [rcgen::IsCa::NoCa, rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.is_ca = claims;
+        let certificate = params.self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
+            .unwrap();
+        let config = Arc::new(config);
+        let peer = Peer::start(move |mut stream, _| {
+            let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
+            while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
+        });
+        let record = run(plan(&format!("tls://{}", peer.addr), None));
+        let assessment = snapreach::classify::assess(&record);
+        let codes: Vec<_> = assessment.findings.iter().map(|finding| finding.code.0).collect();
+        assert_eq!(codes, ["tls.self_signed"], "{claims:?}");
+    }
+}

@@ -1,11 +1,15 @@
 //! The one integration binary.
 #![cfg(feature = "cli")]
 
+mod budgets;
 mod cli;
+mod cuts;
 mod hostile;
+mod interface;
 mod namespaces;
 mod readme;
 mod real_proxies;
+mod resolvers;
 mod scenarios;
 mod secrets;
 mod support;

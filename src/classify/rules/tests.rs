@@ -143,6 +143,7 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
     let wants_certificate = HandshakeEvidence { client_certificate_requested: true, ..alert(40) };
     vec![
         (direct().connected().tls(self_signed()), c::TLS_SELF_SIGNED, O),
+        (direct().connected().tls(HandshakeEvidence { verification: Some(V::NotPermitted), ..self_signed() }), c::TLS_SELF_SIGNED, O),
         (direct().connected().tls(chain(&["DigiCert Inc"], V::UnknownIssuer)), c::TLS_INCOMPLETE_CHAIN, O),
         (direct().connected().tls(chain(&["Example Corp"], V::UnknownIssuer)), c::TLS_INTERCEPTED, O),
         (direct().connected().tls(chain(&["Example Corp", "Example Corp"], V::UnknownIssuer)).request_fails(K::Closed), c::TLS_INTERCEPTED, O),

@@ -76,7 +76,7 @@ pub(super) fn heads_and_bodies(evidence: &Evidence) -> Vec<String> {
 }
 
 fn excerpt_lines(excerpt: &Excerpt) -> impl Iterator<Item = String> {
-    let cut = excerpt.truncated.then(|| format!("… ({} bytes in all)", count(excerpt.total_bytes)));
+    let cut = excerpt.truncated.then(|| format!("… ({} in all)", plural(excerpt.total_bytes, "byte")));
     excerpt.text.lines().map(|line| line.trim_end_matches('\r').replace('\t', "    ")).chain(cut)
 }
 
@@ -175,7 +175,7 @@ fn tcp(info: &TcpInfo) -> String {
     facts.push(plural(info.retransmitted as usize, "retransmission"));
     facts.extend((info.timeouts > 0).then(|| format!("{} in a row timed out", info.timeouts)));
     facts.extend((info.unacked > 0).then(|| format!("{} unacknowledged", plural(info.unacked as usize, "segment"))));
-    facts.extend(info.bytes_acked.map(|bytes| format!("{} bytes acknowledged", count(bytes))));
+    facts.extend(info.bytes_acked.map(|bytes| format!("{} acknowledged", plural(bytes, "byte"))));
     facts.join(", ")
 }
 
@@ -211,7 +211,7 @@ fn handshake(e: &HandshakeEvidence) -> Vec<String> {
     let name = e.sni.as_deref().map_or_else(|| "no server name".into(), |sni| format!("server name {sni}"));
     let session: Vec<&str> = e.version.iter().chain(&e.cipher_suite).map(String::as_str).collect();
     let session = if session.is_empty() { String::new() } else { format!("; {}", session.join(", ")) };
-    let bytes = format!("{} bytes sent, {} received", count(e.bytes_sent), count(e.bytes_read));
+    let bytes = format!("{} sent, {} received", plural(e.bytes_sent, "byte"), count(e.bytes_read));
     let mut lines = vec![format!("{name}; {bytes}{session}")];
     for (index, certificate) in e.chain.iter().enumerate() {
         lines.extend(certificate_lines(index, certificate));
@@ -277,7 +277,7 @@ fn came(bytes: u64, first_byte_us: Option<u64>) -> String {
     let after = first_byte_us.map(|us| format!(", the first after {}", duration(us))).unwrap_or_default();
     match bytes {
         0 => "no byte came back".to_owned(),
-        n => format!("{} bytes came back{after}", count(n)),
+        n => format!("{} came back{after}", plural(n, "byte")),
     }
 }
 
@@ -296,8 +296,10 @@ fn head(reply: &Reply, keep: impl Fn(&str) -> bool) -> Vec<String> {
 
 /// The first line with text, and how much there is in all.
 fn first_line(what: &str, excerpt: &Excerpt) -> Option<String> {
-    let line = excerpt.text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    Some(format!("{what} ({} bytes): {}", count(excerpt.total_bytes), short(line, MAX_VALUE)))
+    // Storage begins its XML with a byte order mark, which the excerpt shows as the bytes that it is.
+    let text = excerpt.text.strip_prefix("\\xef\\xbb\\xbf").unwrap_or(&excerpt.text);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    Some(format!("{what} ({}): {}", plural(excerpt.total_bytes, "byte"), short(line, MAX_VALUE)))
 }
 
 /// A moment in UTC; certificates may claim any.

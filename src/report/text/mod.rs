@@ -5,12 +5,15 @@ mod page;
 mod table;
 mod trace;
 
-use std::io::{self, Write};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
 
 use page::{Page, Paint};
 
 use super::{Style, words};
-use crate::model::{Assessment, Finding, Prediction, Record, Severity, Status};
+use crate::model::{Assessment, Finding, Prediction, Record, Remedy, Severity, Status};
 
 /// Below this width nothing readable can be laid out.
 const MIN_WIDTH: usize = 40;
@@ -28,9 +31,11 @@ pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out
     table::write(page, record, assessment, style.verbose > 0)?;
     notes(page, record)?;
     predictions(page, &assessment.predictions)?;
-    for (index, finding) in assessment.findings.iter().enumerate() {
+    let mut given = HashMap::new();
+    for (finding, number) in assessment.findings.iter().zip(1..) {
         page.blank()?;
-        self::finding(page, index + 1, finding, words::far_end(record))?;
+        self::finding(page, number, finding, words::far_end(record))?;
+        remedies(page, number, &finding.remedies, &mut given)?;
     }
     if style.verbose > 0 {
         trace::write(page, record, style.verbose > 1)?;
@@ -88,10 +93,11 @@ fn finding(page: &mut Page<'_>, number: usize, finding: &Finding, far_end: &str)
     page.wrap_after(&head, "            ", &words::between(finding, far_end))?;
     let mut who = format!("For the {}", words::team(finding));
     if let Some(attempts) = words::attempts(finding) {
-        who = format!("{who}; {attempts} failed");
+        who = format!("{who}; {attempts}");
     }
     page.wrap("    ", 4, &format!("{who}; {}.", words::confidence(finding.confidence)))?;
-    if !finding.targets.is_empty() {
+    // Mostly the sentence names them all.
+    if !finding.targets.iter().all(|target| finding.summary.contains(target.as_str())) {
         page.wrap("    ", 6, &words::targets(&finding.targets, MAX_TARGETS))?;
     }
     page.wrap("    ", 4, &finding.summary)?;
@@ -101,7 +107,22 @@ fn finding(page: &mut Page<'_>, number: usize, finding: &Finding, far_end: &str)
     if finding.evidence.len() > MAX_EVIDENCE {
         page.wrap("    - ", 6, &format!("… and {} more", words::count(finding.evidence.len() - MAX_EVIDENCE)))?;
     }
-    for remedy in &finding.remedies {
+    Ok(())
+}
+
+/// What to do. What an earlier finding asked for already (`given`, by finding) is not printed again.
+fn remedies<'a>(
+    page: &mut Page<'_>,
+    number: usize,
+    remedies: &'a [Remedy],
+    given: &mut HashMap<(&'a str, &'a [String]), usize>,
+) -> io::Result<()> {
+    for remedy in remedies {
+        let first = *given.entry((&remedy.title, &remedy.commands)).or_insert(number);
+        if first < number {
+            page.wrap("    Fix   ", 10, &format!("As in {first}: {}", remedy.title))?;
+            continue;
+        }
         page.wrap("    Fix   ", 10, &remedy.title)?;
         for command in &remedy.commands {
             page.verbatim(10, command)?;

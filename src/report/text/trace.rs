@@ -19,8 +19,16 @@ pub(super) fn write(page: &mut Page<'_>, record: &Record, bodies: bool) -> io::R
         return Ok(());
     }
     page.blank()?;
-    page.wrap("  ", 2, &format!("{}, started {}", observations(record), record.started_at))?;
+    page.wrap("  ", 2, &format!("{}, started {}", observations(record), seconds(&record.started_at)))?;
     record.observations.iter().try_for_each(|observation| one(page, observation, bodies))
+}
+
+/// A moment of RFC 3339 without the fraction of its second.
+fn seconds(moment: &str) -> String {
+    match moment.split_once('.') {
+        Some((whole, rest)) => format!("{whole}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+        None => moment.to_owned(),
+    }
 }
 
 fn observations(record: &Record) -> String {
