@@ -197,7 +197,10 @@ fn starts_like_tls_alert(at: &At<'_>) -> bool {
 fn has_early_page(at: &At<'_>) -> bool {
     at.tunnel().and_then(|t| t.early.as_ref()).is_some_and(|early| {
         let text = early.text.trim_start().as_bytes();
-        text.starts_with(b"<") || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+        // Of a page that comes in pieces perhaps only the first letters.
+        let start = &text[..text.len().min(5)];
+        text.starts_with(b"<")
+            || (!start.is_empty() && b"HTTP/".get(..start.len()).is_some_and(|magic| start.eq_ignore_ascii_case(magic)))
     })
 }
 
@@ -209,6 +212,11 @@ fn follows_web_page(at: &At<'_>) -> bool {
         says("Content-Type").starts_with("text/html")
             || says("Content-Length").parse().is_ok_and(|length: u64| length > 0)
     })
+}
+
+/// A page without a head came in place of TLS: the body of the 200, which the web server took for its answer.
+fn is_bare_page(at: &At<'_>) -> bool {
+    at.view.is_tunnelled() && at.first_bytes().is_some_and(|bytes| bytes.text.trim_start().starts_with('<'))
 }
 
 /// A plain-text page inside a tunnel that only a proxy writes.
@@ -335,6 +343,9 @@ const RULES: &[Rule] = {
         row(c::TCP_CONNECT_TIMEOUT, CONNECT, None, &[K::TimedOut], always, Peer, Guess, P::Path),
         row(c::TCP_RESET, CONNECT, None, &[K::Reset, K::Closed], always, Peer, Proof, P::Path),
         // CONNECT.
+        // A proxy's page in plain text in the tunnel, whether it waited for the ClientHello or not.
+        row(c::PROXY_GATEWAY_ERROR, TLS, ORIGIN, &[K::NotTls], |a| page_in_tunnel(a).is_some(), Told(page_in_tunnel),
+            Reported, P::Proxy),
         row(c::PROXY_NOT_A_PROXY, TUNNEL, PROXY, &[], has_early_page, Is(Proxy), Reported, P::Proxy),
         row(c::PROXY_GATEWAY_ERROR, TUNNEL, PROXY, &[K::Status], |a| tunnel_reply(a).is_some(), Told(tunnel_reply),
             Reported, P::Proxy),
@@ -349,9 +360,7 @@ const RULES: &[Rule] = {
         row(c::PROXY_EXPECTS_PLAINTEXT, TLS, PROXY, &[K::NotTls], always, Is(ClientToProxy), Proof, P::Client),
         // Inside the tunnel.
         row(c::PROXY_NOT_A_PROXY, INSIDE, ORIGIN, &[K::NotTls, K::NotHttp, K::Closed, K::Reset, K::TimedOut],
-            |a| follows_web_page(a) && !after_handshake(a), Is(Proxy), Reported, P::Proxy),
-        row(c::PROXY_GATEWAY_ERROR, TLS, ORIGIN, &[K::NotTls], |a| page_in_tunnel(a).is_some(), Told(page_in_tunnel),
-            Reported, P::Proxy),
+            |a| (follows_web_page(a) || is_bare_page(a)) && !after_handshake(a), Is(Proxy), Reported, P::Proxy),
         row(c::PATH_MTU_BLACKHOLE, TLS, None, &[K::TimedOut], |a| a.is_unacknowledged(), Dialled, Guess, P::Path),
         row(c::TUNNEL_CLOSED, INSIDE, ORIGIN, &[K::Closed, K::Truncated], is_fresh_tunnel, Peer, Proof, P::Path),
         row(c::TUNNEL_RESET, INSIDE, ORIGIN, &[K::Reset], is_fresh_tunnel, Peer, Proof, P::Path),

@@ -6,6 +6,7 @@ mod hostile;
 mod namespaces;
 mod readme;
 mod real_proxies;
+mod replies;
 mod scenarios;
 mod secrets;
 mod support;
