@@ -385,6 +385,23 @@ fn exempt_in_proxy(f: &Facts, title: impl Into<String>) -> Remedy {
     )
 }
 
+/// Lets the names through where a rule about names stops them.
+fn allow_names(f: &Facts, title: impl Into<String>) -> Remedy {
+    let mut privoxy = vec!["# user.action".to_owned(), "{ -block }".to_owned()];
+    privoxy.extend(f.suffixes().split(' ').map(str::to_owned));
+    proxy_config(
+        f,
+        title,
+        &[
+            "acl backup_src src VM_SUBNET".into(),
+            format!("acl azure_dst dstdomain {}", f.suffixes()),
+            "http_access allow CONNECT backup_src azure_dst".into(),
+        ],
+        &["# take what matches these names out of the file that `Filter` names".into()],
+        &privoxy,
+    )
+}
+
 fn do_not_inspect(f: &Facts) -> Remedy {
     let squid = [
         format!("acl azure ssl::server_name {}", f.suffixes()),
@@ -837,18 +854,18 @@ fn proxy(code: Code, f: &Facts) -> Vec<Remedy> {
                 [format!("curl -v -x {} https://{}:443/", f.proxy, f.host)],
             ),
         ],
-        codes::PROXY_HOST_DENIED => vec![exempt_in_proxy(
+        codes::PROXY_HOST_DENIED => vec![allow_names(
             f,
             format!("Allow {} in the proxy for this machine's subnet; single host names do not last", f.suffixes()),
         )],
         codes::PROXY_CLIENT_DENIED => vec![client_allowed(f)],
         codes::PROXY_REQUEST_DENIED => vec![
             proxy_log(f, "Find the rule that refuses in the proxy's log"),
-            exempt_in_proxy(f, "Allow the backup targets for this machine's subnet, above the refusing rule"),
+            allow_names(f, "Allow the backup targets for this machine's subnet, above the refusing rule"),
             port_list(f, &ports),
         ],
         codes::PROXY_REDIRECTED => {
-            vec![exempt_in_proxy(f, "Exempt this machine's subnet from the portal, above the rule that redirects")]
+            vec![allow_names(f, "Exempt this machine's subnet from the portal, above the rule that redirects")]
         }
         codes::PROXY_RATE_LIMITED => vec![
             remedy(
