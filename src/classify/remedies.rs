@@ -362,7 +362,7 @@ fn proxy_config(
         Product::Privoxy if !privoxy.is_empty() => privoxy.to_vec(),
         _ => {
             let labelled = |name: &str, lines: &[String]| -> Vec<String> {
-                lines.iter().map(|line| format!("# {name}: {line}")).collect()
+                lines.iter().map(|line| format!("# {name}: {}", line.trim_start_matches("# "))).collect()
             };
             [labelled("squid", squid), labelled("tinyproxy", tinyproxy), labelled("privoxy", privoxy)].concat()
         }
@@ -793,7 +793,8 @@ fn network(code: Code, f: &Facts) -> Vec<Remedy> {
         ) {
             list.push(proxy_egress(f));
         }
-        list.extend(proxy_answers_sooner(f));
+        // Who was answered at once gains nothing from a shorter wait.
+        list.extend(proxy_answers_sooner(f).filter(|_| !matches!(code, codes::TCP_REFUSED | codes::TCP_RESET)));
         return list;
     }
     match code {
@@ -1097,7 +1098,7 @@ fn tls(code: Code, f: &Facts) -> Vec<Remedy> {
         codes::TLS_NOT_TLS if f.to_proxy() => proxy(codes::PROXY_EXPECTS_PLAINTEXT, f),
         codes::TLS_NOT_TLS if f.tunnelled => vec![
             from_proxy_host(f),
-            proxy_log(f, "Read the proxy's log: the plain text in the tunnel is its error page"),
+            proxy_log(f, "Find in the proxy's log where it led the tunnel: what answers there speaks no TLS"),
         ],
         codes::TLS_NAME_MISMATCH => vec![
             answers(),

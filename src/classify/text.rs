@@ -72,6 +72,7 @@ fn fill(phrase: &str, facts: &Facts<'_>) -> String {
 }
 
 /// What happened, as a sentence to [`fill`].
+#[allow(clippy::too_many_lines, reason = "one line per code")]
 fn phrase(facts: &Facts<'_>) -> &'static str {
     match facts.code {
         c::TCP_REFUSED => "{p} refuse{s} the TCP connection",
@@ -167,7 +168,7 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::CONFIG_HOSTS_OVERRIDE => "the hosts file pins the name in {t}",
         c::CONFIG_PROXY_CONFLICT => "several places name different proxies",
         c::CONFIG_PROXY_INVALID => "a proxy setting cannot be used",
-        c::CONFIG_PROXY_NEEDS_AUTH => "the proxy needs a login that agent and extension cannot send",
+        c::CONFIG_PROXY_NEEDS_AUTH => "agent and extension cannot reach {t} through this proxy",
         c::CONSUMER_IGNORES_PROXY => {
             "{t} can be reached through the proxy, but this consumer goes direct, and direct fails"
         }
@@ -372,8 +373,12 @@ fn spoken_lines(at: &At<'_>, of_many: bool, add: &mut impl FnMut(String)) {
 
 fn reply_lines(reply: &Reply, add: &mut impl FnMut(String)) {
     let mut line = reply.status_line();
-    if let Some((name, errno)) = proxy_reply::squid_error(reply) {
-        _ = write!(line, ", X-Squid-Error: {name}");
+    // Squid's name for its error says more than its page; other products have nothing but their page.
+    let error = proxy_reply::squid_error(reply);
+    let squid = error.is_some();
+    if let Some((name, errno)) = error {
+        let where_from = if reply.header("X-Squid-Error").is_some() { "X-Squid-Error" } else { "squid's page" };
+        _ = write!(line, ", {where_from}: {name}");
         if let Some(errno) = errno {
             _ = write!(line, " {errno}");
         }
@@ -388,8 +393,20 @@ fn reply_lines(reply: &Reply, add: &mut impl FnMut(String)) {
     add(line);
     for status in parse_proxy_status(reply.headers_named("proxy-status")) {
         if let Some(error) = status.error {
-            let details = status.details.map_or_else(String::new, |details| format!(", {details}"));
-            add(format!("Proxy-Status of {}: {error}{details}", status.proxy));
+            let mut line = format!("Proxy-Status of {}: {error}", status.proxy);
+            let alert = status.alert_id.map(|id| id.to_string());
+            for (name, value) in [
+                ("rcode", status.rcode),
+                ("alert", alert),
+                ("alert message", status.alert_message),
+                ("next hop", status.next_hop),
+                ("details", status.details),
+            ] {
+                if let Some(value) = value {
+                    _ = write!(line, ", {name} {value}");
+                }
+            }
+            add(line);
         }
     }
     let schemes: Vec<&str> = ["proxy-authenticate", "www-authenticate"]
@@ -403,11 +420,14 @@ fn reply_lines(reply: &Reply, add: &mut impl FnMut(String)) {
     }
     if let Some(code) = storage::error_code(reply).filter(|_| reply.header("x-ms-error-code").is_none()) {
         add(format!("storage error {code}"));
-    } else if let Some(title) = title(&reply.body.text).filter(|_| !storage::is_storage_reply(reply)) {
+    } else if !squid
+        && !storage::is_storage_reply(reply)
+        && let Some(title) = title(&reply.body.text)
+        && !reply.status_line().contains(&title)
+    {
         add(format!("page title: {title}"));
     }
-    // Squid's name for its error says more than its page; other products have nothing but their page.
-    if proxy_reply::squid_error(reply).is_none() && !storage::is_storage_reply(reply) {
+    if !squid && !storage::is_storage_reply(reply) {
         let page = page_text(&reply.body.text);
         if !page.is_empty() && !reply.reason.contains(&page) {
             add(format!("page: {page}"));

@@ -93,7 +93,8 @@ pub(super) fn optimistic_connect(case: &mut Case<'_>, tallies: &[Tally]) {
         let empty = matches!(judged.code, c::TUNNEL_CLOSED | c::TUNNEL_RESET | c::TUNNEL_SILENT);
         let confessed =
             walk.view.last().is_some_and(|at| at.step.layer() == Layer::Handshake && at.failure().is_some())
-                && matches!(judged.hop, Hop::Proxy | Hop::ProxyToOrigin);
+                && matches!(judged.hop, Hop::Proxy | Hop::ProxyToOrigin)
+                && judged.code != c::PROXY_NOT_A_PROXY;
         let known = walk.targets.iter().any(|target| unreachable.contains(target));
         if confessed || (empty && known) {
             let warning = differential(c::PROXY_OPTIMISTIC_CONNECT, Hop::Proxy, Severity::Warning, Party::Proxy);

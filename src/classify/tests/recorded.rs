@@ -6,10 +6,10 @@ use serde::Deserialize;
 use crate::{
     classify::{
         assess,
-        testing::{Walk, record},
+        testing::{Walk, chain, record, reply},
     },
     http::{ParseError, Parsed, parse_head},
-    model::{Excerpt, FailureKind, Finding, Severity, TunnelEvidence},
+    model::{Excerpt, FailureKind, Finding, Hop, Severity, TunnelEvidence, Verification},
 };
 
 #[derive(Deserialize)]
@@ -113,4 +113,30 @@ fn judge(cases: &[Case]) {
         assert!(finding.evidence.iter().all(|line| line.chars().count() <= 200), "{:?}", finding.evidence);
     }
     assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// An inspecting proxy answers 200 to everything and puts its error pages inside TLS, under its own certificate.
+#[test]
+fn a_page_inside_intercepted_tls_tells_the_cause_as_well() {
+    const TARGET: &str = "acct.blob.core.windows.net:443";
+    for (status, error, code) in [
+        (503, "ERR_CONNECT_FAIL 111", "tcp.refused"),
+        (502, "ERR_READ_ERROR 0", "proxy.gateway_error"),
+        (503, "ERR_SECURE_CONNECT_FAIL 104", "tcp.reset"),
+        (503, "ERR_SECURE_CONNECT_FAIL 0", "tls.handshake_failure"),
+    ] {
+        for verification in [Verification::UnknownIssuer, Verification::Trusted] {
+            let page = reply(&format!("HTTP/1.1 {status} x\r\nServer: squid/5.7\r\nX-Squid-Error: {error}\r\n\r\n"));
+            let tls = chain(&["Example Corp"], verification);
+            let walk = Walk::proxied(TARGET).connected().tunnelled().tls(tls).answered(page);
+            let findings = assess(&record(&[TARGET], [walk])).findings;
+            let errors: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
+            // Both stand in the way: the cause beyond the proxy, and a certificate that nobody trusts.
+            let intercepted = errors.iter().any(|f| f.code.0 == "tls.intercepted");
+            assert_eq!(intercepted, verification != Verification::Trusted, "{error}: {findings:?}");
+            assert_eq!(errors.len(), 1 + usize::from(intercepted), "{error}: {findings:?}");
+            let told = errors.iter().find(|f| f.code.0 == code).unwrap();
+            assert_eq!(told.hop, Hop::ProxyToOrigin);
+        }
+    }
 }
