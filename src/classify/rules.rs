@@ -3,11 +3,12 @@
 
 use super::{
     origin_reply as answer, proxy_reply,
-    view::{At, View},
+    view::{At, View, as_reply},
 };
 use crate::{
     azure::issuer,
     classify::codes as c,
+    http::Reply,
     model::{Code, Confidence, FailureKind, HandshakeEvidence, Hop, Layer, Leg, Party, Severity, Verification},
 };
 
@@ -224,10 +225,18 @@ fn page_in_tunnel(at: &At<'_>) -> Option<proxy_reply::Heard> {
     if !at.view.is_tunnelled() {
         return None;
     }
-    let reply = at.first_bytes_as_reply()?;
-    let proxy_like = proxy_reply::is_marked(&reply)
+    judge_page(at, &at.first_bytes_as_reply()?)
+}
+
+/// The same page, when it came whole with the 200 and the connection broke before it was read as an answer to TLS.
+fn page_at_once(at: &At<'_>) -> Option<proxy_reply::Heard> {
+    judge_page(at, &as_reply(at.tunnel()?.early.as_ref()?)?)
+}
+
+fn judge_page(at: &At<'_>, reply: &Reply) -> Option<proxy_reply::Heard> {
+    let proxy_like = proxy_reply::is_marked(reply)
         || matches!(reply.status, 401 | 403 | 407 | 429 | 451 | 470 | 500..=599 | 300..=399);
-    proxy_like.then(|| proxy_reply::judge(&reply, sent_credentials(at)))
+    proxy_like.then(|| proxy_reply::judge(reply, sent_credentials(at)))
 }
 
 fn sent_credentials(at: &At<'_>) -> bool {
@@ -346,6 +355,7 @@ const RULES: &[Rule] = {
         // A proxy's page in plain text in the tunnel, whether it waited for the ClientHello or not.
         row(c::PROXY_GATEWAY_ERROR, TLS, ORIGIN, &[K::NotTls], |a| page_in_tunnel(a).is_some(), Told(page_in_tunnel),
             Reported, P::Proxy),
+        row(c::PROXY_GATEWAY_ERROR, TUNNEL, PROXY, &[], |a| page_at_once(a).is_some(), Told(page_at_once), Reported, P::Proxy),
         row(c::PROXY_NOT_A_PROXY, TUNNEL, PROXY, &[], has_early_page, Is(Proxy), Reported, P::Proxy),
         row(c::PROXY_GATEWAY_ERROR, TUNNEL, PROXY, &[K::Status], |a| tunnel_reply(a).is_some(), Told(tunnel_reply),
             Reported, P::Proxy),
