@@ -51,6 +51,11 @@ pub(super) fn is_marked(reply: &Reply) -> bool {
         || matches!(product(reply), Some("squid" | "tinyproxy" | "privoxy" | "cntlm"))
 }
 
+/// Whether the answer is a refusal by rule.
+pub(super) fn is_denial(reply: &Reply) -> bool {
+    Answer::new(reply, false).is_denial()
+}
+
 /// The program that spoke, where its marks show. In a chain the mark of the program that made the answer wins; cntlm
 /// is the exception, as it puts its own login demand under the page of its parent.
 pub(super) fn product(reply: &Reply) -> Option<&'static str> {
@@ -86,13 +91,22 @@ pub(super) fn squid_error(reply: &Reply) -> Option<(Cow<'_, str>, Option<i32>)> 
         let mut words = value.split_ascii_whitespace();
         let name = words.next()?;
         if name.starts_with("ERR_") {
-            return Some((name.into(), words.next().and_then(|errno| errno.parse().ok())));
+            let errno = words.next().and_then(|errno| errno.parse().ok());
+            return Some((name.into(), errno.or_else(|| errno_in_page(&reply.body.text))));
         }
     }
     let (_, rest) = reply.body.text.split_once("<body id=")?;
     let name = rest.trim_start_matches(['"', '\'']);
     let end = name.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).unwrap_or(name.len());
-    name.starts_with("ERR_").then(|| (name[..end].into(), None))
+    name.starts_with("ERR_").then(|| (name[..end].into(), errno_in_page(rest)))
+}
+
+/// The error number in what squid quotes from the system, in every language: `(111) Connection refused`.
+fn errno_in_page(page: &str) -> Option<i32> {
+    page.split('(').skip(1).find_map(|rest| {
+        let (number, _) = rest.split_once(')')?;
+        number.parse().ok().filter(|errno| (1..=133).contains(errno))
+    })
 }
 
 struct Answer<'a> {
@@ -111,7 +125,11 @@ impl<'a> Answer<'a> {
         let members = parse_proxy_status(reply.headers_named("proxy-status"));
         let proxy_status = members
             .iter()
-            .filter(|member| reply.status != 407 || member.error.as_deref() != Some("http_request_denied"))
+            .filter(|member| {
+                let says_little =
+                    matches!(member.error.as_deref(), Some("http_request_denied" | "proxy_internal_response"));
+                reply.status != 407 || !says_little
+            })
             .find_map(rfc9209::finding);
         Self { reply, credentials_sent, proxy_status, squid: squid_error(reply), words: OnceCell::new() }
     }
@@ -132,16 +150,61 @@ impl<'a> Answer<'a> {
         })
     }
 
-    /// `needle` is lower case.
-    fn says(&self, needle: &str) -> bool {
-        let words = self.words.get_or_init(|| {
+    fn words(&self) -> &str {
+        self.words.get_or_init(|| {
             let mut words = self.reply.reason.clone();
             words.push('\n');
             words.push_str(&self.reply.body.text);
             words.make_ascii_lowercase();
             words
-        });
-        words.contains(needle)
+        })
+    }
+
+    /// `needle` is lower case.
+    fn says(&self, needle: &str) -> bool {
+        self.words().contains(needle)
+    }
+
+    /// The needles are lower case.
+    fn says_any(&self, needles: &[&str]) -> bool {
+        needles.iter().any(|needle| self.says(needle))
+    }
+
+    /// Whether one sentence both refuses and fits: a page's parts speak of different things.
+    fn refuses_in_a_sentence(&self, fits: impl Fn(&str) -> bool) -> bool {
+        const REFUSALS: [&str; 9] = [
+            "not allowed",
+            "not permitted",
+            "not authorized",
+            "unauthorized",
+            "denied",
+            "blocked",
+            "forbidden",
+            "prohibited",
+            "disallowed",
+        ];
+        self.words()
+            .split(['.', '!', ';', '<', '>', '\n'])
+            .any(|sentence| REFUSALS.iter().any(|refusal| sentence.contains(refusal)) && fits(sentence))
+    }
+
+    /// A refusal that names the port.
+    fn refuses_port(&self) -> bool {
+        self.is_refusal_status()
+            && (self.says_any(&["non-ssl port", "target service not allowed"])
+                || self.refuses_in_a_sentence(|sentence| {
+                    sentence.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "port" || word == "ports")
+                }))
+    }
+
+    /// A refusal that names the client.
+    fn refuses_client(&self) -> bool {
+        self.is_denial()
+            && self.refuses_in_a_sentence(|sentence| {
+                ["your ip", "client ip", "client address", "source address", "use this proxy"]
+                    .iter()
+                    .any(|client| sentence.contains(client))
+            })
     }
 
     fn server_is(&self, product: &str) -> bool {
@@ -151,8 +214,13 @@ impl<'a> Answer<'a> {
             .is_some_and(|start| start.eq_ignore_ascii_case(product))
     }
 
+    /// A program that is a proxy and nothing else, so that no status makes it a web server.
+    fn is_proxy_program(&self) -> bool {
+        self.squid.is_some() || self.server_is("squid") || self.server_is("tinyproxy") || self.is_privoxy()
+    }
+
     fn is_web_server(&self) -> bool {
-        const NAMES: [&str; 12] = [
+        const NAMES: [&str; 18] = [
             "nginx",
             "openresty",
             "Apache",
@@ -165,6 +233,12 @@ impl<'a> Answer<'a> {
             "gunicorn",
             "SimpleHTTP",
             "Werkzeug",
+            "Kestrel",
+            "cloudflare",
+            "CloudFront",
+            "AkamaiGHost",
+            "awselb",
+            "Microsoft-Azure-Application-Gateway",
         ];
         NAMES.into_iter().any(|name| self.server_is(name))
     }
@@ -193,8 +267,58 @@ impl<'a> Answer<'a> {
         self.status() == 407 || (self.status() == 401 && self.reply.header("www-authenticate").is_some())
     }
 
+    /// A status under which a refusal may come; some filters send theirs as 502 or 503.
+    fn is_refusal_status(&self) -> bool {
+        matches!(self.status(), 400..600) && !matches!(self.status(), 401 | 405 | 407 | 429 | 501 | 508 | 511)
+    }
+
+    /// A refusal by rule, whatever its status.
     fn is_denial(&self) -> bool {
         matches!(self.status(), 403 | 451)
+            || self.squid_is(&["ERR_ACCESS_DENIED", "ERR_CACHE_ACCESS_DENIED", "ERR_FORWARDING_DENIED"])
+            || (self.is_refusal_status()
+                && self.says_any(&[
+                    "access denied",
+                    "access is denied",
+                    "denied by",
+                    "blocked by",
+                    "has been blocked",
+                    "has been denied",
+                    "page blocked",
+                    "denied the specified uniform resource locator",
+                ]))
+    }
+
+    /// A failure on the way to the target, told in words of the proxy's own.
+    fn fails_beyond(&self, needles: &[&str]) -> bool {
+        matches!(self.status(), 500 | 502..=504) && !self.is_privoxy() && self.says_any(needles)
+    }
+
+    /// The name could not be resolved, says the page. A page that leaves open whether it was the name says nothing.
+    fn knows_no_host(&self) -> bool {
+        matches!(self.status(), 404 | 500 | 502..=504)
+            && !self.says("or connection failed")
+            && self.says_any(&[
+                "no such host",
+                "no such domain",
+                "host not found",
+                "host was not found",
+                "unknown host",
+                "name or service not known",
+                "not be resolved",
+                "cannot be resolved",
+                "could not resolve",
+                "cannot resolve",
+                "unable to resolve",
+                "failed to resolve",
+                "dns lookup fail",
+                "dns look up failed",
+                "dns resolution fail",
+                "name resolution (dns lookup)",
+                "name resolution failed",
+                "nxdomain",
+                "enotfound",
+            ])
     }
 }
 
@@ -215,6 +339,10 @@ const ROWS: &[Row] = {
     use Confidence::{Heuristic, Reported};
     use Hop::{ClientToProxy, Proxy, ProxyToOrigin as Beyond};
     &[
+        // Smokescreen refuses by rule with 407, in place of a login demand.
+        row(c::PROXY_HOST_DENIED, Proxy, Reported, |a| {
+            a.status() == 407 && a.reply.header("x-smokescreen-error").is_some()
+        }),
         row(c::PROXY_AUTH_REJECTED, Proxy, Reported, |a| a.wants_login() && a.credentials_sent),
         row(c::PROXY_AUTH_REQUIRED, Proxy, Reported, |a| a.wants_login()),
         // Squid: its error name decides, status codes mislead (500 for a name that does not resolve).
@@ -237,9 +365,7 @@ const ROWS: &[Row] = {
             ])
         }),
         row(c::PROXY_EXPECTS_PLAINTEXT, ClientToProxy, Reported, |a| a.squid_is(&["ERR_PROTOCOL_UNKNOWN"])),
-        row(c::PROXY_CONNECT_UNSUPPORTED, Proxy, Reported, |a| {
-            a.squid_is(&["ERR_UNSUP_REQ", "ERR_UNSUP_HTTPVERSION", "ERR_INVALID_REQ", "ERR_INVALID_URL"])
-        }),
+        row(c::PROXY_CONNECT_UNSUPPORTED, Proxy, Reported, |a| a.squid_is(&["ERR_UNSUP_REQ", "ERR_UNSUP_HTTPVERSION"])),
         row(c::PROXY_OVERLOADED, Proxy, Reported, |a| a.squid_is(&["ERR_SOCKET_FAILURE"])),
         row(c::PROXY_INTERNAL_ERROR, Proxy, Reported, |a| {
             a.squid_is(&["ERR_SHUTTING_DOWN", "ERR_ICAP_FAILURE", "ERR_ESI", "ERR_NO_RELAY"])
@@ -258,7 +384,7 @@ const ROWS: &[Row] = {
         }),
         row(c::PROXY_GATEWAY_ERROR, Beyond, Reported, |a| a.server_is("tinyproxy") && a.status() == 500),
         // Privoxy.
-        row(c::DNS_NXDOMAIN, Beyond, Reported, |a| a.status() == 404 && (a.is_privoxy() || a.says("no such domain"))),
+        row(c::DNS_NXDOMAIN, Beyond, Reported, |a| a.status() == 404 && a.is_privoxy()),
         // Words that products share.
         row(c::PROXY_EXPECTS_TLS, ClientToProxy, Reported, |a| {
             a.status() == 400
@@ -271,30 +397,76 @@ const ROWS: &[Row] = {
             matches!(a.status(), 403 | 500 | 502 | 503)
                 && (a.says("too many") || a.says("connection limit") || a.says("number of open connections"))
         }),
-        row(c::PROXY_OVERLOADED, Proxy, Reported, |a| a.status() == 503 && a.reply.header("retry-after").is_some()),
         row(c::PROXY_LOOP, Proxy, Reported, |a| a.status() == 508 || (a.status() >= 400 && a.says("forwarding loop"))),
         row(c::PROXY_REDIRECTED, Proxy, Reported, |a| matches!(a.status(), 300..400 | 511)),
-        row(c::PROXY_PORT_DENIED, Proxy, Heuristic, |a| {
-            a.is_denial()
-                && ["port is not allowed", "port not allowed", "port denied", "non-ssl port", "unauthorized port"]
-                    .into_iter()
-                    .any(|phrase| a.says(phrase))
+        row(c::PROXY_CONNECT_UNSUPPORTED, Proxy, Reported, |a| {
+            a.is_denial() && a.says("not configured to allow the http request method")
         }),
+        // Refusals, with their scope where the page tells it.
+        row(c::PROXY_PORT_DENIED, Proxy, Heuristic, |a| a.refuses_port()),
+        row(c::PROXY_CLIENT_DENIED, Proxy, Heuristic, |a| a.refuses_client()),
         row(c::PROXY_HOST_DENIED, Proxy, Heuristic, |a| {
             a.is_denial()
-                && ["category", "categorized", "host not allowed", "domain not allowed", "blocked domain", "blacklist"]
-                    .into_iter()
-                    .any(|phrase| a.says(phrase))
+                && a.says_any(&[
+                    "categor",
+                    "host not allowed",
+                    "domain not allowed",
+                    "blocked domain",
+                    "blacklist",
+                    "blocklist",
+                    "denylist",
+                ])
         }),
         row(c::PROXY_REQUEST_DENIED, Proxy, Reported, |a| a.is_denial()),
+        row(c::PROXY_OVERLOADED, Proxy, Reported, |a| a.status() == 503 && a.reply.header("retry-after").is_some()),
+        // Failures beyond the proxy, in the words of many products.
+        row(c::DNS_TIMEOUT, Beyond, Heuristic, |a| {
+            a.fails_beyond(&["temporary failure in name resolution", "eai_again", "dns timeout", "dns query timed out"])
+                || (a.fails_beyond(&["dial tcp: lookup "]) && a.says("timeout"))
+        }),
+        row(c::DNS_NXDOMAIN, Beyond, Heuristic, |a| a.knows_no_host()),
+        row(c::TCP_REFUSED, Beyond, Heuristic, |a| {
+            a.fails_beyond(&[
+                "connection refused",
+                "actively refused",
+                "connect error: 111",
+                "errno 111]",
+                "econnrefused",
+            ])
+        }),
+        row(c::TCP_UNREACHABLE, Beyond, Heuristic, |a| {
+            a.fails_beyond(&[
+                "no route to host",
+                "network is unreachable",
+                "host is unreachable",
+                "connect error: 113",
+                "errno 113]",
+                "ehostunreach",
+                "enetunreach",
+            ])
+        }),
+        row(c::TCP_CONNECT_TIMEOUT, Beyond, Heuristic, |a| {
+            a.fails_beyond(&[
+                "connection timed out",
+                "connection timeout",
+                "operation timed out",
+                "i/o timeout",
+                "did not properly respond after a period of time",
+                "connect error: 110",
+                "errno 110]",
+                "etimedout",
+            ])
+        }),
+        row(c::TCP_RESET, Beyond, Heuristic, |a| a.fails_beyond(&["connection reset by peer", "econnreset"])),
         row(c::PROXY_CONNECT_UNSUPPORTED, Proxy, Reported, |a| matches!(a.status(), 405 | 501)),
         row(c::PROXY_CONNECT_UNSUPPORTED, Proxy, Reported, |a| a.status() == 400 && a.is_web_server()),
         row(c::PROXY_NOT_A_PROXY, Proxy, Reported, |a| {
-            matches!(a.status(), 200..300 | 401 | 404 | 410 | 421) || (a.status() < 500 && a.is_web_server())
+            !a.is_proxy_program()
+                && (matches!(a.status(), 200..300 | 401 | 404 | 410 | 421) || (a.status() < 500 && a.is_web_server()))
         }),
-        row(c::PROXY_CONNECT_UNSUPPORTED, Proxy, Heuristic, |a| a.status() == 400),
+        row(c::PROXY_CONNECT_UNSUPPORTED, Proxy, Heuristic, |a| a.status() == 400 && !a.is_proxy_program()),
         row(c::PROXY_GATEWAY_ERROR, Beyond, Reported, |a| matches!(a.status(), 502..=504 | 520..=530)),
-        row(c::PROXY_INTERNAL_ERROR, Proxy, Reported, |a| a.status() >= 500),
+        row(c::PROXY_INTERNAL_ERROR, Proxy, Reported, |a| matches!(a.status(), 500..600)),
         row(c::PROXY_REQUEST_DENIED, Proxy, Heuristic, |a| (400..500).contains(&a.status())),
     ]
 };
@@ -331,7 +503,47 @@ mod tests {
             (tiny("403 Filtered"), false, c::PROXY_HOST_DENIED, Proxy),
             (tiny("403 Access denied"), false, c::PROXY_CLIENT_DENIED, Proxy),
             (tiny("500 Unable to connect"), false, c::PROXY_GATEWAY_ERROR, Beyond),
+            (
+                reply("HTTP/1.1 404 No\r\nLast-Modified: Wed, 08 Jun 1955 12:00:00 GMT\r\n\r\n"),
+                false,
+                c::DNS_NXDOMAIN,
+                Beyond,
+            ),
             (reply("HTTP/1.1 404 No such domain\r\n\r\n"), false, c::DNS_NXDOMAIN, Beyond),
+            (
+                reply("HTTP/1.1 502 B\r\n\r\ndial tcp: lookup h on 10.0.0.2:53: i/o timeout"),
+                false,
+                c::DNS_TIMEOUT,
+                Beyond,
+            ),
+            (reply("HTTP/1.1 502 B\r\n\r\nconnect: connection refused"), false, c::TCP_REFUSED, Beyond),
+            (reply("HTTP/1.1 502 B\r\n\r\nconnect: no route to host"), false, c::TCP_UNREACHABLE, Beyond),
+            (reply("HTTP/1.1 502 B\r\n\r\ndial tcp 10.1.2.3:443: i/o timeout"), false, c::TCP_CONNECT_TIMEOUT, Beyond),
+            (reply("HTTP/1.1 502 B\r\n\r\nread: connection reset by peer"), false, c::TCP_RESET, Beyond),
+            (reply("HTTP/1.1 407 R\r\nX-Smokescreen-Error: deny list\r\n\r\n"), true, c::PROXY_HOST_DENIED, Proxy),
+            (
+                reply("HTTP/1.1 403 F\r\n\r\nThis is not configured to allow the HTTP request method."),
+                false,
+                c::PROXY_CONNECT_UNSUPPORTED,
+                Proxy,
+            ),
+            (reply("HTTP/1.1 403 F\r\n\r\nYour IP is blocked."), false, c::PROXY_CLIENT_DENIED, Proxy),
+            // A name of its page stands for the number that squid hides, and a proxy is no web server.
+            (
+                reply("HTTP/1.1 503 F\r\n\r\n<body id=ERR_CONNECT_FAIL><i>(111) Verbindungsaufbau"),
+                false,
+                c::TCP_REFUSED,
+                Beyond,
+            ),
+            (squid(404, "ERR_ACCESS_DENIED 0"), false, c::PROXY_REQUEST_DENIED, Proxy),
+            (squid(400, "ERR_INVALID_URL 0"), false, c::PROXY_REQUEST_DENIED, Proxy),
+            // An address in a server's signature names no port that is refused.
+            (
+                reply("HTTP/1.1 403 Forbidden\r\n\r\n<h1>Forbidden</h1><address>Apache Server at h Port 80</address>"),
+                false,
+                c::PROXY_REQUEST_DENIED,
+                Proxy,
+            ),
             (
                 reply("HTTP/1.1 400 B\r\nServer: nginx\r\n\r\nThe plain HTTP request was sent to HTTPS port"),
                 false,

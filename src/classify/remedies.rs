@@ -362,7 +362,7 @@ fn proxy_config(
         Product::Privoxy if !privoxy.is_empty() => privoxy.to_vec(),
         _ => {
             let labelled = |name: &str, lines: &[String]| -> Vec<String> {
-                lines.iter().map(|line| format!("# {name}: {line}")).collect()
+                lines.iter().map(|line| format!("# {name}: {}", line.trim_start_matches("# "))).collect()
             };
             [labelled("squid", squid), labelled("tinyproxy", tinyproxy), labelled("privoxy", privoxy)].concat()
         }
@@ -382,6 +382,23 @@ fn exempt_in_proxy(f: &Facts, title: impl Into<String>) -> Remedy {
         ],
         &["Allow VM_SUBNET".into()],
         &["permit-access VM_SUBNET".into()],
+    )
+}
+
+/// Lets the names through where a rule about names stops them.
+fn allow_names(f: &Facts, title: impl Into<String>) -> Remedy {
+    let mut privoxy = vec!["# user.action".to_owned(), "{ -block }".to_owned()];
+    privoxy.extend(f.suffixes().split(' ').map(str::to_owned));
+    proxy_config(
+        f,
+        title,
+        &[
+            "acl backup_src src VM_SUBNET".into(),
+            format!("acl azure_dst dstdomain {}", f.suffixes()),
+            "http_access allow CONNECT backup_src azure_dst".into(),
+        ],
+        &["# take what matches these names out of the file that `Filter` names".into()],
+        &privoxy,
     )
 }
 
@@ -777,7 +794,8 @@ fn network(code: Code, f: &Facts) -> Vec<Remedy> {
         ) {
             list.push(proxy_egress(f));
         }
-        list.extend(proxy_answers_sooner(f));
+        // Who was answered at once gains nothing from a shorter wait.
+        list.extend(proxy_answers_sooner(f).filter(|_| !matches!(code, codes::TCP_REFUSED | codes::TCP_RESET)));
         return list;
     }
     match code {
@@ -851,18 +869,18 @@ fn proxy(code: Code, f: &Facts) -> Vec<Remedy> {
                 [format!("curl -v -x {} https://{}:443/", f.proxy, f.host)],
             ),
         ],
-        codes::PROXY_HOST_DENIED => vec![exempt_in_proxy(
+        codes::PROXY_HOST_DENIED => vec![allow_names(
             f,
             format!("Allow {} in the proxy for this machine's subnet; single host names do not last", f.suffixes()),
         )],
         codes::PROXY_CLIENT_DENIED => vec![client_allowed(f)],
         codes::PROXY_REQUEST_DENIED => vec![
             proxy_log(f, "Find the rule that refuses in the proxy's log"),
-            exempt_in_proxy(f, "Allow the backup targets for this machine's subnet, above the refusing rule"),
+            allow_names(f, "Allow the backup targets for this machine's subnet, above the refusing rule"),
             port_list(f, &ports),
         ],
         codes::PROXY_REDIRECTED => {
-            vec![exempt_in_proxy(f, "Exempt this machine's subnet from the portal, above the rule that redirects")]
+            vec![allow_names(f, "Exempt this machine's subnet from the portal, above the rule that redirects")]
         }
         codes::PROXY_RATE_LIMITED => vec![
             remedy(
@@ -1094,7 +1112,7 @@ fn tls(code: Code, f: &Facts) -> Vec<Remedy> {
         codes::TLS_NOT_TLS if f.to_proxy() => proxy(codes::PROXY_EXPECTS_PLAINTEXT, f),
         codes::TLS_NOT_TLS if f.tunnelled => vec![
             from_proxy_host(f),
-            proxy_log(f, "Read the proxy's log: the plain text in the tunnel is its error page"),
+            proxy_log(f, "Find in the proxy's log where it led the tunnel: what answers there speaks no TLS"),
         ],
         codes::TLS_NAME_MISMATCH => vec![
             answers(),

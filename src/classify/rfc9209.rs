@@ -60,7 +60,8 @@ pub(super) const ERROR_TYPES: [ErrorType; 32] = {
 /// outside the RFC are a gateway error that keeps the token as evidence.
 pub(super) fn finding(member: &ProxyStatus) -> Option<(Code, Hop)> {
     let token = member.error.as_deref()?;
-    let code = match token {
+    let token = token.to_ascii_lowercase();
+    let code = match token.as_str() {
         "dns_error" => member.rcode.as_deref().and_then(code_of_rcode),
         "tls_alert_received" => match member.alert_id {
             Some(40) => Some(c::TLS_HANDSHAKE_FAILURE),
@@ -79,9 +80,9 @@ pub(super) fn finding(member: &ProxyStatus) -> Option<(Code, Hop)> {
 
 fn code_of_rcode(rcode: &str) -> Option<Code> {
     match rcode.to_ascii_uppercase().as_str() {
-        "NXDOMAIN" => Some(c::DNS_NXDOMAIN),
-        "SERVFAIL" => Some(c::DNS_SERVFAIL),
-        "REFUSED" => Some(c::DNS_REFUSED),
+        "NXDOMAIN" | "3" => Some(c::DNS_NXDOMAIN),
+        "SERVFAIL" | "2" => Some(c::DNS_SERVFAIL),
+        "REFUSED" | "5" => Some(c::DNS_REFUSED),
         _ => None,
     }
 }
@@ -112,6 +113,7 @@ mod tests {
         assert_eq!(of("p; error=dns_error; rcode=\"SERVFAIL\"").0, c::DNS_SERVFAIL);
         assert_eq!(of("p; error=dns_error; rcode=\"REFUSED\"").0, c::DNS_REFUSED);
         assert_eq!(of("p; error=dns_error; rcode=\"YXDOMAIN\"").0, c::DNS_RCODE);
+        assert_eq!(of("p; error=DNS_Error; rcode=3").0, c::DNS_NXDOMAIN);
         assert_eq!(of("p; error=tls_alert_received; alert-id=40").0, c::TLS_HANDSHAKE_FAILURE);
         assert_eq!(of("p; error=tls_alert_received; alert-id=70").0, c::TLS_PROTOCOL_VERSION);
         assert_eq!(of("p; error=tls_alert_received; alert-id=116").0, c::TLS_CLIENT_CERT_REQUIRED);

@@ -3,11 +3,12 @@
 
 use super::{
     origin_reply as answer, proxy_reply,
-    view::{At, View},
+    view::{At, View, as_reply},
 };
 use crate::{
     azure::issuer,
     classify::codes as c,
+    http::Reply,
     model::{Code, Confidence, FailureKind, HandshakeEvidence, Hop, Layer, Leg, Party, Severity, Verification},
 };
 
@@ -198,7 +199,10 @@ fn starts_like_tls_alert(at: &At<'_>) -> bool {
 fn has_early_page(at: &At<'_>) -> bool {
     at.tunnel().and_then(|t| t.early.as_ref()).is_some_and(|early| {
         let text = early.text.trim_start().as_bytes();
-        text.starts_with(b"<") || text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+        // Of a page that comes in pieces perhaps only the first letters.
+        let start = &text[..text.len().min(5)];
+        text.starts_with(b"<")
+            || (!start.is_empty() && b"HTTP/".get(..start.len()).is_some_and(|magic| start.eq_ignore_ascii_case(magic)))
     })
 }
 
@@ -212,15 +216,28 @@ fn follows_web_page(at: &At<'_>) -> bool {
     })
 }
 
+/// A page without a head came in place of TLS: the body of the 200, which the web server took for its answer.
+fn is_bare_page(at: &At<'_>) -> bool {
+    at.view.is_tunnelled() && at.first_bytes().is_some_and(|bytes| bytes.text.trim_start().starts_with('<'))
+}
+
 /// A plain-text page inside a tunnel that only a proxy writes.
 fn page_in_tunnel(at: &At<'_>) -> Option<proxy_reply::Heard> {
     if !at.view.is_tunnelled() {
         return None;
     }
-    let reply = at.first_bytes_as_reply()?;
-    let proxy_like = proxy_reply::is_marked(&reply)
+    judge_page(at, &at.first_bytes_as_reply()?)
+}
+
+/// The same page, when it came whole with the 200 and the connection broke before it was read as an answer to TLS.
+fn page_at_once(at: &At<'_>) -> Option<proxy_reply::Heard> {
+    judge_page(at, &as_reply(at.tunnel()?.early.as_ref()?)?)
+}
+
+fn judge_page(at: &At<'_>, reply: &Reply) -> Option<proxy_reply::Heard> {
+    let proxy_like = proxy_reply::is_marked(reply)
         || matches!(reply.status, 401 | 403 | 407 | 429 | 451 | 470 | 500..=599 | 300..=399);
-    proxy_like.then(|| proxy_reply::judge(&reply, sent_credentials(at)))
+    proxy_like.then(|| proxy_reply::judge(reply, sent_credentials(at)))
 }
 
 fn sent_credentials(at: &At<'_>) -> bool {
@@ -337,6 +354,10 @@ const RULES: &[Rule] = {
         row(c::TCP_CONNECT_TIMEOUT, CONNECT, None, &[K::TimedOut], always, Peer, Guess, P::Path),
         row(c::TCP_RESET, CONNECT, None, &[K::Reset, K::Closed], always, Peer, Proof, P::Path),
         // CONNECT.
+        // A proxy's page in plain text in the tunnel, whether it waited for the ClientHello or not.
+        row(c::PROXY_GATEWAY_ERROR, TLS, ORIGIN, &[K::NotTls], |a| page_in_tunnel(a).is_some(), Told(page_in_tunnel),
+            Reported, P::Proxy),
+        row(c::PROXY_GATEWAY_ERROR, TUNNEL, PROXY, &[], |a| page_at_once(a).is_some(), Told(page_at_once), Reported, P::Proxy),
         row(c::PROXY_NOT_A_PROXY, TUNNEL, PROXY, &[], has_early_page, Is(Proxy), Reported, P::Proxy),
         row(c::PROXY_GATEWAY_ERROR, TUNNEL, PROXY, &[K::Status], |a| tunnel_reply(a).is_some(), Told(tunnel_reply),
             Reported, P::Proxy),
@@ -351,9 +372,7 @@ const RULES: &[Rule] = {
         row(c::PROXY_EXPECTS_PLAINTEXT, TLS, PROXY, &[K::NotTls], always, Is(ClientToProxy), Proof, P::Client),
         // Inside the tunnel.
         row(c::PROXY_NOT_A_PROXY, INSIDE, ORIGIN, &[K::NotTls, K::NotHttp, K::Closed, K::Reset, K::TimedOut],
-            |a| follows_web_page(a) && !after_handshake(a), Is(Proxy), Reported, P::Proxy),
-        row(c::PROXY_GATEWAY_ERROR, TLS, ORIGIN, &[K::NotTls], |a| page_in_tunnel(a).is_some(), Told(page_in_tunnel),
-            Reported, P::Proxy),
+            |a| (follows_web_page(a) || is_bare_page(a)) && !after_handshake(a), Is(Proxy), Reported, P::Proxy),
         row(c::PATH_MTU_BLACKHOLE, TLS, None, &[K::TimedOut], |a| a.is_unacknowledged(), Dialled, Guess, P::Path),
         row(c::TUNNEL_CLOSED, INSIDE, ORIGIN, &[K::Closed, K::Truncated], is_fresh_tunnel, Peer, Proof, P::Path),
         row(c::TUNNEL_RESET, INSIDE, ORIGIN, &[K::Reset], is_fresh_tunnel, Peer, Proof, P::Path),

@@ -31,135 +31,156 @@ pub(super) struct Facts<'a> {
     pub(super) signs: &'a [&'a Sign<'a>],
 }
 
-/// One sentence with names, what happened, counts and the reason why it is sure.
+/// One sentence: who did what to which target, how often when not always, and what makes it sure.
 pub(super) fn summary(facts: &Facts<'_>) -> String {
-    let mut text = String::new();
-    match facts.targets {
-        [] => {}
-        [one] => text.push_str(one),
-        [one, two] => _ = write!(text, "{one} and {two}"),
-        [one, rest @ ..] => _ = write!(text, "{one} and {} more", rest.len()),
-    }
-    if let (Some(route), false) = (facts.route, facts.targets.is_empty()) {
-        text.push_str(match route {
-            Route::Direct => ", direct",
-            Route::Proxy => ", through the proxy",
-        });
-    }
-    if !text.is_empty() {
-        text.push_str(": ");
-    }
-    text.push_str(&phrase(facts));
-    if facts.tried > 0 {
-        _ = write!(text, " ({} of {})", facts.failed, facts.tried);
+    let text = fill(phrase(facts), facts);
+    let mut text = match (facts.hop, facts.targets.is_empty()) {
+        (Hop::ProxyToOrigin, _) if !text.starts_with("the proxy") => format!("the proxy reports that {text}"),
+        (Hop::ClientToOrigin, false) if facts.route == Some(Route::Proxy) && !text.contains("tunnel") => {
+            format!("{text}, seen through the proxy")
+        }
+        _ => text,
+    };
+    if facts.failed < facts.tried {
+        _ = write!(text, ", in {} of {} attempts", facts.failed, facts.tried);
     }
     if let Some(note) = facts.signs.iter().find_map(|sign| sign.note.as_deref()) {
         _ = write!(text, "; {note}");
     }
+    // A name stays as it is.
+    if !facts.targets.iter().any(|target| text.starts_with(target.as_str())) {
+        let first = text.chars().next().map_or(0, char::len_utf8);
+        text[..first].make_ascii_uppercase();
+    }
     text
 }
 
-/// What happened, without the target.
-fn phrase(facts: &Facts<'_>) -> String {
-    let peer = match facts.hop {
-        Hop::ClientToProxy | Hop::Proxy => "the proxy",
-        Hop::ProxyToOrigin => "the endpoint, says the proxy,",
-        _ => "the endpoint",
+/// Puts the targets, and the verbs in their number, into a phrase: `{t}` is what was probed, `{p}` the peer, which is
+/// the proxy on the way to it or the target itself, `{s}` the ending of the peer's verb.
+fn fill(phrase: &str, facts: &Facts<'_>) -> String {
+    let targets = match facts.targets {
+        [] => "the endpoint".to_owned(),
+        [one] => one.clone(),
+        [one, two] => format!("{one} and {two}"),
+        [one, rest @ ..] => format!("{one} and {} more", rest.len()),
     };
-    let fixed = match facts.code {
-        c::TCP_REFUSED => return format!("{peer} refuses the TCP connection"),
-        c::TCP_CONNECT_TIMEOUT => return format!("{peer} does not answer the TCP SYN"),
-        c::TCP_RESET => return format!("{peer} or something before it resets the connection"),
-        c::TCP_UNREACHABLE => return format!("{peer} is unreachable"),
-        c::TCP_ADMIN_PROHIBITED => "a router or firewall rejects the connection as administratively prohibited",
-        c::TCP_PORT_FILTERED => "this port fails while another port of the same address answers",
-        c::TCP_INTERMITTENT => "some TCP connections fail",
-        c::TCP_FAMILY_BROKEN => "one address family fails, the other works",
-        c::PATH_BLOCKED_AFTER => "the connection ends on the way",
-        c::PATH_MTU_BLACKHOLE => "what was sent was never acknowledged, as where large packets vanish",
-        c::DNS_NXDOMAIN => "the name does not exist",
-        c::DNS_NODATA => "the name has no address",
-        c::DNS_SERVFAIL => "the name server fails (SERVFAIL)",
-        c::DNS_REFUSED => "the name server refuses to answer (REFUSED)",
-        c::DNS_RCODE => "the name server answers with an error",
-        c::DNS_TIMEOUT => "no name server answers in time",
-        c::DNS_UNREACHABLE => "the name server cannot be reached",
-        c::DNS_MALFORMED => "the name server's answer cannot be read",
-        c::DNS_SINKHOLE => "the name leads to an address that is not storage's",
-        c::DNS_PRIVATELINK_PUBLIC => "the name goes through a private link zone but ends at a public address",
-        c::DNS_PRIVATE_ADDRESS => "a private endpoint is in use",
-        c::DNS_RESOLVER_MISMATCH => "the resolvers disagree",
-        c::LOCAL_DENIED => "this machine does not let the packets out",
-        c::LOCAL_NO_ROUTE => "this machine has no route there",
-        c::LOCAL_CLOCK_SKEW => "the clocks disagree",
-        c::PROXY_AUTH_REQUIRED => "the proxy demands a login",
-        c::PROXY_AUTH_REJECTED => "the proxy rejects the login",
-        c::PROXY_PORT_DENIED => "the proxy refuses this port",
-        c::PROXY_HOST_DENIED => "the proxy refuses this host",
-        c::PROXY_REQUEST_DENIED => "the proxy refuses the CONNECT",
-        c::PROXY_CLIENT_DENIED => "the proxy refuses this client",
-        c::PROXY_RATE_LIMITED => "the proxy limits the rate",
-        c::PROXY_OVERLOADED => "the proxy is at a limit",
-        c::PROXY_CONNECT_UNSUPPORTED => "what listens on the proxy port does not support CONNECT",
-        c::PROXY_NOT_A_PROXY => "what listens on the proxy port is not a proxy",
-        c::PROXY_NOT_HTTP => "what listens on the proxy port does not speak HTTP",
-        c::PROXY_EXPECTS_TLS => "the proxy port expects TLS (https://)",
-        c::PROXY_EXPECTS_PLAINTEXT => "the proxy port expects plain HTTP (http://)",
-        c::PROXY_SILENT => "the proxy does not answer the CONNECT",
-        c::PROXY_CLOSED => "the proxy closes the connection without an answer",
-        c::PROXY_TRUNCATED => "the proxy's answer breaks off",
-        c::PROXY_BAD_REPLY => "the proxy's answer is malformed",
-        c::PROXY_REDIRECTED => "the proxy redirects to a portal",
-        c::PROXY_GATEWAY_ERROR => "the proxy cannot reach the endpoint and does not say why",
-        c::PROXY_INTERNAL_ERROR => "the proxy reports an error of its own",
-        c::PROXY_LOOP => "the proxy reports a forwarding loop",
-        c::PROXY_OPTIMISTIC_CONNECT => "the proxy opens tunnels that lead nowhere",
-        c::TUNNEL_CLOSED => "the tunnel is closed before the first byte comes back",
-        c::TUNNEL_RESET => "the tunnel is reset before the first byte comes back",
-        c::TUNNEL_SILENT => "the tunnel stays silent",
-        c::TLS_INTERCEPTED => "TLS is intercepted: the certificate does not come from storage's authorities",
-        c::TLS_UNKNOWN_ISSUER => "the certificate's issuer is not trusted",
-        c::TLS_SELF_SIGNED => "the certificate is self-signed",
-        c::TLS_INCOMPLETE_CHAIN => "the server sends its certificate without the intermediate one",
-        c::TLS_EXPIRED => "the certificate has expired",
-        c::TLS_NOT_YET_VALID => "the certificate is not valid yet",
-        c::TLS_NAME_MISMATCH => "the certificate does not cover the name",
-        c::TLS_BAD_CERTIFICATE => "the certificate cannot be used",
-        c::TLS_PROTOCOL_VERSION => "no TLS version in common",
-        c::TLS_HANDSHAKE_FAILURE => "the TLS handshake is refused",
-        c::TLS_ALERT => "the peer ends TLS with an alert",
-        c::TLS_CLIENT_CERT_REQUIRED => "the peer demands a client certificate",
-        c::TLS_NOT_TLS => "what answers does not speak TLS",
-        c::TLS_RESET_AFTER_HELLO => "the connection is reset right after the ClientHello",
-        c::TLS_CLOSED_AFTER_HELLO => "the connection is closed right after the ClientHello",
-        c::TLS_SILENT_AFTER_HELLO => "no byte comes back after the ClientHello",
-        c::HTTP_SILENT => "no answer to the request",
-        c::HTTP_CLOSED => "the connection is closed in place of an answer",
-        c::HTTP_MALFORMED => "the answer is not HTTP",
-        c::HTTP_FIREWALL_DENIED => "Azure Firewall denies it",
-        c::HTTP_CAPTIVE_PORTAL => "a captive portal answers in place of storage",
-        c::HTTP_BLOCK_PAGE => "a filter's block page answers in place of storage",
-        c::HTTP_REDIRECTED => "a redirect to another host comes in place of storage's answer",
-        c::HTTP_WRONG_SPEAKER => "something that is not storage answers",
-        c::HTTP_SLOW => "it works, but slower than the extension waits",
-        c::STORAGE_NETWORK_RULES => "storage's own firewall turns this source away",
-        c::STORAGE_HTTPS_REQUIRED => "storage answers and accepts only https; the path is clear, use port 443",
-        c::STORAGE_TLS_VERSION => "storage does not accept this TLS version",
-        c::STORAGE_THROTTLED => "storage throttles",
-        c::STORAGE_ERROR => "storage reports an error of its own",
-        c::STORAGE_SAS_REJECTED => "storage rejects the shared access signature",
-        c::CONFIG_HOSTS_OVERRIDE => "the hosts file pins the name",
+    let towards_proxy = matches!(facts.hop, Hop::ClientToProxy | Hop::Proxy);
+    let several = !towards_proxy && facts.targets.len() > 1;
+    let peer = if towards_proxy { "the proxy" } else { &targets };
+    let (s, es, is) = if several { ("", "", "are") } else { ("s", "es", "is") };
+    phrase.replace("{p}", peer).replace("{t}", &targets).replace("{s}", s).replace("{es}", es).replace("{is}", is)
+}
+
+/// What happened, as a sentence to [`fill`].
+#[allow(clippy::too_many_lines, reason = "one line per code")]
+fn phrase(facts: &Facts<'_>) -> &'static str {
+    match facts.code {
+        c::TCP_REFUSED => "{p} refuse{s} the TCP connection",
+        c::TCP_CONNECT_TIMEOUT => "{p} do{es} not answer the TCP connection request (SYN)",
+        c::TCP_RESET => "{p}, or something on the way, reset{s} the connection",
+        c::TCP_UNREACHABLE => "{p} {is} unreachable",
+        c::TCP_ADMIN_PROHIBITED => "a router or firewall rejects the connection to {p} as administratively prohibited",
+        c::TCP_PORT_FILTERED => "the port of {t} fails while another port of the same address answers",
+        c::TCP_INTERMITTENT => "some TCP connections to {p} fail",
+        c::TCP_FAMILY_BROKEN => "{p} {is} reachable by one address family only",
+        c::PATH_BLOCKED_AFTER => "the connection to {p} ends on the way",
+        c::PATH_MTU_BLACKHOLE => "what was sent to {p} was never acknowledged, as where large packets vanish",
+        c::DNS_NXDOMAIN => "the name in {t} does not exist",
+        c::DNS_NODATA => "the name in {t} has no address",
+        c::DNS_SERVFAIL => "the name server fails (SERVFAIL) on the name in {t}",
+        c::DNS_REFUSED => "the name server refuses to look up the name in {t} (REFUSED)",
+        c::DNS_RCODE => "the name server answers with an error to the name in {t}",
+        c::DNS_TIMEOUT => "no name server answers in time for the name in {t}",
+        c::DNS_UNREACHABLE => "the name server that should know {t} cannot be reached",
+        c::DNS_MALFORMED => "the name server's answer for {t} cannot be read",
+        c::DNS_SINKHOLE => "the name in {t} leads to an address that is not storage's",
+        c::DNS_PRIVATELINK_PUBLIC => "the name in {t} goes through a private link zone but ends at a public address",
+        c::DNS_PRIVATE_ADDRESS => "a private endpoint is in use for {t}",
+        c::DNS_RESOLVER_MISMATCH => "the resolvers disagree about the name in {t}",
+        c::LOCAL_DENIED => "this machine does not let the packets to {t} out",
+        c::LOCAL_NO_ROUTE => "this machine has no route to {t}",
+        c::LOCAL_CLOCK_SKEW => "this machine's clock and the clock of {t} disagree",
+        c::PROXY_AUTH_REQUIRED => "the proxy demands a login before it connects to {t}",
+        c::PROXY_AUTH_REJECTED => "the proxy rejects the login that was sent with the request for {t}",
+        c::PROXY_PORT_DENIED => "the proxy refuses to connect to {t}, because of the port",
+        c::PROXY_HOST_DENIED => "the proxy refuses to connect to {t}, because of the host",
+        c::PROXY_REQUEST_DENIED => "the proxy refuses to connect to {t}",
+        c::PROXY_CLIENT_DENIED => "the proxy refuses to connect this machine to {t}, because of who asks",
+        c::PROXY_RATE_LIMITED => "the proxy refuses to connect to {t} for now: too many requests",
+        c::PROXY_OVERLOADED if facts.hop == Hop::ProxyToOrigin => "too many connections to {t} are open",
+        c::PROXY_OVERLOADED => "the proxy is at a limit of its own and does not connect to {t}",
+        c::PROXY_CONNECT_UNSUPPORTED => {
+            "what listens on the proxy's port answers, but opens no tunnel to {t}: it does not support CONNECT"
+        }
+        c::PROXY_NOT_A_PROXY => {
+            "what listens on the proxy's port answers the request for {t} with a page of its own: it is no proxy"
+        }
+        c::PROXY_NOT_HTTP => {
+            "what listens on the proxy's port does not speak HTTP, so {t} cannot be reached through it"
+        }
+        c::PROXY_EXPECTS_TLS => "the proxy's port expects TLS (https://), and was asked for {t} in plain HTTP",
+        c::PROXY_EXPECTS_PLAINTEXT => {
+            "the proxy's port expects plain HTTP (http://), not TLS, before it connects to {t}"
+        }
+        c::PROXY_SILENT => "the proxy accepts the connection and never answers the request for {t}",
+        c::PROXY_CLOSED => "the proxy hangs up on the request for {t} without an answer",
+        c::PROXY_TRUNCATED => "the proxy's answer to the request for {t} breaks off",
+        c::PROXY_BAD_REPLY => "the proxy's answer to the request for {t} is no valid HTTP",
+        c::PROXY_REDIRECTED => "the proxy redirects the request for {t} to a page, as a portal does",
+        c::PROXY_GATEWAY_ERROR if facts.hop == Hop::Proxy => "the proxy could not handle the request for {t}",
+        c::PROXY_GATEWAY_ERROR => "the proxy cannot reach {t} and does not say why",
+        c::PROXY_INTERNAL_ERROR => "the proxy fails by itself on the request for {t}",
+        c::PROXY_LOOP => "the proxy reports that the request for {t} goes in a circle",
+        c::PROXY_OPTIMISTIC_CONNECT => "the proxy answers 200 for {t} before it has a connection there",
+        c::TUNNEL_CLOSED => "the proxy opens a tunnel to {t}, which is closed before the first byte comes back",
+        c::TUNNEL_RESET => "the proxy opens a tunnel to {t}, which is reset before the first byte comes back",
+        c::TUNNEL_SILENT => "the proxy opens a tunnel to {t}, out of which nothing comes back",
+        c::TLS_INTERCEPTED => "TLS to {t} is intercepted: the certificate does not come from storage's authorities",
+        c::TLS_UNKNOWN_ISSUER => "the certificate of {p} comes from an issuer that is not trusted",
+        c::TLS_SELF_SIGNED => "the certificate of {p} is self-signed",
+        c::TLS_INCOMPLETE_CHAIN => "{p} send{s} the certificate without the intermediate one",
+        c::TLS_EXPIRED => "the certificate of {p} has expired",
+        c::TLS_NOT_YET_VALID => "the certificate of {p} is not valid yet",
+        c::TLS_NAME_MISMATCH => "the certificate of {p} is for another name",
+        c::TLS_BAD_CERTIFICATE => "the certificate of {p} cannot be used",
+        c::TLS_PROTOCOL_VERSION => "{p} and this machine have no TLS version in common",
+        c::TLS_HANDSHAKE_FAILURE => "the TLS handshake with {p} is refused",
+        c::TLS_ALERT => "{p} end{s} TLS with an alert",
+        c::TLS_CLIENT_CERT_REQUIRED => "{p} demand{s} a client certificate",
+        c::TLS_NOT_TLS => "what answers in place of {p} does not speak TLS",
+        c::TLS_RESET_AFTER_HELLO => "the connection to {p} is reset right after the ClientHello",
+        c::TLS_CLOSED_AFTER_HELLO => "the connection to {p} is closed right after the ClientHello",
+        c::TLS_SILENT_AFTER_HELLO => "no byte comes back from {p} after the ClientHello",
+        c::HTTP_SILENT => "{t} accept{s} the request and never answer{s}",
+        c::HTTP_CLOSED => "the connection to {t} is closed in place of an answer to the request",
+        c::HTTP_MALFORMED => "the answer of {t} is no valid HTTP",
+        c::HTTP_FIREWALL_DENIED => "Azure Firewall denies the connection to {t}",
+        c::HTTP_CAPTIVE_PORTAL => "a captive portal answers in place of {t}",
+        c::HTTP_BLOCK_PAGE => "a filter's block page answers in place of {t}",
+        c::HTTP_REDIRECTED => "a redirect to another host comes in place of the answer of {t}",
+        c::HTTP_WRONG_SPEAKER => "something that is not storage answers in place of {t}",
+        c::HTTP_SLOW => "{t} answer{s}, but slower than the extension waits",
+        c::STORAGE_NETWORK_RULES => "the storage firewall of {t} turns this source away",
+        c::STORAGE_HTTPS_REQUIRED => "{t} answer{s} and accept{s} only https; the path is clear, use port 443",
+        c::STORAGE_TLS_VERSION => "{t} do{es} not accept this TLS version",
+        c::STORAGE_THROTTLED => "{t} throttle{s} requests",
+        c::STORAGE_ERROR => "{t} answer{s} with an error of storage's own",
+        c::STORAGE_SAS_REJECTED => "{t} reject{s} the shared access signature",
+        c::CONFIG_HOSTS_OVERRIDE => "the hosts file pins the name in {t}",
         c::CONFIG_PROXY_CONFLICT => "several places name different proxies",
         c::CONFIG_PROXY_INVALID => "a proxy setting cannot be used",
-        c::CONFIG_PROXY_NEEDS_AUTH => "the proxy needs a login",
-        c::CONSUMER_IGNORES_PROXY => "works through the proxy, but this consumer goes direct, and direct fails",
-        c::CONSUMER_USES_PROXY => "works directly, but this consumer goes through the proxy, and that fails",
-        c::META_NOT_RUN => "not measured",
-        c::META_DEADLINE => "the run ended before this was measured",
-        c::META_UNCLASSIFIED => "the failure fits no known pattern",
+        c::CONFIG_PROXY_NEEDS_AUTH => "agent and extension cannot reach {t} through this proxy",
+        c::CONSUMER_IGNORES_PROXY => {
+            "{t} can be reached through the proxy, but this consumer goes direct, and direct fails"
+        }
+        c::CONSUMER_USES_PROXY => {
+            "{t} can be reached directly, but this consumer goes through the proxy, and that fails"
+        }
+        c::META_NOT_RUN => "{t} {is} not measured",
+        c::META_DEADLINE => "the run ended before {t} could be measured",
+        c::META_UNCLASSIFIED => "the failure at {t} fits no known pattern",
         other => catalogue::find(other.0).map_or(other.0, |entry| entry.title),
-    };
-    fixed.to_owned()
+    }
 }
 
 /// The lines of evidence: what was seen, most often first as met, repeats counted.
@@ -173,20 +194,20 @@ pub(super) fn evidence(facts: &Facts<'_>) -> Vec<String> {
             lines.push((line, 1));
         }
     };
+    // The summary ends with the first note.
+    let summed_up = facts.signs.iter().find_map(|sign| sign.note.as_deref());
     for sign in facts.signs {
         sign.line.iter().for_each(|line| add(line.clone()));
         if let Some(view) = sign.view {
-            observed(view, sign, &mut add);
+            observed(view, sign, facts.targets.len() > 1, &mut add);
         }
-        if facts.signs.len() > 1 {
-            sign.note.iter().for_each(|note| add(note.clone()));
-        }
+        sign.note.iter().filter(|note| Some(note.as_str()) != summed_up).for_each(|note| add(note.clone()));
     }
     lines.into_iter().map(|(line, count)| if count > 1 { format!("{line} ({count} times)") } else { line }).collect()
 }
 
 /// What one observation shows.
-fn observed(view: View<'_>, sign: &Sign<'_>, add: &mut impl FnMut(String)) {
+fn observed(view: View<'_>, sign: &Sign<'_>, of_many: bool, add: &mut impl FnMut(String)) {
     let code = sign.judged.code;
     if matches!(code, c::TLS_INTERCEPTED | c::TLS_UNKNOWN_ISSUER | c::TLS_SELF_SIGNED | c::TLS_INCOMPLETE_CHAIN)
         || matches!(code, c::TLS_EXPIRED | c::TLS_NOT_YET_VALID | c::TLS_NAME_MISMATCH | c::TLS_BAD_CERTIFICATE)
@@ -220,7 +241,7 @@ fn observed(view: View<'_>, sign: &Sign<'_>, add: &mut impl FnMut(String)) {
             }
         }
         Layer::Connect => connect_lines(&at, add),
-        Layer::Tunnel | Layer::Handshake | Layer::Request => spoken_lines(&at, add),
+        Layer::Tunnel | Layer::Handshake | Layer::Request => spoken_lines(&at, of_many, add),
     }
     if code == c::STORAGE_SAS_REJECTED
         && let Some((start, end)) = view.target.and_then(|target| target.sas_window.as_ref())
@@ -332,16 +353,20 @@ fn hop(router: &Router) -> String {
     }
 }
 
-fn spoken_lines(at: &At<'_>, add: &mut impl FnMut(String)) {
+fn spoken_lines(at: &At<'_>, of_many: bool, add: &mut impl FnMut(String)) {
     if let Some(tunnel) = at.tunnel() {
-        add(format!("CONNECT {}{}", tunnel.authority, if tunnel.credentials_sent { " with credentials" } else { "" }));
+        // One line each would push out what the proxy said.
+        let authority = if of_many { "to each target" } else { &tunnel.authority };
+        add(format!("asked: CONNECT {authority}{}", if tunnel.credentials_sent { " with credentials" } else { "" }));
     }
     let reply = at.tunnel().and_then(|t| t.reply.as_ref()).or_else(|| at.request().and_then(|r| r.reply.as_ref()));
     if let Some(reply) = reply {
         reply_lines(reply, add);
         return;
     }
-    if let Some(page) = at.first_bytes_as_reply() {
+    if at.step.layer() == Layer::Handshake
+        && let Some(page) = at.first_bytes_as_reply()
+    {
         add("a plain-text answer came in place of TLS".into());
         reply_lines(&page, add);
         return;
@@ -355,12 +380,22 @@ fn spoken_lines(at: &At<'_>, add: &mut impl FnMut(String)) {
     if let Some(failure) = at.failure() {
         let peer = if at.step.leg == Leg::Proxy { "proxy" } else { "endpoint" };
         let kind = match failure.kind {
-            crate::model::FailureKind::TimedOut => "silence",
-            crate::model::FailureKind::Closed | crate::model::FailureKind::Truncated => "closed",
-            crate::model::FailureKind::Reset => "reset",
+            crate::model::FailureKind::TimedOut => "fell silent",
+            crate::model::FailureKind::Closed | crate::model::FailureKind::Truncated => "was closed",
+            crate::model::FailureKind::Reset => "was reset",
             _ => return,
         };
-        add(format!("{} with the {peer}: {kind} after {} bytes", at.step.layer(), at.bytes_read()));
+        let read = match at.bytes_read() {
+            0 => "before the first byte of an answer".to_owned(),
+            1 => "after 1 byte".to_owned(),
+            bytes => format!("after {bytes} bytes"),
+        };
+        let doing = match at.step.layer() {
+            Layer::Tunnel => "CONNECT",
+            Layer::Handshake => "TLS",
+            _ => "HTTP",
+        };
+        add(format!("{doing} with the {peer} {kind} {read}"));
     }
     if let Some(tcp) = at.tcp().filter(|tcp| tcp.unacked > 0) {
         add(format!(
@@ -372,8 +407,12 @@ fn spoken_lines(at: &At<'_>, add: &mut impl FnMut(String)) {
 
 fn reply_lines(reply: &Reply, add: &mut impl FnMut(String)) {
     let mut line = reply.status_line();
-    if let Some((name, errno)) = proxy_reply::squid_error(reply) {
-        _ = write!(line, ", X-Squid-Error: {name}");
+    // Squid's name for its error says more than its page; other products have nothing but their page.
+    let error = proxy_reply::squid_error(reply);
+    let squid = error.is_some();
+    if let Some((name, errno)) = error {
+        let where_from = if reply.header("X-Squid-Error").is_some() { "X-Squid-Error" } else { "squid's page" };
+        _ = write!(line, ", {where_from}: {name}");
         if let Some(errno) = errno {
             _ = write!(line, " {errno}");
         }
@@ -388,8 +427,20 @@ fn reply_lines(reply: &Reply, add: &mut impl FnMut(String)) {
     add(line);
     for status in parse_proxy_status(reply.headers_named("proxy-status")) {
         if let Some(error) = status.error {
-            let details = status.details.map_or_else(String::new, |details| format!(", {details}"));
-            add(format!("Proxy-Status of {}: {error}{details}", status.proxy));
+            let mut line = format!("Proxy-Status of {}: {error}", status.proxy);
+            let alert = status.alert_id.map(|id| id.to_string());
+            for (name, value) in [
+                ("rcode", status.rcode),
+                ("alert", alert),
+                ("alert message", status.alert_message),
+                ("next hop", status.next_hop),
+                ("details", status.details),
+            ] {
+                if let Some(value) = value {
+                    _ = write!(line, ", {name} {value}");
+                }
+            }
+            add(line);
         }
     }
     let schemes: Vec<&str> = ["proxy-authenticate", "www-authenticate"]
@@ -403,9 +454,39 @@ fn reply_lines(reply: &Reply, add: &mut impl FnMut(String)) {
     }
     if let Some(code) = storage::error_code(reply).filter(|_| reply.header("x-ms-error-code").is_none()) {
         add(format!("storage error {code}"));
-    } else if let Some(title) = title(&reply.body.text).filter(|_| !storage::is_storage_reply(reply)) {
+    } else if !squid
+        && !storage::is_storage_reply(reply)
+        && let Some(title) = title(&reply.body.text)
+        && !reply.status_line().contains(&title)
+    {
         add(format!("page title: {title}"));
     }
+    if !squid && !storage::is_storage_reply(reply) {
+        let page = page_text(&reply.body.text);
+        if !page.is_empty() && !reply.reason.contains(&page) {
+            add(format!("page: {page}"));
+        }
+    }
+}
+
+/// What a reader sees of a page, without its title.
+fn page_text(body: &str) -> String {
+    let lower = body.to_ascii_lowercase();
+    let mut words = String::new();
+    let mut at = 0;
+    while let Some(open) = lower[at..].find('<').map(|open| at + open) {
+        words.push_str(&body[at..open]);
+        words.push(' ');
+        let hidden = ["title", "style", "script"].into_iter().find(|tag| lower[open + 1..].starts_with(tag));
+        let end = hidden.map_or(">".to_owned(), |tag| format!("</{tag}>"));
+        let Some(close) = lower[open..].find(&end) else {
+            at = body.len();
+            break;
+        };
+        at = open + close + end.len();
+    }
+    words.push_str(&body[at..]);
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The title of an HTML page.
@@ -439,4 +520,72 @@ fn day(unix: i64) -> String {
         .ok()
         .and_then(|time| time.format(format).ok())
         .unwrap_or_else(|| unix.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence(code: Code, hop: Hop, route: Route, targets: &[&str], failed: u32, tried: u32) -> String {
+        let targets: Vec<String> = targets.iter().map(|&target| target.to_owned()).collect();
+        summary(&Facts { code, hop, route: Some(route), targets: &targets, failed, tried, signs: &[] })
+    }
+
+    #[test]
+    fn a_summary_says_who_did_what_to_whom() {
+        for (code, hop, route, targets, (failed, tried), text) in [
+            (
+                c::PROXY_AUTH_REQUIRED,
+                Hop::Proxy,
+                Route::Proxy,
+                &["a:443"][..],
+                (3, 3),
+                "The proxy demands a login before it connects to a:443",
+            ),
+            (
+                c::TCP_REFUSED,
+                Hop::ProxyToOrigin,
+                Route::Proxy,
+                &["a:443", "b:443", "c:443"],
+                (9, 9),
+                "The proxy reports that a:443 and 2 more refuse the TCP connection",
+            ),
+            (
+                c::TCP_REFUSED,
+                Hop::ClientToProxy,
+                Route::Proxy,
+                &["a:443", "b:443"],
+                (2, 2),
+                "The proxy refuses the TCP connection",
+            ),
+            (
+                c::TCP_CONNECT_TIMEOUT,
+                Hop::ClientToOrigin,
+                Route::Direct,
+                &["a:443"],
+                (1, 3),
+                "a:443 does not answer the TCP connection request (SYN), in 1 of 3 attempts",
+            ),
+            (
+                c::TLS_NOT_TLS,
+                Hop::ClientToOrigin,
+                Route::Proxy,
+                &["a:443", "b:443"],
+                (2, 2),
+                "What answers in place of a:443 and b:443 does not speak TLS, seen through the proxy",
+            ),
+        ] {
+            assert_eq!(sentence(code, hop, route, targets, failed, tried), text);
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_as_people_see_it() {
+        let page = "<HTML><head><TITLE>No</TITLE><style>p {}</style></head>\n<p>Blocked:\n <b>category</b> storage</p>";
+        assert_eq!(page_text(page), "Blocked: category storage");
+        for cut in 0..page.len() {
+            page_text(&page[..cut]);
+        }
+        assert_eq!(page_text("İ<b>é</b>"), "İ é");
+    }
 }

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{failure, metered::KEPT};
 use crate::{
-    http::{Parsed, Reply, parse_head},
+    http::{ParseError, Parsed, Reply, parse_head},
     model::{Alert, Excerpt, Failure, FailureKind},
 };
 
@@ -18,6 +18,10 @@ const MAX_INTERIM: u8 = 8;
 
 /// A body is evidence, not payload: it gets this long after its head.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is no HTTP is kept as evidence: so much of it, waiting so long for the rest of a first piece.
+const ODD_BYTES: usize = 64;
+const ODD_PATIENCE: Duration = Duration::from_millis(200);
 
 const CHUNK: usize = 4096;
 
@@ -34,9 +38,16 @@ pub(super) struct Incoming {
     pub(super) first_byte: Option<Duration>,
     /// A TLS alert that came instead.
     pub(super) alert: Option<Alert>,
+    /// The end of the layer's budget: a body must not use it up, or the answer would pass for silence.
+    until: Option<Instant>,
 }
 
 impl Incoming {
+    /// For an answer within a layer of this budget.
+    pub(super) fn within(budget: Duration) -> Self {
+        Self { until: Instant::now().checked_add(budget), ..Self::default() }
+    }
+
     /// What came, when it is no head.
     pub(super) fn excerpt(&self) -> Option<Excerpt> {
         (!self.buffer.is_empty()).then(|| Excerpt::new(&self.buffer, KEPT, self.total))
@@ -52,7 +63,11 @@ pub(super) async fn read_head(
     let mut scanned = 0;
     loop {
         if incoming.buffer.len() > scanned {
-            match parse_head(&incoming.buffer, scanned).map_err(failure::of_head)? {
+            let parsed = parse_head(&incoming.buffer, scanned);
+            if parsed == Err(ParseError::NotHttp) {
+                read_odd(stream, incoming).await;
+            }
+            match parsed.map_err(failure::of_head)? {
                 Parsed::Complete(reply, length) if (100..200).contains(&reply.status) && reply.status != 101 => {
                     incoming.interim += 1;
                     if incoming.interim > MAX_INTERIM {
@@ -89,13 +104,25 @@ pub(super) async fn read_head(
     }
 }
 
+/// Reads on for a moment after bytes that are no HTTP: one byte of a TLS alert or a greeting tells nobody anything.
+async fn read_odd(stream: &mut (impl AsyncRead + Unpin), incoming: &mut Incoming) {
+    let patience = Instant::now() + ODD_PATIENCE;
+    let end = incoming.until.map_or(patience, |until| until.min(patience));
+    while incoming.buffer.len() < ODD_BYTES
+        && let Ok(Ok(read @ 1..)) = timeout_at(end, stream.read_buf(&mut incoming.buffer)).await
+    {
+        incoming.total += read as u64;
+    }
+}
+
 /// Reads the beginning of the body into `reply.body`, which at any moment holds what has come: nothing that happens here
 /// is a failure, and running out of time is none either. The head is the answer.
 pub(super) async fn read_body(stream: &mut (impl AsyncRead + Unpin), incoming: &mut Incoming, reply: &mut Reply) {
     let length = reply.header("Content-Length").and_then(|value| value.parse::<u64>().ok());
     let chunked = reply.headers_named("Transfer-Encoding").any(|value| value.to_ascii_lowercase().contains("chunked"));
     let no_body = matches!(reply.status, 204 | 304);
-    let end = Instant::now() + BODY_PATIENCE;
+    let patience = Instant::now() + BODY_PATIENCE;
+    let end = incoming.until.map_or(patience, |until| until.min(patience));
     loop {
         let body = decode(&incoming.buffer, chunked, length, no_body);
         let kept = Excerpt::new(&body.bytes, KEPT, body.bytes.len() as u64);
@@ -187,6 +214,34 @@ mod tests {
         assert_eq!(read(b"HTTP/1.1 200").await.0.unwrap_err().kind, FailureKind::Truncated);
         assert_eq!(read(b"").await.0.unwrap_err().kind, FailureKind::Closed);
         assert_eq!(read(b"SSH-2.0-x\r\n").await.0.unwrap_err().kind, FailureKind::NotHttp);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_is_kept_even_when_it_comes_in_pieces() {
+        let (mut near, mut far) = tokio::io::duplex(1);
+        let feed = async move {
+            far.write_all(b"\x15\x03\x03\x00\x02\x02\x46").await.unwrap();
+            far
+        };
+        let mut incoming = Incoming::default();
+        let (head, _far) = tokio::join!(read_head(&mut near, &mut incoming), feed);
+        assert_eq!(head.unwrap_err().kind, FailureKind::NotHttp);
+        assert_eq!(incoming.excerpt().unwrap().to_bytes(), b"\x15\x03\x03\x00\x02\x02\x46");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_costs_no_more_than_the_budget() {
+        let (mut near, mut far) = tokio::io::duplex(64);
+        far.write_all(b"HTTP/1.1 403 No\r\n\r\npart").await.unwrap();
+        let budget = Duration::from_millis(50);
+        let mut incoming = Incoming::within(budget);
+        let read = async {
+            let mut reply = read_head(&mut near, &mut incoming).await?;
+            read_body(&mut near, &mut incoming, &mut reply).await;
+            Ok::<_, Failure>(reply)
+        };
+        let reply = tokio::time::timeout(budget, read).await.expect("within the budget").unwrap();
+        assert_eq!(reply.body.text, "part");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     mem::take,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -24,7 +24,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// A `GET` of the target's path; with a shared access signature, which only a trusted TLS session may see, a
     /// `HEAD` of the blob, so that no disk data is read.
-    pub(super) fn new(target: &Target, trusted: bool) -> Self {
+    pub(super) fn new(target: &Target, trusted: bool, budget: Duration) -> Self {
         let with_sas = trusted && target.scheme == Scheme::Https && target.sas.is_some();
         // Without its signature a blob's path says nothing that the account's root does not.
         let path = if target.sas.is_some() && !with_sas { "/".to_owned() } else { target.path.clone() };
@@ -35,7 +35,7 @@ impl Attempt {
             client_request_id: uuid::Uuid::new_v4().to_string(),
             ..RequestEvidence::default()
         };
-        Self { evidence, incoming: Incoming::default() }
+        Self { evidence, incoming: Incoming::within(budget) }
     }
 
     fn head(&self, target: &Target) -> String {
@@ -107,7 +107,7 @@ mod tests {
             ("https://h/", true, "GET", false),
         ] {
             let target = Target::parse(url, &[]).unwrap().remove(0);
-            let attempt = Attempt::new(&target, trusted);
+            let attempt = Attempt::new(&target, trusted, Duration::from_secs(1));
             let head = attempt.head(&target);
             assert!(head.starts_with(method), "{url}: {head}");
             assert_eq!(head.contains("SECRET"), sent, "{url}");

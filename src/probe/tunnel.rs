@@ -5,6 +5,7 @@ use std::{
     mem::take,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use base64::Engine as _;
@@ -30,8 +31,9 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(authority: String) -> Self {
-        Self { evidence: TunnelEvidence { authority, ..TunnelEvidence::default() }, incoming: Incoming::default() }
+    pub(super) fn new(authority: String, budget: Duration) -> Self {
+        let evidence = TunnelEvidence { authority, ..TunnelEvidence::default() };
+        Self { evidence, incoming: Incoming::within(budget) }
     }
 }
 
@@ -142,7 +144,7 @@ mod tests {
     async fn bytes_after_the_head_are_handed_on_intact() {
         let (near, mut far) = tokio::io::duplex(1024);
         far.write_all(b"HTTP/1.0 200 OK\r\n\r\nearly").await.unwrap();
-        let mut attempt = Attempt::new("h:443".into());
+        let mut attempt = Attempt::new("h:443".into(), Duration::from_secs(1));
         let mut stream = tunnel(&mut attempt, near, None).await.unwrap();
         far.write_all(b" late").await.unwrap();
         let mut bytes = [0; 10];

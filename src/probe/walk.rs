@@ -140,9 +140,10 @@ async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     with_credentials: bool,
 ) -> Result<tunnel::Prefixed<S>, Stop> {
     let port = if course.control == Some(Control::OtherPort) { OTHER_PORT } else { target.port };
-    let mut attempt = tunnel::Attempt::new(target.host.authority(port));
+    let budget = shared.plan.budgets.layer;
+    let mut attempt = tunnel::Attempt::new(target.host.authority(port), budget);
     let credentials = proxy.credentials.as_ref().filter(|_| with_credentials);
-    rec.step(Leg::Proxy, shared.plan.budgets.layer, &mut attempt, async |attempt: &mut tunnel::Attempt| {
+    rec.step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut tunnel::Attempt| {
         tunnel::tunnel(attempt, stream, credentials).await
     })
     .await
@@ -184,8 +185,9 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     trusted: bool,
 ) -> Result<(), Stop> {
-    let mut attempt = request::Attempt::new(target, trusted);
-    rec.step(Leg::Origin, shared.plan.budgets.layer, &mut attempt, async |attempt: &mut request::Attempt| {
+    let budget = shared.plan.budgets.layer;
+    let mut attempt = request::Attempt::new(target, trusted, budget);
+    rec.step(Leg::Origin, budget, &mut attempt, async |attempt: &mut request::Attempt| {
         request::request(attempt, stream, target).await
     })
     .await

@@ -9,6 +9,7 @@ mod interface;
 mod namespaces;
 mod readme;
 mod real_proxies;
+mod replies;
 mod resolvers;
 mod scenarios;
 mod secrets;

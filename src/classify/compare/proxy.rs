@@ -6,7 +6,7 @@ use super::differential;
 use crate::{
     classify::{
         case::{Case, Sign, Tally},
-        codes as c,
+        codes as c, proxy_reply,
         view::{At, View, split_authority},
     },
     model::{Confidence, Hop, Layer, Leg, Party, Route, Severity},
@@ -66,12 +66,8 @@ pub(super) fn scope_of_denials(case: &mut Case<'_>) {
 }
 
 fn is_denied(view: View<'_>) -> bool {
-    let status = view
-        .at(Layer::Tunnel, Leg::Proxy)
-        .and_then(At::tunnel)
-        .and_then(|tunnel| tunnel.reply.as_ref())
-        .map(|reply| reply.status);
-    matches!(status, Some(403 | 451))
+    let tunnel = view.at(Layer::Tunnel, Leg::Proxy).and_then(At::tunnel);
+    tunnel.and_then(|tunnel| tunnel.reply.as_ref()).is_some_and(proxy_reply::is_denial)
 }
 
 /// A 200 that promises what the proxy does not have: the tunnel carries nothing, and the endpoint is known not to be
@@ -97,7 +93,8 @@ pub(super) fn optimistic_connect(case: &mut Case<'_>, tallies: &[Tally]) {
         let empty = matches!(judged.code, c::TUNNEL_CLOSED | c::TUNNEL_RESET | c::TUNNEL_SILENT);
         let confessed =
             walk.view.last().is_some_and(|at| at.step.layer() == Layer::Handshake && at.failure().is_some())
-                && matches!(judged.hop, Hop::Proxy | Hop::ProxyToOrigin);
+                && matches!(judged.hop, Hop::Proxy | Hop::ProxyToOrigin)
+                && judged.code != c::PROXY_NOT_A_PROXY;
         let known = walk.targets.iter().any(|target| unreachable.contains(target));
         if confessed || (empty && known) {
             let warning = differential(c::PROXY_OPTIMISTIC_CONNECT, Hop::Proxy, Severity::Warning, Party::Proxy);

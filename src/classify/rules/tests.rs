@@ -198,6 +198,7 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (connect(K::Reset), c::TCP_RESET, O),
 
         (early("<html>Welcome"), c::PROXY_NOT_A_PROXY, Proxy),
+        (early("HTTP/1.1 500 x\r\nX-Squid-Error: ERR_CANNOT_FORWARD 0\r\n\r\n"), c::PROXY_GATEWAY_ERROR, Beyond),
         (proxied().connected().tunnel_refused(gateway_reply(502, "p; error=dns_timeout")), c::DNS_TIMEOUT, Beyond),
         (tunnel(K::NotHttp, b"\x15\x03\x01\x00\x02\x02\x0a"), c::PROXY_EXPECTS_TLS, P),
         (tunnel(K::NotHttp, b"SSH-2.0-x"), c::PROXY_NOT_HTTP, Proxy),

@@ -1,4 +1,4 @@
-//! Recorded answers of real proxies, and of listeners that are none, to one CONNECT each.
+//! Answers of real proxies, and of listeners that are none, to one CONNECT each: recorded, and made from descriptions.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -6,10 +6,10 @@ use serde::Deserialize;
 use crate::{
     classify::{
         assess,
-        testing::{Walk, record},
+        testing::{Walk, chain, record, reply},
     },
     http::{ParseError, Parsed, parse_head},
-    model::{Excerpt, FailureKind, Finding, Severity, TunnelEvidence},
+    model::{Excerpt, FailureKind, Finding, Hop, Severity, TunnelEvidence, Verification},
 };
 
 #[derive(Deserialize)]
@@ -17,7 +17,12 @@ struct Case {
     id: String,
     connect: String,
     credentials: bool,
+    /// Base64.
+    #[serde(default)]
     answer: String,
+    /// The same in the cases made from descriptions, a character per byte.
+    #[serde(default)]
+    text: String,
     after: After,
     codes: Vec<String>,
     hop: Option<String>,
@@ -65,7 +70,11 @@ fn tunnel(case: &Case, bytes: &[u8]) -> (FailureKind, TunnelEvidence) {
 }
 
 fn primary(case: &Case) -> Finding {
-    let bytes = STANDARD.decode(&case.answer).unwrap();
+    let bytes = if case.text.is_empty() {
+        STANDARD.decode(&case.answer).unwrap()
+    } else {
+        case.text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
+    };
     let (kind, evidence) = tunnel(case, &bytes);
     let walk = Walk::proxied(&case.connect).connected().tunnel_fails(kind, evidence);
     let assessment = assess(&record(&[&case.connect], [walk]));
@@ -78,8 +87,22 @@ fn primary(case: &Case) -> Finding {
 fn every_recorded_answer_is_judged_right() {
     let cases: Vec<Case> = serde_json::from_str(include_str!("../../../tests/data/proxy-replies.json")).unwrap();
     assert_eq!(cases.len(), 147);
+    judge(&cases);
+}
+
+/// Answers as documents and other products' texts describe them. What happens behind a 200 takes a socket: the
+/// integration tests play those, and all others again.
+#[test]
+fn every_described_answer_is_judged_right() {
+    let mut cases: Vec<Case> = serde_json::from_str(include_str!("../../../tests/data/more-replies.json")).unwrap();
+    cases.retain(|case| !case.text.contains(" 200") && !case.text.contains(" 100 Continue"));
+    assert!(cases.len() > 200);
+    judge(&cases);
+}
+
+fn judge(cases: &[Case]) {
     let mut wrong = Vec::new();
-    for case in &cases {
+    for case in cases {
         let finding = primary(case);
         let hop = serde_json::to_value(finding.hop).unwrap();
         let right = case.codes.iter().any(|code| code == finding.code.0)
@@ -90,4 +113,30 @@ fn every_recorded_answer_is_judged_right() {
         assert!(finding.evidence.iter().all(|line| line.chars().count() <= 200), "{:?}", finding.evidence);
     }
     assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// An inspecting proxy answers 200 to everything and puts its error pages inside TLS, under its own certificate.
+#[test]
+fn a_page_inside_intercepted_tls_tells_the_cause_as_well() {
+    const TARGET: &str = "acct.blob.core.windows.net:443";
+    for (status, error, code) in [
+        (503, "ERR_CONNECT_FAIL 111", "tcp.refused"),
+        (502, "ERR_READ_ERROR 0", "proxy.gateway_error"),
+        (503, "ERR_SECURE_CONNECT_FAIL 104", "tcp.reset"),
+        (503, "ERR_SECURE_CONNECT_FAIL 0", "tls.handshake_failure"),
+    ] {
+        for verification in [Verification::UnknownIssuer, Verification::Trusted] {
+            let page = reply(&format!("HTTP/1.1 {status} x\r\nServer: squid/5.7\r\nX-Squid-Error: {error}\r\n\r\n"));
+            let tls = chain(&["Example Corp"], verification);
+            let walk = Walk::proxied(TARGET).connected().tunnelled().tls(tls).answered(page);
+            let findings = assess(&record(&[TARGET], [walk])).findings;
+            let errors: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
+            // Both stand in the way: the cause beyond the proxy, and a certificate that nobody trusts.
+            let intercepted = errors.iter().any(|f| f.code.0 == "tls.intercepted");
+            assert_eq!(intercepted, verification != Verification::Trusted, "{error}: {findings:?}");
+            assert_eq!(errors.len(), 1 + usize::from(intercepted), "{error}: {findings:?}");
+            let told = errors.iter().find(|f| f.code.0 == code).unwrap();
+            assert_eq!(told.hop, Hop::ProxyToOrigin);
+        }
+    }
 }
