@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// So many signs of a finding are read for its evidence; more repeat themselves.
-const READ_FOR_EVIDENCE: usize = 256;
+pub(super) const READ_FOR_EVIDENCE: usize = 256;
 
 /// All conclusions as signs.
 pub(super) fn signs<'a>(case: &mut Case<'a>) -> Vec<Sign<'a>> {

@@ -394,6 +394,8 @@ const RULES: &[Rule] = {
         row(c::TLS_NAME_MISMATCH, TLS, None, &[K::InvalidName], always, Is(Local), Proof, P::Client),
         row(c::TCP_RESET, TLS, None, &[K::Reset], |a| a.bytes_read() > 0, Peer, Proof, P::Path),
         row(c::TLS_RESET_AFTER_HELLO, TLS, None, &[K::Reset], always, Peer, Proof, P::Path),
+        // Whoever has answered did not mind the name.
+        row(c::TLS_HANDSHAKE_FAILURE, TLS, None, &[K::Closed, K::Truncated], |a| a.bytes_read() > 0, Peer, Proof, P::Unknown),
         row(c::TLS_CLOSED_AFTER_HELLO, TLS, None, &[K::Closed, K::Truncated], always, Peer, Proof, P::Path),
         row(c::TLS_SILENT_AFTER_HELLO, TLS, None, &[K::TimedOut], always, Peer, Guess, P::Path),
         // HTTP.

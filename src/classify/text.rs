@@ -1,9 +1,10 @@
 //! Findings in words: one specific sentence, and short lines of evidence.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
 use super::{
     case::Sign,
+    findings::READ_FOR_EVIDENCE,
     proxy_reply,
     view::{At, View},
 };
@@ -11,7 +12,10 @@ use crate::{
     azure::storage,
     classify::{catalogue, codes as c},
     http::{Reply, parse_proxy_status},
-    model::{Code, Excerpt, HandshakeEvidence, Hop, IcmpFamily, Layer, Leg, ResolverView, Route, Router, Severity},
+    model::{
+        Code, Excerpt, FailureKind, HandshakeEvidence, Hop, IcmpFamily, Layer, Leg, ResolverView, Route, Router,
+        Severity, Verification,
+    },
 };
 
 /// No finding has more lines of evidence.
@@ -203,7 +207,10 @@ pub(super) fn evidence(facts: &Facts<'_>) -> Vec<String> {
         }
         sign.note.iter().filter(|note| Some(note.as_str()) != summed_up).for_each(|note| add(note.clone()));
     }
-    lines.into_iter().map(|(line, count)| if count > 1 { format!("{line} ({count} times)") } else { line }).collect()
+    // Where only the first signs were read, nobody counted the rest.
+    let or_more = if facts.signs.len() >= READ_FOR_EVIDENCE { " or more" } else { "" };
+    let counted = |(line, count)| if count > 1 { format!("{line} ({count} times{or_more})") } else { line };
+    lines.into_iter().map(counted).collect()
 }
 
 /// What one observation shows.
@@ -221,6 +228,12 @@ fn observed(view: View<'_>, sign: &Sign<'_>, of_many: bool, add: &mut impl FnMut
     if code == c::PATH_BLOCKED_AFTER {
         if let Some(connect) = view.last().and_then(At::connect) {
             add(path_line(connect.peer, &connect.path));
+        }
+        return;
+    }
+    if code == c::META_DEADLINE {
+        if let Some(line) = progress_line(view) {
+            add(line);
         }
         return;
     }
@@ -264,10 +277,45 @@ fn certificate_lines(handshake: &HandshakeEvidence, code: Code, add: &mut impl F
             .map_or_else(String::new, |now| format!(", this machine's clock says {}", day(now)));
         add(format!("valid from {} to {}{clock}", day(leaf.not_before), day(leaf.not_after)));
     }
+    if let (c::TLS_BAD_CERTIFICATE, Some(verification)) = (code, handshake.verification) {
+        add(format!("verification: {}", verified(verification)));
+    }
     if code == c::TLS_NAME_MISMATCH {
         let names: Vec<&str> = leaf.names.iter().take(5).map(String::as_str).collect();
         add(format!("names: {}, asked for {}", names.join(", "), handshake.sni.as_deref().unwrap_or("an address")));
     }
+}
+
+fn verified(verification: Verification) -> &'static str {
+    match verification {
+        Verification::Trusted => "trusted",
+        Verification::UnknownIssuer => "no trusted authority signs it",
+        Verification::Expired => "expired",
+        Verification::NotYetValid => "not valid yet",
+        Verification::NameMismatch => "for another name",
+        Verification::Revoked => "revoked",
+        Verification::BadSignature => "a signature is wrong, or of a kind that is not supported",
+        Verification::NotPermitted => "not permitted for a server, or a constraint forbids it",
+        Verification::BadEncoding => "it does not decode",
+        Verification::Other => "rejected for another reason",
+    }
+}
+
+/// How far a walk had come when the run ended.
+fn progress_line(view: View<'_>) -> Option<String> {
+    let at = view.last()?;
+    let layer = match at.step.layer() {
+        Layer::Resolve => "name lookup",
+        Layer::Connect => "TCP connect",
+        Layer::Tunnel => "CONNECT",
+        Layer::Handshake => "TLS handshake",
+        Layer::Request => "HTTP request",
+    };
+    let peer = if at.step.leg == Leg::Proxy { "the proxy" } else { "the endpoint" };
+    let passed = view.steps().count() - 1;
+    let before = if passed == 0 { String::new() } else { format!(" after {passed} steps that worked") };
+    let seconds = Duration::from_micros(at.step.elapsed_us).as_secs_f64();
+    Some(format!("{layer} with {peer} had been under way for {seconds:.1} s{before}"))
 }
 
 fn resolve_lines(view: View<'_>, resolve: &crate::model::ResolveEvidence, add: &mut impl FnMut(String)) {
@@ -279,7 +327,11 @@ fn resolve_lines(view: View<'_>, resolve: &crate::model::ResolveEvidence, add: &
     let failure = view.last().and_then(At::failure);
     let said = match failure {
         Some(failure) => {
-            let number = failure.errno.map_or_else(String::new, |errno| format!(" ({errno})"));
+            // The words of any other error hold its number.
+            let number = failure
+                .errno
+                .filter(|_| failure.kind == FailureKind::SystemResolver)
+                .map_or_else(String::new, |number| format!(" (EAI {number})"));
             format!("{}{number}", failure.raw)
         }
         None => resolve.addresses.iter().take(4).map(|a| a.ip.to_string()).collect::<Vec<_>>().join(", "),
@@ -302,8 +354,8 @@ fn resolve_lines(view: View<'_>, resolve: &crate::model::ResolveEvidence, add: &
 fn connect_lines(at: &At<'_>, add: &mut impl FnMut(String)) {
     let Some(connect) = at.connect() else { return };
     let mut line = match at.failure().map(|failure| failure.kind) {
-        Some(crate::model::FailureKind::TimedOut) => format!("SYN to {} unanswered", connect.peer),
-        Some(crate::model::FailureKind::Refused) => format!("{} refuses the connection", connect.peer),
+        Some(FailureKind::TimedOut) => format!("SYN to {} unanswered", connect.peer),
+        Some(FailureKind::Refused) => format!("{} refuses the connection", connect.peer),
         Some(_) => format!("connect to {}: {}", connect.peer, at.failure().map_or("", |failure| &failure.raw)),
         None => format!("{} accepts the connection", connect.peer),
     };
@@ -380,9 +432,9 @@ fn spoken_lines(at: &At<'_>, of_many: bool, add: &mut impl FnMut(String)) {
     if let Some(failure) = at.failure() {
         let peer = if at.step.leg == Leg::Proxy { "proxy" } else { "endpoint" };
         let kind = match failure.kind {
-            crate::model::FailureKind::TimedOut => "fell silent",
-            crate::model::FailureKind::Closed | crate::model::FailureKind::Truncated => "was closed",
-            crate::model::FailureKind::Reset => "was reset",
+            FailureKind::TimedOut => "fell silent",
+            FailureKind::Closed | FailureKind::Truncated => "was closed",
+            FailureKind::Reset => "was reset",
             _ => return,
         };
         let read = match at.bytes_read() {

@@ -234,6 +234,7 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (tls(K::InvalidName, read(0)), c::TLS_NAME_MISMATCH, Local),
         (tls(K::Reset, read(99)), c::TCP_RESET, O),
         (tls(K::Reset, read(0)), c::TLS_RESET_AFTER_HELLO, O),
+        (tls(K::Closed, read(99)), c::TLS_HANDSHAKE_FAILURE, O),
         (tls(K::Closed, read(0)), c::TLS_CLOSED_AFTER_HELLO, O),
         (tls(K::TimedOut, read(0)), c::TLS_SILENT_AFTER_HELLO, O),
         (proxied().connected().tls_fails(Leg::Proxy, K::TimedOut, read(0)), c::TLS_SILENT_AFTER_HELLO, P),
