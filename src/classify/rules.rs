@@ -337,6 +337,7 @@ const RULES: &[Rule] = {
         row(c::DNS_NODATA, DNS, None, &[K::SystemResolver], |a| errno_in(a, &[-5, -9, 11004]), Peer, Proof, P::Resolver),
         row(c::LOCAL_NO_BUFFERS, DNS, None, &[K::SystemResolver], |a| errno_in(a, &[-10]), Is(Local), Proof, P::Client),
         row(c::DNS_TIMEOUT, DNS, None, &[K::TimedOut], always, Peer, Guess, P::Resolver),
+        row(c::LOCAL_NO_ROUTE, DNS, None, &[K::NetworkUnreachable, K::HostUnreachable], always, Is(Local), Proof, P::Client),
         row(c::DNS_UNREACHABLE, DNS, None, &[K::ServerUnreachable, K::Refused, K::Reset, K::Closed],
             always, Peer, Proof, P::Resolver),
         row(c::DNS_MALFORMED, DNS, None, &[K::Malformed], always, Peer, Proof, P::Resolver),

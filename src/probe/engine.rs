@@ -1,7 +1,7 @@
 //! Drives the plan: lookups, then walks, a bounded number at once, each attempt as soon as it makes sense.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     future::{Future, pending},
     io,
     net::{IpAddr, SocketAddr},
@@ -588,14 +588,14 @@ impl Engine {
         context.timeout_ms = millis(plan.budgets.layer);
         context.deadline_ms = millis(plan.budgets.deadline);
         context.proxy = plan.proxy.as_ref().map(crate::plan::Proxy::url);
-        let probed: HashSet<String> = plan.targets.iter().map(|target| target.host.to_string()).collect();
-        let mut overrides: Vec<_> = self.pinned.into_iter().filter(|(name, _)| probed.contains(name)).collect();
-        overrides.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let names = plan.targets.iter().filter_map(|target| target.host.name());
+        let overrides: BTreeMap<&str, &hosts::Pinned> =
+            names.filter_map(|name| Some((name, self.pinned.get(name)?))).collect();
         context.hosts_overrides = overrides
             .into_iter()
             .map(|(name, pinned)| HostsOverride {
-                name,
-                addresses: pinned.addresses,
+                name: name.to_owned(),
+                addresses: pinned.addresses.clone(),
                 place: format!("{}:{}", hosts::PATH, pinned.line),
             })
             .collect();

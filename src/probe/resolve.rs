@@ -179,7 +179,8 @@ async fn exchange(
 ) -> Result<Message, Failure> {
     let (id, query) = encode(name, kind)?;
     let unreachable = |error: std::io::Error| failure::of_name_server(&error);
-    let socket = net::udp(to, source).await.map_err(unreachable)?;
+    // Nothing was sent yet: what fails here is this machine's own lack of a route, or its policy.
+    let socket = net::udp(to, source).await.map_err(|error| failure::of_connect(&error))?;
     let mut buffer = vec![0; usize::from(UDP_PAYLOAD).max(4096)];
     let mut undecodable = None;
     for _ in 0..TRIES {

@@ -63,6 +63,13 @@ fn addresses<'a>(lookup: &Lookup<'a>) -> impl Iterator<Item = IpAddr> + use<'a> 
     lookup.view.last().and_then(At::resolve).into_iter().flat_map(|r| r.addresses.iter().map(|a| a.ip))
 }
 
+/// What went wrong when the name server was asked directly.
+fn cause(lookup: &Lookup<'_>) -> Option<String> {
+    let at = lookup.view.last()?;
+    let server = at.resolve()?.server?;
+    Some(format!("asking the name server {server} directly: {}", at.failure()?.raw))
+}
+
 /// Compares the views of one name on one route.
 fn one_name<'a>(lookups: &mut [Lookup<'a>], of: &[usize]) -> Option<Sign<'a>> {
     let cancelled = |at: &usize| lookups[*at].judged.is_some_and(|judged| judged.code == c::META_DEADLINE);
@@ -76,14 +83,16 @@ fn one_name<'a>(lookups: &mut [Lookup<'a>], of: &[usize]) -> Option<Sign<'a>> {
     };
     // The extension asks the system; what the name server says apart from it is context.
     let clearer = server.first().and_then(|&at| lookups[at].judged);
+    let cause = server.first().and_then(|&at| cause(&lookups[at]));
     for &at in &system {
-        if let (Some(judged), Some(clearer)) = (&mut lookups[at].judged, clearer)
+        let lookup = &mut lookups[at];
+        if let (Some(judged), Some(clearer)) = (&mut lookup.judged, clearer)
             && judged.confidence == Confidence::Heuristic
             && judged.severity == Severity::Error
         {
-            // getaddrinfo has one number for several causes; the name server's own answer has the cause.
-            judged.code = clearer.code;
-            judged.confidence = clearer.confidence;
+            // getaddrinfo has one number for several causes; asking the name server shows which.
+            *judged = rules::Judged { severity: judged.severity, ..clearer };
+            lookup.note = lookup.note.take().or_else(|| cause.clone());
         }
     }
     for &at in &server {

@@ -181,6 +181,7 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (lookup(K::SystemResolver, Some(-5), None), c::DNS_NODATA, O),
         (lookup(K::SystemResolver, Some(-10), None), c::LOCAL_NO_BUFFERS, Local),
         (lookup(K::TimedOut, None, None), c::DNS_TIMEOUT, O),
+        (lookup(K::NetworkUnreachable, Some(101), None), c::LOCAL_NO_ROUTE, Local),
         (lookup(K::ServerUnreachable, None, None), c::DNS_UNREACHABLE, O),
         (lookup(K::Malformed, None, None), c::DNS_MALFORMED, O),
         (lookup(K::SystemResolver, Some(-99), None), c::META_UNCLASSIFIED, O),
