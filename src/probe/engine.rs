@@ -132,7 +132,9 @@ struct Done {
 }
 
 impl Engine {
-    fn new(plan: Plan) -> io::Result<Self> {
+    fn new(mut plan: Plan) -> io::Result<Self> {
+        // Tens of thousands are normal, and what a growing list left over would be held for the whole run.
+        plan.targets.shrink_to_fit();
         if let Some(interface) = &plan.source.interface {
             net::interface_exists(interface).map_err(|e| named(&e, &format!("cannot use interface `{interface}`")))?;
         }
@@ -198,6 +200,8 @@ impl Engine {
         let shared = self.shared.clone();
         let plan = &shared.plan;
         let mut by_name: HashMap<&Host, usize> = HashMap::new();
+        self.series.reserve_exact(plan.targets.len() * plan.routes.len());
+        self.walks.reserve_exact(plan.targets.len() * plan.routes.len());
         for &route in &plan.routes {
             by_name.clear();
             for (index, target) in plan.targets.iter().enumerate() {
@@ -358,8 +362,9 @@ impl Engine {
         if control.is_none() && attempt < shared.plan.budgets.attempts {
             self.staggered.push_back((Instant::now() + STAGGER, series, attempt));
         }
+        // Made out here: inside, the task would hold its parts as well as the whole.
+        let course = Course { target, route, peer, dialled, control, sockets };
         self.running.spawn(async move {
-            let course = Course { target, route, peer, dialled, control, sockets };
             let steps = walk(&shared, &course).await;
             Done { work: Work::Walk { series, attempt, control: course.control }, steps, addresses: None }
         });

@@ -52,7 +52,8 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
     };
     let mss = match course.control {
         Some(Control::Trace) => {
-            trace::walk(&mut recorder, shared, course, leg).await;
+            // Boxed, as what lies beyond a connect: few walks are traces, and all would hold room for one.
+            Box::pin(trace::walk(&mut recorder, shared, course, leg)).await;
             return recorder.into_steps();
         }
         Some(Control::SmallSegments { mss }) => Some(mss),
