@@ -286,7 +286,8 @@ fn haproxy() {
 
 #[test]
 fn nginx() {
-    let configuration = "daemon off;\npid DIR/pid;\nerror_log DIR/error.log;\nevents {}\nhttp {\n access_log off;\n client_body_temp_path DIR/b;\n \
+    // One process, so that nothing outlives the test that ends it.
+    let configuration = "daemon off;\nmaster_process off;\npid DIR/pid;\nerror_log DIR/error.log;\nevents {}\nhttp {\n access_log off;\n client_body_temp_path DIR/b;\n \
         proxy_temp_path DIR/p;\n fastcgi_temp_path DIR/f;\n uwsgi_temp_path DIR/u;\n scgi_temp_path DIR/s;\n \
         server { listen 127.0.0.1:PORT; return 200 hello; }\n}\n";
     if let Some(proxy) = start("nginx", &["-c", "DIR/conf", "-p", "DIR"], configuration) {
