@@ -3,8 +3,10 @@
 use std::fmt;
 
 use base64::Engine as _;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Serialize, Serializer};
+
+use super::Excerpt;
 
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "[redacted]";
@@ -58,6 +60,9 @@ pub struct Redactor {
 /// evidence without hiding anything.
 const MIN_SUBSTRING: usize = 4;
 
+/// What most programs escape: all but the unreserved characters of RFC 3986.
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// Query parameters, without their `=`, whose value grants access wherever it appears (SAS: Azure Storage, "Create a
 /// service SAS"; `code`: Azure Functions keys as portals echo them).
 const SECRET_PARAMETERS: [&str; 3] = ["sig", "access_token", "password"];
@@ -78,9 +83,17 @@ impl Redactor {
         }
         let decoded = percent_decode_str(plain).decode_utf8_lossy().into_owned();
         for form in [plain, decoded.as_str()] {
+            let html = form.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            for percent in [NON_ALPHANUMERIC, COMPONENT] {
+                let encoded = utf8_percent_encode(form, percent).to_string();
+                self.push(lower_case_escapes(&encoded));
+                self.push(encoded.replace("%20", "+"));
+                self.push(encoded);
+            }
             self.push(form.to_owned());
-            self.push(utf8_percent_encode(form, NON_ALPHANUMERIC).to_string());
-            self.push(form.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;"));
+            self.push(html.replace('"', "&quot;"));
+            self.push(html.replace('"', "&quot;").replace('\'', "&#39;"));
+            self.push(html.replace('"', "&#34;").replace('\'', "&#39;"));
             self.push(base64::engine::general_purpose::STANDARD.encode(form));
             self.push(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(form));
         }
@@ -93,9 +106,13 @@ impl Redactor {
         self.add(&Secret::new(format!("{user}:{}", password.expose())));
     }
 
+    /// Adds a form as it stands, and as an [`Excerpt`] shows it: what peers send is escaped before it is cleaned.
     fn push(&mut self, form: String) {
-        if !self.needles.iter().any(|known| known.expose() == form) {
-            self.needles.push(Secret::new(form));
+        let escaped = Excerpt::whole(form.as_bytes()).text;
+        for form in [form, escaped] {
+            if !self.needles.iter().any(|known| known.expose() == form) {
+                self.needles.push(Secret::new(form));
+            }
         }
     }
 
@@ -116,6 +133,10 @@ impl Redactor {
                 out = Some(cleaned);
             }
         }
+        let current = out.as_deref().unwrap_or(text);
+        if let Some(kept) = self.needles.iter().filter_map(|needle| without_cut_end(current, needle.expose())).min() {
+            out = Some(format!("{}{REDACTED}", &current[..kept]));
+        }
         out
     }
 
@@ -127,8 +148,30 @@ impl Redactor {
     }
 }
 
-/// Replaces `needle`, ignoring ASCII case differences in percent escapes only by exact match; `whole_word` restricts
-/// the match to places where no letter or digit touches it.
+/// Where the beginning of `needle` starts, when the text breaks off inside it, as an excerpt does at its limit.
+fn without_cut_end(text: &str, needle: &str) -> Option<usize> {
+    (MIN_SUBSTRING..needle.len())
+        .rev()
+        .filter_map(|length| needle.get(..length))
+        .find(|prefix| text.ends_with(prefix))
+        .map(|prefix| text.len() - prefix.len())
+}
+
+/// `%2F` as `%2f`: both are written.
+fn lower_case_escapes(encoded: &str) -> String {
+    let mut pieces = encoded.split('%');
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2).unwrap_or((piece, ""));
+        out.push('%');
+        out.push_str(&digits.to_ascii_lowercase());
+        out.push_str(rest);
+    }
+    out
+}
+
+/// Replaces `needle` wherever it stands exactly so; `whole_word` restricts the match to places where no letter or digit
+/// touches it.
 fn remove(text: &str, needle: &str, whole_word: bool) -> Option<String> {
     let mut out = String::new();
     let mut rest = 0;
@@ -226,6 +269,22 @@ mod tests {
             assert!(clean.contains(REDACTED) && !clean.contains("w0rd"), "{clean}");
             assert!(!clean.contains("c3Zj"), "{clean}");
         }
+    }
+
+    #[test]
+    fn what_an_excerpt_escapes_or_cuts_off_is_found_all_the_same() {
+        let secret = "p\u{e4}ss\\w0rd-'9 z";
+        let mut redactor = Redactor::new();
+        redactor.add(&Secret::new(secret));
+        for echo in [secret, "p%c3%a4ss%5cw0rd-%279%20z", "p%C3%A4ss%5Cw0rd-%279+z", "p\u{e4}ss\\w0rd-&#39;9 z"] {
+            let page = format!("you are {echo}");
+            for kept in [page.len(), page.len() - 3] {
+                let mut excerpt = Excerpt::new(page.as_bytes(), kept, page.len() as u64);
+                excerpt.scrub(&redactor);
+                assert_eq!(excerpt.text, format!("you are {REDACTED}"), "{echo}");
+            }
+        }
+        assert_eq!(redactor.clean("nothing here"), None);
     }
 
     #[test]

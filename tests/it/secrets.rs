@@ -13,7 +13,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::snapreach;
 
-const PASSWORD: &str = "s3cr&t p@ss<word>";
+const PASSWORD: &str = "s3cr&t p\\@ss<w\u{f6}rd>";
 const SIGNATURE: &str = "Zm9vYmFy+Jh/1234567890abcdefgh=";
 
 /// Everything that would give a secret away.
@@ -26,6 +26,9 @@ fn forms() -> Vec<String> {
         percent(PASSWORD),
         "s3cr&amp;t".into(),
         "s3cr&t".into(),
+        "w\u{f6}rd".into(),
+        "w\\xc3\\xb6rd".into(),
+        "w\\\\xc3\\\\xb6rd".into(),
         base64(&format!("svc:{PASSWORD}")),
         SIGNATURE.into(),
         percent(SIGNATURE),
