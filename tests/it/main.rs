@@ -4,9 +4,12 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod estate;
 mod hostile;
 mod interface;
 mod namespaces;
+mod netns;
+mod programs;
 mod readme;
 mod real_proxies;
 mod replies;

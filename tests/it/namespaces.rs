@@ -1,15 +1,18 @@
 //! What really happens on the wire when a firewall says no: nftables between two hosts, in network namespaces that the
 //! test makes and removes. Needs root; says `skipped` without.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{clean, finding, findings, is_root, program, report, skipped};
+use crate::{
+    netns::{Hosts, run},
+    support::{clean, evidence_says, finding, findings, is_root, program, report, skipped},
+};
 
 /// Two hosts and a router between them: `client` 10.77.1.2, router 10.77.1.1 and 10.77.2.1, `server` 10.77.2.2.
 struct Network {
-    tag: String,
+    hosts: Hosts,
 }
 
 const SERVER: &str = "10.77.2.2";
@@ -18,105 +21,38 @@ const ROUTER: &str = "10.77.1.1";
 impl Network {
     /// `None`, with the reason printed, where this machine cannot make one.
     fn new(name: &str) -> Option<Self> {
-        if !can_build() {
-            return None;
-        }
-        let network = Self { tag: format!("sr{}{name}", std::process::id()) };
-        network.build();
-        Some(network)
-    }
-
-    fn host(&self, role: &str) -> String {
-        format!("{}-{role}", self.tag)
-    }
-
-    fn build(&self) {
-        let (c, r, s) = (self.host("c"), self.host("r"), self.host("s"));
-        for host in [&c, &r, &s] {
-            ip(&["netns", "add", host]);
-            ip(&["-n", host, "link", "set", "lo", "up"]);
-        }
-        ip(&["-n", &c, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &r]);
-        ip(&["-n", &r, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &s]);
+        let hosts = Hosts::new(name, ["client", "router", "server"])?;
+        hosts.cable(("client", "eth0"), ("router", "eth0"));
+        hosts.cable(("router", "eth1"), ("server", "eth0"));
         for (host, link, address) in [
-            (&c, "eth0", "10.77.1.2/24"),
-            (&r, "eth0", "10.77.1.1/24"),
-            (&r, "eth1", "10.77.2.1/24"),
-            (&s, "eth0", "10.77.2.2/24"),
+            ("client", "eth0", "10.77.1.2/24"),
+            ("router", "eth0", "10.77.1.1/24"),
+            ("router", "eth1", "10.77.2.1/24"),
+            ("server", "eth0", "10.77.2.2/24"),
         ] {
-            ip(&["-n", host, "addr", "add", address, "dev", link]);
-            ip(&["-n", host, "link", "set", link, "up"]);
+            hosts.ip(host, &["addr", "add", address, "dev", link]);
+            hosts.ip(host, &["link", "set", link, "up"]);
         }
-        ip(&["-n", &c, "route", "add", "default", "via", ROUTER]);
-        ip(&["-n", &s, "route", "add", "default", "via", "10.77.2.1"]);
-        run(Command::new("ip").args(["netns", "exec", &r, "sysctl", "-qw", "net.ipv4.ip_forward=1"]));
-        // Every error is answered, however many tests ask at once.
-        run(Command::new("ip").args(["netns", "exec", &r, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"]));
-    }
-
-    fn nft(&self, role: &str, rules: &str) {
-        nft(&self.host(role), rules);
+        hosts.ip("client", &["route", "add", "default", "via", ROUTER]);
+        hosts.ip("server", &["route", "add", "default", "via", "10.77.2.1"]);
+        hosts.forward("router");
+        Some(Self { hosts })
     }
 
     fn check(&self, arguments: &[&str]) -> (Output, Value) {
-        let mut command = Command::new("ip");
-        clean(&mut command);
-        command.args(["netns", "exec", &self.host("c"), env!("CARGO_BIN_EXE_snapreach"), "check", "--format", "json"]);
-        command.args(["--no-proxy", "--connect-timeout", "2500ms"]).args(arguments);
+        let mut command = self.hosts.command("client", env!("CARGO_BIN_EXE_snapreach"));
+        command.args(["check", "--format", "json", "--no-proxy", "--connect-timeout", "2500ms"]).args(arguments);
         let output = command.output().unwrap();
         let report = report(&output);
         (output, report)
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        for role in ["c", "r", "s"] {
-            let _ = Command::new("ip").args(["netns", "del", &self.host(role)]).stderr(Stdio::null()).status();
-        }
-    }
-}
-
-/// Whether this machine can make networks; says why not.
-pub(crate) fn can_build() -> bool {
-    if !is_root() {
-        skipped("network namespaces need root");
-        return false;
-    }
-    let missing = ["ip", "nft"].into_iter().find(|tool| program(tool).is_none());
-    if let Some(tool) = missing {
-        skipped(&format!("`{tool}` is not installed"));
-    }
-    missing.is_none()
-}
-
-pub(crate) fn nft(host: &str, rules: &str) {
-    use std::io::Write;
-    let mut child =
-        Command::new("ip").args(["netns", "exec", host, "nft", "-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "nft refused {rules}");
-}
-
-pub(crate) fn ip(arguments: &[&str]) {
-    run(Command::new("ip").args(arguments));
-}
-
-pub(crate) fn run(command: &mut Command) {
-    let status = command.status().unwrap();
-    assert!(status.success(), "{command:?}: {status}");
-}
-
-pub(crate) fn evidence_says(finding: &Value, part: &str) {
-    let all = format!("{} {}", finding["summary"], finding["evidence"]);
-    assert!(all.contains(part), "`{part}` is not in {finding:#}");
-}
-
 #[test]
 fn what_a_firewall_on_the_way_does_is_told_apart_per_port() {
     let Some(network) = Network::new("fw") else { return };
-    network.nft(
-        "r",
+    network.hosts.nft(
+        "router",
         "table inet filter {\n chain forward {\n type filter hook forward priority 0;\n tcp dport 1001 drop\n tcp dport 1002 reject with tcp reset\n tcp dport 1003 reject with icmp type admin-prohibited\n tcp dport 1004 reject with icmp type net-unreachable\n tcp dport 1005 reject with icmp type host-unreachable\n tcp dport 1006 reject with icmp type port-unreachable\n }\n}\n",
     );
     for (port, code, sender) in [
@@ -144,15 +80,14 @@ fn what_a_firewall_on_the_way_does_is_told_apart_per_port() {
 #[test]
 fn what_this_machine_forbids_is_not_blamed_on_the_network() {
     let Some(network) = Network::new("lo") else { return };
-    network.nft(
-        "c",
+    network.hosts.nft(
+        "client",
         "table inet filter {\n chain output {\n type filter hook output priority 0;\n tcp dport 2001 drop\n tcp dport 2002 reject with icmp type admin-prohibited\n }\n}\n",
     );
-    let client = network.host("c");
-    ip(&["-n", &client, "route", "add", "prohibit", "10.88.1.0/24"]);
-    ip(&["-n", &client, "route", "add", "unreachable", "10.88.2.0/24"]);
-    ip(&["-n", &client, "route", "add", "blackhole", "10.88.3.0/24"]);
-    ip(&["-n", &client, "route", "add", "throw", "10.88.4.0/24"]);
+    network.hosts.ip("client", &["route", "add", "prohibit", "10.88.1.0/24"]);
+    network.hosts.ip("client", &["route", "add", "unreachable", "10.88.2.0/24"]);
+    network.hosts.ip("client", &["route", "add", "blackhole", "10.88.3.0/24"]);
+    network.hosts.ip("client", &["route", "add", "throw", "10.88.4.0/24"]);
     for (target, code) in [
         ("tcp://10.77.2.2:2001", "local.denied"),
         ("tcp://10.77.2.2:2002", "local.denied"),
@@ -169,17 +104,9 @@ fn what_this_machine_forbids_is_not_blamed_on_the_network() {
 #[test]
 fn running_out_of_source_ports_is_named() {
     let Some(network) = Network::new("sp") else { return };
-    let client = network.host("c");
-    run(Command::new("ip").args([
-        "netns",
-        "exec",
-        &client,
-        "sysctl",
-        "-qw",
-        "net.ipv4.ip_local_port_range=40000 40003",
-    ]));
-    network.nft(
-        "r",
+    run(network.hosts.command("client", "sysctl").args(["-qw", "net.ipv4.ip_local_port_range=40000 40003"]));
+    network.hosts.nft(
+        "router",
         "table inet filter {\n chain forward {\n type filter hook forward priority 0;\n tcp dport 443 drop\n }\n}\n",
     );
     // One target, many attempts in flight: four ports are not enough for them.

@@ -5,78 +5,56 @@ use std::{
     fs,
     io::Read,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{findings, is_root, program, report, skipped, snapreach};
+use crate::{
+    programs::{self, HAPROXY, NGINX, Program, SQUID, TINYPROXY},
+    support::{findings, is_root, program, report, skipped, snapreach},
+};
 
 /// Where the endpoint lives in these tests: ports 443 and 8443 of an address of this machine.
 const ORIGIN: &str = "127.0.43.11";
 /// A name server that knows no name, for squid, which asks port 53 only.
 const NO_NAMES: &str = "127.0.43.53:53";
 
-/// A child that ends with the test, and its folder.
-struct Program {
-    child: Child,
+/// A proxy on loopback, and its folder.
+struct Proxy {
+    _program: Program,
     port: u16,
-    folder: TempDir,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    _folder: TempDir,
 }
 
 /// Starts `name` with a configuration in which `PORT` and `DIR` are replaced, and waits until it listens.
-fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Program> {
+fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Proxy> {
     let Some(binary) = program(name) else {
         skipped(&format!("{name} is not installed"));
         return None;
     };
-    let folder = tempfile::tempdir().unwrap();
-    // Some drop their privileges and still want to read it.
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let folder = programs::folder();
     let port = free_port();
-    let fill =
-        |text: &str| text.replace("PORT", &port.to_string()).replace("DIR", &folder.path().display().to_string());
+    let fill = |text: &str| programs::fill(text, &format!("127.0.0.1:{port}"), folder.path());
     fs::write(folder.path().join("conf"), fill(configuration)).unwrap();
     fs::write(
         folder.path().join("hosts"),
         format!("{ORIGIN} acct.blob.core.windows.net denied.blob.core.windows.net\n"),
     )
     .unwrap();
-    let log = fs::File::create(folder.path().join("output")).unwrap();
-    let child = Command::new(binary)
-        .args(arguments.iter().map(|argument| fill(argument)))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let mut program = Program { child, port, folder };
-    let end = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        let output = || fs::read_to_string(program.folder.path().join("output")).unwrap_or_default();
-        assert!(Instant::now() < end, "{name} does not listen: {}", output());
-        if let Some(status) = program.child.try_wait().unwrap() {
-            panic!("{name} ended with {status}: {}", output());
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    Some(program)
+    let mut command = Command::new(binary);
+    command.args(arguments.iter().map(|argument| fill(argument)));
+    let mut program = Program::start(command, &folder.path().join("output"));
+    program.wait_until(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+    Some(Proxy { _program: program, port, _folder: folder })
 }
 
 /// A port for a program that wants to know it beforehand: below the range from which the kernel serves the connections
@@ -186,10 +164,9 @@ fn works_with_a_login(report: &Value) {
 
 const DENIED: &[&str] = &["proxy.request_denied", "proxy.port_denied", "proxy.host_denied", "proxy.client_denied"];
 
-const SQUID: &str = "http_port 127.0.0.1:PORT\nhosts_file DIR/hosts\ndns_nameservers 127.0.43.53\npid_filename none\n\
-    cache_log DIR/cache.log\naccess_log none\ncache deny all\ncoredump_dir DIR\nshutdown_lifetime 0 seconds\n\
-    visible_hostname proxy.example\npinger_enable off\nacl SSL_ports port 443\nacl denied dstdomain denied.blob.core.windows.net\n\
-    http_access deny CONNECT !SSL_ports\nhttp_access deny denied\n";
+/// The policy of these tests, without its last words.
+const RULES: &str = "hosts_file DIR/hosts\ndns_nameservers 127.0.43.53\nacl SSL_ports port 443\n\
+    acl denied dstdomain denied.blob.core.windows.net\nhttp_access deny CONNECT !SSL_ports\nhttp_access deny denied\n";
 
 #[test]
 fn squid() {
@@ -198,7 +175,7 @@ fn squid() {
         return;
     }
     let (origin, names) = (Origin::start(443), no_names());
-    let open = format!("{SQUID}http_access allow localhost\nhttp_access deny all\n");
+    let open = format!("{SQUID}{RULES}http_access allow localhost\nhttp_access deny all\n");
     if let Some(squid) = start("squid", &["-N", "-f", "DIR/conf"], &open) {
         let proxy = format!("http://127.0.0.1:{}", squid.port);
         let clear = through(&proxy, "tcp://acct.blob.core.windows.net:443");
@@ -216,7 +193,7 @@ fn squid() {
     let helper = ["/usr/lib/squid/basic_fake_auth"].into_iter().find(|path| Path::new(path).exists());
     if let Some(helper) = helper {
         let closed = format!(
-            "{SQUID}auth_param basic program {helper}\nauth_param basic realm Corp\nacl authed proxy_auth REQUIRED\n\
+            "{SQUID}{RULES}auth_param basic program {helper}\nauth_param basic realm Corp\nacl authed proxy_auth REQUIRED\n\
              acl nobody proxy_auth nobody\nhttp_access deny nobody\nhttp_access allow authed\nhttp_access deny all\n"
         );
         if let Some(squid) = start("squid", &["-N", "-f", "DIR/conf"], &closed) {
@@ -240,9 +217,9 @@ fn tinyproxy() {
         return;
     }
     let origin = Origin::start(4431);
-    let base = "Port PORT\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nLogLevel Error\nLogFile \"DIR/log\"\nConnectPort 4431\n";
     let target = format!("tcp://{ORIGIN}:4431");
-    let run = |rest: &str| start("tinyproxy", &["-d", "-c", "DIR/conf"], &format!("{base}{rest}"));
+    let run =
+        |rest: &str| start("tinyproxy", &["-d", "-c", "DIR/conf"], &format!("{TINYPROXY}ConnectPort 4431\n{rest}"));
     if let Some(proxy) = run("Allow 127.0.0.1\n") {
         let url = format!("http://127.0.0.1:{}", proxy.port);
         assert_eq!(through(&url, &target)["verdict"]["status"], "clear");
@@ -263,22 +240,21 @@ fn tinyproxy() {
 
 #[test]
 fn haproxy() {
-    let defaults = "global\n maxconn 100\ndefaults\n timeout connect 5s\n timeout client 50s\n timeout server 50s\n";
-    let run = |rest: &str| start("haproxy", &["-db", "-f", "DIR/conf"], &format!("{defaults}{rest}"));
+    let run = |rest: &str| start("haproxy", &["-db", "-f", "DIR/conf"], &format!("{HAPROXY}{rest}"));
     let target = "tcp://acct.blob.core.windows.net:443";
-    let url = |proxy: &Program| format!("http://127.0.0.1:{}", proxy.port);
-    if let Some(proxy) = run("frontend f\n mode http\n bind 127.0.0.1:PORT\n") {
+    let url = |proxy: &Proxy| format!("http://127.0.0.1:{}", proxy.port);
+    if let Some(proxy) = run("frontend f\n mode http\n bind LISTEN\n") {
         expect(&through(&url(&proxy), target), &["proxy.gateway_error"], &["proxy_to_origin", "proxy"]);
     }
-    if let Some(proxy) = run("frontend f\n mode http\n bind 127.0.0.1:PORT\n http-request deny\n") {
+    if let Some(proxy) = run("frontend f\n mode http\n bind LISTEN\n http-request deny\n") {
         expect(&through(&url(&proxy), target), DENIED, &["proxy"]);
     }
-    let auth = "userlist u\n user svc insecure-password right\nfrontend f\n mode http\n bind 127.0.0.1:PORT\n http-request auth realm Corp unless { http_auth(u) }\n";
+    let auth = "userlist u\n user svc insecure-password right\nfrontend f\n mode http\n bind LISTEN\n http-request auth realm Corp unless { http_auth(u) }\n";
     if let Some(proxy) = run(auth) {
         expect(&through(&url(&proxy), target), &["proxy.auth_required"], &["proxy"]);
     }
     let (_refusing, nobody) = refusing();
-    let dead = format!("listen f\n mode tcp\n bind 127.0.0.1:PORT\n retries 0\n server s 127.0.0.1:{nobody}\n");
+    let dead = format!("listen f\n mode tcp\n bind LISTEN\n retries 0\n server s 127.0.0.1:{nobody}\n");
     if let Some(proxy) = run(&dead) {
         expect(&through(&url(&proxy), target), &["proxy.closed"], &["client_to_proxy", "proxy"]);
     }
@@ -286,11 +262,7 @@ fn haproxy() {
 
 #[test]
 fn nginx() {
-    // One process, so that nothing outlives the test that ends it.
-    let configuration = "daemon off;\nmaster_process off;\npid DIR/pid;\nerror_log DIR/error.log;\nevents {}\nhttp {\n access_log off;\n client_body_temp_path DIR/b;\n \
-        proxy_temp_path DIR/p;\n fastcgi_temp_path DIR/f;\n uwsgi_temp_path DIR/u;\n scgi_temp_path DIR/s;\n \
-        server { listen 127.0.0.1:PORT; return 200 hello; }\n}\n";
-    if let Some(proxy) = start("nginx", &["-c", "DIR/conf", "-p", "DIR"], configuration) {
+    if let Some(proxy) = start("nginx", &["-c", "DIR/conf", "-p", "DIR"], NGINX) {
         let report = through(&format!("http://127.0.0.1:{}", proxy.port), "tcp://acct.blob.core.windows.net:443");
         expect(&report, &["proxy.connect_unsupported", "proxy.not_a_proxy"], &["proxy"]);
     }

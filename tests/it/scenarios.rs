@@ -27,7 +27,7 @@ fn play(scenario: &Scenario) -> (Record, Assessment, Vec<Event>) {
 }
 
 /// What of the expectation was not met.
-fn differences(scenario: &Scenario, assessment: &Assessment) -> Vec<String> {
+pub(crate) fn differences(scenario: &Scenario, assessment: &Assessment) -> Vec<String> {
     let mut out = Vec::new();
     let expect = &scenario.expect;
     if assessment.verdict.status != expect.status {

@@ -56,6 +56,12 @@ pub(crate) fn finding<'a>(report: &'a Value, code: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no finding {code} in {:#}", report["findings"]))
 }
 
+/// Asserts that a finding says this, in its summary or its evidence.
+pub(crate) fn evidence_says(finding: &Value, part: &str) {
+    let all = format!("{} {}", finding["summary"], finding["evidence"]);
+    assert!(all.contains(part), "`{part}` is not in {finding:#}");
+}
+
 /// A program on this machine, wherever administrators keep programs.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin", "/usr/local/sbin"]

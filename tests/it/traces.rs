@@ -2,28 +2,27 @@
 //! trace.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
-    process::{Command, Stdio},
 };
 
-use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
 use crate::{
-    namespaces::{can_build, evidence_says, ip, nft, run},
-    support::{clean, finding, findings, program, report, skipped, snapreach},
+    netns::Hosts,
+    support::{evidence_says, finding, findings, program, report, skipped, snapreach},
 };
 
 /// Host 0 is the client, hosts 1 to 3 are routers, host 4 is the server. Between hosts n and n + 1 lies 10.78.n.0/24
 /// (`fd78:0:0:n::/64`), where the nearer one is .1 and the further one .2.
 struct Chain {
-    tag: String,
+    hosts: Hosts,
     /// Port 1000 of the server, which answers.
     _listeners: [TcpListener; 2],
 }
 
+const ROLES: [&str; 5] = ["0", "1", "2", "3", "4"];
 const SERVER: &str = "10.78.3.2";
 const ROUTERS: [&str; 3] = ["10.78.0.2", "10.78.1.2", "10.78.2.2"];
 
@@ -37,79 +36,39 @@ const RULES: &str = "table inet filter {
 }
 ";
 
-/// Removes the hosts, also those of a chain that was not finished.
-struct Hosts<'a>(&'a str);
-
-impl Drop for Hosts<'_> {
-    fn drop(&mut self) {
-        for number in 0..5 {
-            let _ = Command::new("ip").args(["netns", "del", &host(self.0, number)]).stderr(Stdio::null()).status();
-        }
-    }
-}
-
-impl Drop for Chain {
-    fn drop(&mut self) {
-        drop(Hosts(&self.tag));
-    }
-}
-
-fn host(tag: &str, number: usize) -> String {
-    format!("{tag}-{number}")
-}
-
 impl Chain {
     /// `None`, with the reason printed, where this machine cannot make one.
     fn new(name: &str) -> Option<Self> {
-        if !can_build() {
-            return None;
-        }
-        let tag = format!("sr{}{name}", std::process::id());
-        let unfinished = Hosts(&tag);
-        let hosts: Vec<String> = (0..5).map(|number| host(&tag, number)).collect();
-        for host in &hosts {
-            ip(&["netns", "add", host]);
-            ip(&["-n", host, "link", "set", "lo", "up"]);
-        }
-        for (net, pair) in hosts.windows(2).enumerate() {
-            let [near, far] = pair else { unreachable!("windows of two") };
-            ip(&["-n", near, "link", "add", "far", "type", "veth", "peer", "name", "near", "netns", far]);
+        let hosts = Hosts::new(name, ROLES)?;
+        for (net, pair) in ROLES.windows(2).enumerate() {
+            let [near, far] = *pair else { unreachable!("windows of two") };
+            hosts.cable((near, "far"), (far, "near"));
             for (host, link, end) in [(near, "far", 1), (far, "near", 2)] {
-                ip(&["-n", host, "addr", "add", &format!("10.78.{net}.{end}/24"), "dev", link]);
-                ip(&["-n", host, "addr", "add", &format!("fd78:0:0:{net}::{end}/64"), "dev", link, "nodad"]);
-                ip(&["-n", host, "link", "set", link, "up"]);
+                hosts.ip(host, &["addr", "add", &format!("10.78.{net}.{end}/24"), "dev", link]);
+                hosts.ip(host, &["addr", "add", &format!("fd78:0:0:{net}::{end}/64"), "dev", link, "nodad"]);
+                hosts.ip(host, &["link", "set", link, "up"]);
             }
         }
-        for (number, host) in hosts.iter().enumerate() {
-            for switch in [
-                "net.ipv4.ip_forward=1",
-                "net.ipv6.conf.all.forwarding=1",
-                // Every error is answered, however many probes ask at once.
-                "net.ipv4.icmp_ratelimit=0",
-                "net.ipv6.icmp.ratelimit=0",
-            ] {
-                run(Command::new("ip").args(["netns", "exec", host, "sysctl", "-qw", switch]));
-            }
+        for (number, host) in ROLES.iter().enumerate() {
+            hosts.forward(host);
             for net in 0..4 {
                 let (v4, v6) = (format!("10.78.{net}.0/24"), format!("fd78:0:0:{net}::/64"));
                 if net > number {
-                    ip(&["-n", host, "route", "add", &v4, "via", &format!("10.78.{number}.2")]);
-                    ip(&["-n", host, "route", "add", &v6, "via", &format!("fd78:0:0:{number}::2")]);
+                    hosts.ip(host, &["route", "add", &v4, "via", &format!("10.78.{number}.2")]);
+                    hosts.ip(host, &["route", "add", &v6, "via", &format!("fd78:0:0:{number}::2")]);
                 } else if net + 1 < number {
                     let link = number - 1;
-                    ip(&["-n", host, "route", "add", &v4, "via", &format!("10.78.{link}.1")]);
-                    ip(&["-n", host, "route", "add", &v6, "via", &format!("fd78:0:0:{link}::1")]);
+                    hosts.ip(host, &["route", "add", &v4, "via", &format!("10.78.{link}.1")]);
+                    hosts.ip(host, &["route", "add", &v6, "via", &format!("fd78:0:0:{link}::1")]);
                 }
             }
         }
-        let server = hosts[4].clone();
-        let listeners = ["10.78.3.2:1000", "[fd78:0:0:3::2]:1000"].map(|at| listen(&server, at.parse().unwrap()));
-        std::mem::forget(unfinished);
-        Some(Self { tag, _listeners: listeners })
-    }
-
-    fn nft(&self, number: usize, rules: &str) {
-        nft(&host(&self.tag, number), rules);
+        let listen = |at: &str| {
+            let at: SocketAddr = at.parse().unwrap();
+            hosts.inside("4", move || TcpListener::bind(at).unwrap())
+        };
+        let listeners = ["10.78.3.2:1000", "[fd78:0:0:3::2]:1000"].map(listen);
+        Some(Self { hosts, _listeners: listeners })
     }
 
     /// The report of `check` on the client.
@@ -119,22 +78,11 @@ impl Chain {
 
     /// The report of `check` by this program, which others may start in turn.
     fn check_by(&self, by: &[&str], arguments: &[&str]) -> Value {
-        let mut command = Command::new("ip");
-        clean(&mut command);
-        command.args(["netns", "exec", &host(&self.tag, 0)]).args(by);
+        let mut command = self.hosts.command("0", by[0]);
+        command.args(&by[1..]);
         command.args(["check", "--format", "json", "--no-proxy", "--attempts", "1", "--connect-timeout", "1500ms"]);
         report(&command.args(arguments).output().unwrap())
     }
-}
-
-/// A listener inside a namespace: a socket stays where it was made.
-fn listen(host: &str, at: SocketAddr) -> TcpListener {
-    let namespace = File::open(format!("/run/netns/{host}")).unwrap();
-    let thread = std::thread::spawn(move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-        TcpListener::bind(at).unwrap()
-    });
-    thread.join().unwrap()
 }
 
 fn blocked<'a>(report: &'a Value, confidence: &str) -> &'a Value {
@@ -161,7 +109,7 @@ fn path(report: &Value) -> Vec<(u64, &str, bool)> {
 #[test]
 fn the_router_that_stops_a_port_is_named() {
     let Some(chain) = Chain::new("tr") else { return };
-    chain.nft(2, RULES);
+    chain.hosts.nft("2", RULES);
 
     let dropped = chain.check(&["tcp://10.78.3.2:1001", "--trace"]);
     evidence_says(blocked(&dropped, "heuristic"), "vanishes after hop 2 (10.78.1.2)");
@@ -189,7 +137,7 @@ fn the_router_that_stops_a_port_is_named() {
 #[test]
 fn a_port_that_passes_shows_where_the_others_end() {
     let Some(chain) = Chain::new("td") else { return };
-    chain.nft(2, RULES);
+    chain.hosts.nft("2", RULES);
     let dropped = chain.check(&["tcp://10.78.3.2:1000", "tcp://10.78.3.2:1001", "--trace"]);
     let found = blocked(&dropped, "differential");
     evidence_says(found, "after hop 2 (10.78.1.2), while one to port 1000 passes it and arrives at hop 4");
@@ -205,7 +153,7 @@ fn a_port_that_passes_shows_where_the_others_end() {
 #[test]
 fn ipv6_is_traced_alike() {
     let Some(chain) = Chain::new("t6") else { return };
-    chain.nft(2, RULES);
+    chain.hosts.nft("2", RULES);
     let dropped = chain.check(&["tcp://[fd78:0:0:3::2]:1000", "tcp://[fd78:0:0:3::2]:1001", "--trace"]);
     let hop = "after hop 2 (fd78:0:0:1::2), while one to port 1000 passes it and arrives at hop 4";
     evidence_says(blocked(&dropped, "differential"), hop);
@@ -219,8 +167,8 @@ fn ipv6_is_traced_alike() {
 #[test]
 fn a_routing_loop_is_told_from_a_filter() {
     let Some(chain) = Chain::new("tl") else { return };
-    for (number, via) in [(0, "10.78.0.2"), (1, "10.78.1.2"), (2, "10.78.1.1")] {
-        ip(&["-n", &host(&chain.tag, number), "route", "add", "10.79.0.0/16", "via", via]);
+    for (host, via) in [("0", "10.78.0.2"), ("1", "10.78.1.2"), ("2", "10.78.1.1")] {
+        chain.hosts.ip(host, &["route", "add", "10.79.0.0/16", "via", via]);
     }
     let report = chain.check(&["tcp://10.79.0.1:443", "--trace"]);
     evidence_says(finding(&report, "tcp.unreachable"), "a trace comes back to 10.78.0.2 at hop 3: a routing loop");
@@ -235,7 +183,7 @@ fn no_privilege_is_needed() {
         return;
     }
     let Some(chain) = Chain::new("tu") else { return };
-    chain.nft(2, RULES);
+    chain.hosts.nft("2", RULES);
     // A place that everybody may enter.
     let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
     let binary = folder.path().join("snapreach");
