@@ -105,10 +105,12 @@ fn answers_tls(view: View<'_>) -> bool {
         .is_some_and(|at| at.failure().is_none_or(|failure| failure.kind == FailureKind::Alert))
 }
 
-/// Whether an HTTP proxy answered, whatever it said.
+/// Whether a proxy answered, whatever it said: to CONNECT, or in a TLS handshake, after which this control asks no more.
 fn proxy_answers(view: View<'_>) -> bool {
-    view.at(Layer::Tunnel, Leg::Proxy)
-        .is_some_and(|at| at.failure().is_none_or(|failure| failure.kind == FailureKind::Status))
+    match view.at(Layer::Tunnel, Leg::Proxy) {
+        Some(at) => at.failure().is_none_or(|failure| failure.kind == FailureKind::Status),
+        None => view.at(Layer::Handshake, Leg::Proxy).is_some_and(|at| at.failure().is_none()),
+    }
 }
 
 // ---- certificates

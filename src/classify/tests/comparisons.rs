@@ -104,12 +104,13 @@ fn controls_tell_causes_apart_and_never_count() {
     let got = assess(&record(&[A443], [hello(), other(Control::SmallSegments { mss: 536 })]));
     assert_eq!(find(&got, c::PATH_MTU_BLACKHOLE).confidence, Confidence::Differential);
 
-    let closed = Walk::proxied(A443).connected().tunnel_fails(K::Closed, crate::model::TunnelEvidence::default());
+    // As squid does: a reset in plain, and a handshake in TLS, after which the control asks no more.
+    let reset = Walk::proxied(A443).connected().tunnel_fails(K::Reset, crate::model::TunnelEvidence::default());
     let mut by_tls = Walk::proxied(A443).connected();
     let handshake = crate::model::Evidence::Handshake(Box::new(trusted()));
     by_tls.push(Leg::Proxy, handshake, None, 1);
-    let by_tls = by_tls.tunnelled().control(Control::OtherProxyScheme);
-    assert!(has(&assess(&record(&[A443], [closed, by_tls])), c::PROXY_EXPECTS_TLS));
+    let by_tls = by_tls.control(Control::OtherProxyScheme);
+    assert!(has(&assess(&record(&[A443], [reset, by_tls])), c::PROXY_EXPECTS_TLS));
 }
 
 #[test]
