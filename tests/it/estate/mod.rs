@@ -8,18 +8,20 @@ mod names;
 mod pki;
 mod proxies;
 mod scenario;
+mod storage;
 
-use std::{fs, net::TcpStream, path::Path, process::Command};
+use std::{fs, net::TcpStream, process::Command};
 
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
     netns::Hosts,
     programs::{self, Program},
-    support::{program, report, skipped},
+    support::{program, skipped},
 };
-use pki::Authority;
+
+/// The variable that names azurite's program for blobs.
+const AZURITE: &str = "SNAPREACH_AZURITE";
 
 const ROUTER: &str = "router";
 const CLIENT: Host = Host { role: "client", v4: "10.0.0.4", v6: "fd00::4" };
@@ -44,40 +46,12 @@ done
 exec "$@"
 "#;
 
-/// The zone, as Azure serves it: accounts are aliases of a scale unit.
-const ZONE: &str = "$ORIGIN core.windows.net.
-$TTL 60
-@ SOA ns hostmaster 1 900 300 604800 60
-@ NS ns
-ns A 10.0.0.53
-unit.store A 20.60.222.132
-acct.blob CNAME unit.store
-acct2.blob CNAME unit.store
-";
-
-/// unbound as a daemon without root's files; whom it serves what is still to come.
-const UNBOUND: &str = "server:
- interface: 0.0.0.0
- interface: ::0
- access-control: 0.0.0.0/0 allow
- access-control: ::0/0 allow
- username: \"\"
- chroot: \"\"
- directory: DIR
- pidfile: \"\"
- use-syslog: no
- do-daemonize: no
- module-config: iterator
- ede: yes
-remote-control:
- control-enable: no
-";
-
 /// Storage, a name server, a place for a proxy, and a client; the router between them passes everything on.
 struct Estate {
     // In this order: programs end before the hosts that they run on, and before their files go.
     names: Option<Program>,
-    storage: Vec<Program>,
+    plain: Option<Program>,
+    tls: Option<Program>,
     hosts: Hosts,
     folder: TempDir,
 }
@@ -85,20 +59,20 @@ struct Estate {
 impl Estate {
     /// An estate where everything works, without a proxy. `None`, with the reason printed, where this machine cannot make one.
     fn new(test: &str) -> Option<Self> {
-        let Some(azurite) = std::env::var_os("SNAPREACH_AZURITE") else {
-            skipped("SNAPREACH_AZURITE does not name azurite's program for blobs");
+        if std::env::var_os(AZURITE).is_none() {
+            skipped(&format!("{AZURITE} does not name azurite's program for blobs"));
             return None;
-        };
+        }
         if let Some(missing) = ["unbound", "node", "mount"].into_iter().find(|name| program(name).is_none()) {
             skipped(&format!("{missing} is not installed"));
             return None;
         }
         let hosts = Hosts::new(test, [ROUTER, CLIENT.role, PROXY.role, DNS.role, STORAGE.role])?;
-        let mut estate = Self { names: None, storage: Vec::new(), hosts, folder: programs::folder() };
+        let mut estate = Self { names: None, plain: None, tls: None, hosts, folder: programs::folder() };
         estate.connect();
         estate.write_etc();
-        estate.start_storage(azurite.as_ref());
-        estate.serve_zone(ZONE);
+        estate.start_storage();
+        estate.serve_zone(names::ZONE);
         Some(estate)
     }
 
@@ -135,56 +109,6 @@ impl Estate {
         write("nsswitch.conf", "hosts: files dns\n");
     }
 
-    /// Azurite on 80 and 443. It finds no account in `GET /`, which it then answers as Azure answers it; with accounts taken
-    /// from the host name it would leave that request to its HTTP library.
-    fn start_storage(&mut self, azurite: &Path) {
-        let public = Authority::new("Microsoft Corporation", "Microsoft RSA Root Certificate Authority 2017");
-        fs::write(self.folder.path().join("etc/ssl/certs/ca-certificates.crt"), &public.certificate).unwrap();
-        // As many names as on storage's own, so that the handshake does not fit into one packet.
-        let zones = (1..50).map(|zone| format!("*.z{zone}.blob.storage.azure.net"));
-        let identity = public.identity(["*.blob.core.windows.net".to_owned()].into_iter().chain(zones));
-        fs::write(self.folder.path().join("storage.crt"), identity.certificate).unwrap();
-        fs::write(self.folder.path().join("storage.key"), identity.key).unwrap();
-        for (port, with) in [(80, &[][..]), (443, &["--cert", "DIR/storage.crt", "--key", "DIR/storage.key"])] {
-            let mut command = self.command(&STORAGE, "node");
-            command.arg(azurite).args([
-                "--blobHost",
-                "::",
-                "--blobPort",
-                &port.to_string(),
-                "--disableProductStyleUrl",
-            ]);
-            command.args(["--inMemoryPersistence", "--disableTelemetry", "--silent"]);
-            command.args(with.iter().map(|argument| self.fill(argument))).current_dir(self.folder.path());
-            self.storage.push(Program::start(command, &self.folder.path().join(format!("azurite-{port}"))));
-        }
-        for (program, port) in self.storage.iter_mut().zip([80, 443]) {
-            program.wait_until(|| listens(&self.hosts, &STORAGE, port));
-        }
-        self.hosts.nft(
-            STORAGE.role,
-            "table inet ports {\n chain in {\n type nat hook prerouting priority -100\n tcp dport 8443 redirect to :443\n }\n}\n",
-        );
-    }
-
-    /// Lets the name server serve this zone.
-    fn serve_zone(&mut self, zone: &str) {
-        fs::write(self.folder.path().join("zone"), zone).unwrap();
-        self.serve("auth-zone:\n name: core.windows.net\n zonefile: DIR/zone\n for-upstream: no\n");
-    }
-
-    /// Starts the name server anew with these lines.
-    fn serve(&mut self, rest: &str) {
-        self.names = None;
-        let configuration = self.folder.path().join("unbound.conf");
-        fs::write(&configuration, self.fill(&format!("{UNBOUND}{rest}"))).unwrap();
-        let mut command = self.command(&DNS, "unbound");
-        command.args(["-d", "-c"]).arg(configuration);
-        let mut program = Program::start(command, &self.folder.path().join("unbound"));
-        program.wait_until(|| listens(&self.hosts, &DNS, 53));
-        self.names = Some(program);
-    }
-
     /// Replaces what the router does with packets that it forwards: rules of `nft`, one a line.
     fn forward(&self, rules: &str) {
         self.route_by(&format!("chain forward {{\ntype filter hook forward priority 0\n{rules}\n}}"));
@@ -204,12 +128,6 @@ impl Estate {
 
     fn fill(&self, text: &str) -> String {
         programs::fill(text, "0.0.0.0:0", self.folder.path())
-    }
-
-    /// The report of `check` on the client.
-    fn check(&self, arguments: &[&str]) -> Value {
-        let mut command = self.command(&CLIENT, env!("CARGO_BIN_EXE_snapreach"));
-        report(&command.args(["check", "--format", "json"]).args(arguments).output().unwrap())
     }
 }
 

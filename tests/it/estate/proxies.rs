@@ -1,8 +1,12 @@
 //! Proxies with the rules of their packages, and with those that mend them.
 
-use std::fs;
+use std::{fs, net::TcpStream};
 
-use super::{Estate, PROXY, pki::Authority, scenario::none};
+use super::{
+    DNS, Estate, PROXY,
+    pki::Authority,
+    scenario::{assert_met, at_once},
+};
 use crate::programs::{self, HAPROXY, NGINX, Program, SQUID, TINYPROXY};
 
 /// The access rules of Debian's squid: TLS to port 443 only, and nobody but this machine.
@@ -46,39 +50,35 @@ impl Estate {
 fn squid() {
     let Some(mut estate) = Estate::new("sq") else { return };
     let through = ["--proxy", "http://10.0.0.5:3128"];
-    let mut wrong = Vec::new();
+    let mut unmet = Vec::new();
 
     let packaged = estate.squid(3128, &format!("{SQUID_PORTS}{SQUID_END}"));
-    wrong.extend(estate.differences("proxy-client-denied", &through));
+    unmet.extend(estate.unmet("proxy-client-denied-squid", &through));
     drop(packaged);
 
     let open = estate.squid(3128, &format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
-    wrong.extend(estate.differences("proxy-port-denied", &through));
+    unmet.extend(estate.unmet("proxy-port-denied", &through));
     drop(open);
 
     let mended = estate.squid(3128, &format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}{SQUID_END}"));
-    wrong.extend(estate.differences("healthy", &through));
-    estate.forward("ip saddr 10.0.0.4 ip daddr 20.60.222.132 drop");
-    wrong.extend(estate.differences("consumer-ignores-proxy", &through));
-    estate.forward("tcp dport 3128 drop");
-    wrong.extend(estate.differences("proxy-unreachable", &through));
+    unmet.extend(estate.unmet("healthy", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with tcp reset");
-    wrong.extend(estate.differences("proxy-reports-refused", &through));
+    unmet.extend(estate.unmet("proxy-reports-refused", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with icmp type host-unreachable");
-    wrong.extend(estate.differences("tcp-unreachable", &through));
+    unmet.extend(estate.unmet("tcp-unreachable", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with icmp type admin-prohibited");
-    wrong.extend(estate.differences("tcp-unreachable", &through));
+    unmet.extend(estate.unmet("tcp-unreachable", &through));
     estate.forward("");
-    wrong.extend(estate.differences("proxy-expects-plaintext", &["--proxy", "https://10.0.0.5:3128"]));
+    unmet.extend(estate.unmet("proxy-expects-plaintext", &["--proxy", "https://10.0.0.5:3128"]));
     drop(mended);
-    wrong.extend(estate.differences("proxy-port-closed", &through));
+    unmet.extend(estate.unmet("proxy-port-closed", &through));
 
     let impatient = estate.squid(
         3128,
         &format!("connect_timeout 1 seconds\nforward_timeout 1 seconds\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"),
     );
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 drop");
-    wrong.extend(estate.differences("proxy-reports-timeout", &through));
+    unmet.extend(estate.unmet("proxy-reports-timeout", &through));
     estate.forward("");
     drop(impatient);
 
@@ -86,20 +86,45 @@ fn squid() {
         3128,
         &format!("acl other dstdomain acct2.blob.core.windows.net\nhttp_access deny other\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"),
     );
-    wrong.extend(estate.differences("proxy-host-denied", &through));
+    unmet.extend(estate.unmet("proxy-host-denied", &through));
     drop(one);
 
     estate.serve("server:\n local-zone: core.windows.net always_nxdomain\n");
     let _nameless = estate.squid(3128, &format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
-    wrong.extend(estate.differences("proxy-reports-nxdomain", &through));
-    none(&wrong);
+    unmet.extend(estate.unmet("proxy-name-unknown-squid", &through));
+    assert_met(&unmet);
+}
+
+#[test]
+fn silence_around_a_proxy() {
+    at_once(
+        "ps",
+        [
+            |estate| {
+                let _squid = estate.squid(3128, &format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
+                estate.forward("ip saddr 10.0.0.4 ip daddr 20.60.222.132 drop");
+                estate.unmet("consumer-ignores-proxy", &["--proxy", "http://10.0.0.5:3128"])
+            },
+            |estate| {
+                estate.forward("tcp dport 3128 drop");
+                estate.unmet("proxy-unreachable", &["--proxy", "http://10.0.0.5:3128"])
+            },
+            |estate| {
+                // As many clients as it takes; the next one waits in the kernel's queue.
+                let _tinyproxy = estate.tinyproxy("Allow 10.0.0.0/8\n");
+                let connect = || TcpStream::connect((PROXY.v4, 8888)).unwrap();
+                let _clients: Vec<_> = estate.hosts.inside(DNS.role, move || (0..20).map(|_| connect()).collect());
+                estate.unmet("proxy-silent", &["--proxy", "http://10.0.0.5:8888"])
+            },
+        ],
+    );
 }
 
 #[test]
 fn squid_with_a_login() {
     let Some(estate) = Estate::new("sl") else { return };
     let folder = estate.folder.path().display().to_string();
-    // The password in the format of basic_ncsa_auth: plain MD5 crypt is not needed, it knows SHA-256 of crypt(3).
+    // Its password is `right`, hashed by crypt(3) with SHA-256.
     let login = format!(
         "auth_param basic program /usr/lib/squid/basic_ncsa_auth {folder}/users\nauth_param basic realm Corp\n\
          acl authed proxy_auth REQUIRED\nhttp_access deny !authed\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"
@@ -107,10 +132,11 @@ fn squid_with_a_login() {
     fs::write(estate.folder.path().join("users"), "svc:$5$snapreach$Eo7FETmtWX54AXkx3Zc4tV85qeUJAfEhMmscFCoumH8\n")
         .unwrap();
     let _squid = estate.squid(3128, &login);
-    let mut wrong = estate.differences("proxy-auth-required", &["--proxy", "http://10.0.0.5:3128"]);
-    wrong.extend(estate.differences("proxy-auth-rejected", &["--proxy", "http://svc:wrong@10.0.0.5:3128"]));
-    wrong.extend(estate.differences("proxy-authenticated", &["--proxy", "http://svc:right@10.0.0.5:3128"]));
-    none(&wrong);
+    let mut unmet = Vec::new();
+    unmet.extend(estate.unmet("proxy-auth-required", &["--proxy", "http://10.0.0.5:3128"]));
+    unmet.extend(estate.unmet("proxy-auth-rejected", &["--proxy", "http://svc:wrong@10.0.0.5:3128"]));
+    unmet.extend(estate.unmet("proxy-authenticated", &["--proxy", "http://svc:right@10.0.0.5:3128"]));
+    assert_met(&unmet);
 }
 
 #[test]
@@ -118,20 +144,20 @@ fn squid_over_tls_and_with_inspection() {
     let Some(estate) = Estate::new("st") else { return };
     let company = Authority::new("Contoso Ltd", "Contoso Root CA");
     let folder = estate.folder.path();
-    let identity = company.identity(["10.0.0.5".to_owned()]);
+    let identity = company.identity(["10.0.0.5".to_owned()], -1..30);
     fs::write(folder.join("company.crt"), &company.certificate).unwrap();
     fs::write(folder.join("company.key"), &company.key).unwrap();
-    fs::write(folder.join("proxy.crt"), &identity.certificate).unwrap();
+    fs::write(folder.join("proxy.crt"), &identity.chain).unwrap();
     fs::write(folder.join("proxy.key"), &identity.key).unwrap();
     let at = folder.display();
-    let mut wrong = Vec::new();
+    let mut unmet = Vec::new();
     let tls = estate.squid(
         3128,
         &format!("https_port 3129 tls-cert={at}/proxy.crt tls-key={at}/proxy.key\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"),
     );
     let ca = format!("{at}/company.crt");
-    wrong.extend(estate.differences("proxy-over-tls", &["--proxy", "https://10.0.0.5:3129", "--ca-file", &ca]));
-    wrong.extend(estate.differences("proxy-expects-tls", &["--proxy", "http://10.0.0.5:3129"]));
+    unmet.extend(estate.unmet("proxy-over-tls", &["--proxy", "https://10.0.0.5:3129", "--ca-file", &ca]));
+    unmet.extend(estate.unmet("proxy-expects-tls", &["--proxy", "http://10.0.0.5:3129"]));
     drop(tls);
 
     crate::netns::run(estate.command(&PROXY, "/usr/lib/squid/security_file_certgen").args([
@@ -150,61 +176,60 @@ fn squid_over_tls_and_with_inspection() {
              tls_outgoing_options cafile=/etc/ssl/certs/ca-certificates.crt\nssl_bump bump all\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"
         ),
     );
-    wrong.extend(estate.differences("tls-intercepted-by-proxy", &["--proxy", "http://10.0.0.5:3130"]));
-    wrong
-        .extend(estate.differences("tls-intercepted-by-proxy", &["--proxy", "http://10.0.0.5:3130", "--ca-file", &ca]));
-    none(&wrong);
+    unmet.extend(estate.unmet("tls-intercepted-by-proxy", &["--proxy", "http://10.0.0.5:3130"]));
+    unmet.extend(estate.unmet("tls-intercepted-by-proxy", &["--proxy", "http://10.0.0.5:3130", "--ca-file", &ca]));
+    assert_met(&unmet);
 }
 
 #[test]
 fn tinyproxy() {
     let Some(mut estate) = Estate::new("ti") else { return };
     let through = ["--proxy", "http://10.0.0.5:8888"];
-    let mut wrong = Vec::new();
+    let mut unmet = Vec::new();
     let packaged = estate.tinyproxy("Allow 127.0.0.1\nAllow ::1\n");
-    wrong.extend(estate.differences("proxy-client-denied", &through));
+    unmet.extend(estate.unmet("proxy-client-denied", &through));
     drop(packaged);
     let mended = estate.tinyproxy("Allow 10.0.0.0/8\n");
-    wrong.extend(estate.differences("healthy", &through));
+    unmet.extend(estate.unmet("healthy", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with tcp reset");
-    wrong.extend(estate.differences("proxy-gateway-error", &through));
+    unmet.extend(estate.unmet("proxy-gateway-error", &through));
     estate.forward("");
     drop(mended);
     let ports = estate.tinyproxy("Allow 10.0.0.0/8\nConnectPort 8443\n");
-    wrong.extend(estate.differences("proxy-port-denied-tinyproxy", &through));
+    unmet.extend(estate.unmet("proxy-port-denied-tinyproxy", &through));
     drop(ports);
     fs::write(estate.folder.path().join("filter"), "acct\\.blob\n").unwrap();
     let filter = format!("Allow 10.0.0.0/8\nFilter \"{}/filter\"\n", estate.folder.path().display());
     let filtering = estate.tinyproxy(&filter);
-    wrong.extend(estate.differences("proxy-host-denied-tinyproxy", &through));
+    unmet.extend(estate.unmet("proxy-host-denied-tinyproxy", &through));
     drop(filtering);
     let login = estate.tinyproxy("Allow 10.0.0.0/8\nBasicAuth svc right\n");
-    wrong.extend(estate.differences("proxy-auth-required", &through));
-    wrong.extend(estate.differences("proxy-auth-rejected-tinyproxy", &["--proxy", "http://svc:wrong@10.0.0.5:8888"]));
-    wrong.extend(estate.differences("proxy-authenticated", &["--proxy", "http://svc:right@10.0.0.5:8888"]));
+    unmet.extend(estate.unmet("proxy-auth-required", &through));
+    unmet.extend(estate.unmet("proxy-auth-rejected-tinyproxy", &["--proxy", "http://svc:wrong@10.0.0.5:8888"]));
+    unmet.extend(estate.unmet("proxy-authenticated", &["--proxy", "http://svc:right@10.0.0.5:8888"]));
     drop(login);
     estate.serve("server:\n local-zone: core.windows.net always_nxdomain\n");
     let _nameless = estate.tinyproxy("Allow 10.0.0.0/8\n");
-    wrong.extend(estate.differences("proxy-gateway-error", &through));
-    none(&wrong);
+    unmet.extend(estate.unmet("proxy-gateway-error", &through));
+    assert_met(&unmet);
 }
 
 #[test]
 fn a_balancer_and_a_web_server() {
     let Some(estate) = Estate::new("ba") else { return };
     let through = ["--proxy", "http://10.0.0.5:8080"];
-    let mut wrong = Vec::new();
+    let mut unmet = Vec::new();
     let squid =
         estate.squid(3128, &format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}http_access allow localhost\n{SQUID_END}"));
     let tcp = estate.haproxy("listen proxies\n mode tcp\n bind LISTEN\n retries 0\n server one 127.0.0.1:3128\n");
-    wrong.extend(estate.differences("healthy", &through));
+    unmet.extend(estate.unmet("healthy", &through));
     drop(squid);
-    wrong.extend(estate.differences("proxy-closed", &through));
+    unmet.extend(estate.unmet("proxy-closed", &through));
     drop(tcp);
     let http = estate.haproxy("frontend web\n mode http\n bind LISTEN\n");
-    wrong.extend(estate.differences("proxy-gateway-error", &through));
+    unmet.extend(estate.unmet("proxy-gateway-error", &through));
     drop(http);
     let _web = estate.proxy("nginx", 8080, &["-c", "DIR/conf", "-p", "DIR"], NGINX);
-    wrong.extend(estate.differences("proxy-connect-unsupported", &through));
-    none(&wrong);
+    unmet.extend(estate.unmet("proxy-connect-unsupported", &through));
+    assert_met(&unmet);
 }
