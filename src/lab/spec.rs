@@ -220,7 +220,8 @@ fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Which connections a fault meets (for `reply` and `tunnel`: CONNECT requests; for `dns`: questions). They are counted
+/// Which connections a fault meets (for `reply` and `tunnel`: CONNECT requests; for `dns`: questions, of
+/// which a lookup asks two, A and AAAA). They are counted
 /// from 1 per fault, among those that match the rest of it. Several keys add up; none means all.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]

@@ -4,6 +4,7 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod golden;
 mod hostile;
 mod interface;
 mod namespaces;
@@ -11,6 +12,7 @@ mod readme;
 mod real_proxies;
 mod replies;
 mod resolvers;
+mod scenario_command;
 mod scenarios;
 mod secrets;
 mod support;
