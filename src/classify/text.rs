@@ -173,7 +173,12 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::CONFIG_HOSTS_OVERRIDE => "the hosts file pins the name in {t}",
         c::CONFIG_PROXY_CONFLICT => "several places name different proxies",
         c::CONFIG_PROXY_INVALID => "a proxy setting cannot be used",
+        c::CONFIG_AGENT_FILE_UNREADABLE_BY_EXTENSION => {
+            "the snapshot extension does not read waagent.conf as the agent does"
+        }
+        c::CONFIG_NO_PROXY_INCOMPLETE => "a proxy variable captures addresses that belong to the platform",
         c::CONFIG_PROXY_NEEDS_AUTH => "agent and extension cannot reach {t} through this proxy",
+        c::CONSUMER_DISTRUSTS_ANCHOR => "this probe trusts the chain of {t}, and the extension does not",
         c::CONSUMER_IGNORES_PROXY => {
             "{t} can be reached through the proxy, but this consumer goes direct, and direct fails"
         }

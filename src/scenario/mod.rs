@@ -224,7 +224,11 @@ impl Scenario {
             proxy,
             budgets,
             source: Source { family: probe.family.map(Into::into), ..Source::default() },
-            dns: Dns { system: SystemResolver::Stub(network.dns), server: name_server(asked, network.dns_server) },
+            dns: Dns {
+                system: SystemResolver::Stub(network.dns),
+                server: name_server(asked, network.dns_server),
+                ..Dns::default()
+            },
             dial: network.dial.clone(),
             trust: Trust { system: false, added: network.added_roots.clone(), lab: network.roots.clone() },
             controls: probe.controls.unwrap_or(true),

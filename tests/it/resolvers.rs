@@ -134,7 +134,7 @@ fn plan(target: &str, system: SocketAddr) -> Plan {
     let mut plan = Plan {
         targets: Target::parse(target, &[443]).unwrap(),
         routes: vec![Route::Direct],
-        dns: Dns { system: SystemResolver::Stub(system), server: NameServer::Off },
+        dns: Dns { system: SystemResolver::Stub(system), server: NameServer::Off, ..Dns::default() },
         ..Plan::default()
     };
     plan.context.consumer = "none".into();

@@ -8,8 +8,9 @@ use crate::{
         testing::{NAME, Walk, chain, record, reply, storage_reply, trusted},
     },
     model::{
-        Assessment, CellStatus, Code, Confidence, Control, Failure, FailureKind as K, Finding, HandshakeEvidence,
-        HostsOverride, Leg, NotRun, ResolverView, Route, Severity, Status, TrustAnchor, Verification,
+        Assessment, CellStatus, Code, Confidence, Control, Failure, FailureKind as K, Finding, HandshakeEvidence, Hop,
+        HostsOverride, Leg, MisreadLine, NotRun, ProxyCapture, ResolverView, Route, Severity, Status, TrustAnchor,
+        Verification,
     },
 };
 
@@ -216,6 +217,56 @@ fn what_was_not_measured_is_inconclusive() {
     let cancelled = assess(&record(&[A443], [Walk::direct(A443, IP).connect_fails(K::Cancelled)]));
     assert_eq!(cancelled.verdict.status, Status::Inconclusive);
     assert!(cancelled.findings.iter().all(|f| f.severity != Severity::Error));
+}
+
+#[test]
+fn an_added_anchor_is_not_the_consumers() {
+    let by_hand = HandshakeEvidence { anchor: Some(TrustAnchor::Added), ..trusted() };
+    let walk = || Walk::direct(A443, IP).connected().tls(by_hand.clone()).answered(storage_reply(400, "x"));
+    let got = assess(&record(&[A443], [walk()]));
+    let finding = find(&got, c::CONSUMER_DISTRUSTS_ANCHOR);
+    assert_eq!((finding.hop, finding.severity), (Hop::Consumer, Severity::Warning));
+    assert!(has(&got, c::TLS_INTERCEPTED));
+    assert_eq!(got.verdict.status, Status::Degraded);
+    // Without a look into the system's store nobody knows what is in it.
+    let mut blind = record(&[A443], [walk()]);
+    blind.context.without_system_roots = true;
+    assert!(!has(&assess(&blind), c::CONSUMER_DISTRUSTS_ANCHOR));
+    assert!(!has(&assess(&record(&[A443], [good(A443)])), c::CONSUMER_DISTRUSTS_ANCHOR));
+}
+
+#[test]
+fn what_the_machine_says_about_itself_is_judged() {
+    let mut record = record(&[A443], [good(A443)]);
+    record.context.misread_agent_file = vec![
+        MisreadLine { place: "/etc/waagent.conf:3".into(), text: "HttpProxy.Host = p".into(), reading: None },
+        MisreadLine {
+            place: "/etc/waagent.conf:4".into(),
+            text: "HttpProxy.Port=1#x".into(),
+            reading: Some("1#x".into()),
+        },
+    ];
+    record.context.proxy_captures = vec![ProxyCapture {
+        origin: "/etc/environment (http_proxy)".into(),
+        proxy: "http://10.0.0.5:3128".into(),
+        no_proxy: Some("localhost".into()),
+        addresses: vec!["168.63.129.16".parse().unwrap(), "169.254.169.254".parse().unwrap()],
+    }];
+    let got = assess(&record);
+    let unreadable = find(&got, c::CONFIG_AGENT_FILE_UNREADABLE_BY_EXTENSION);
+    let shown = unreadable.evidence.join("\n");
+    assert!(
+        ["/etc/waagent.conf:3", "`HttpProxy.Host = p`", "`1#x`"].iter().all(|part| shown.contains(part)),
+        "{shown}"
+    );
+    let captured = find(&got, c::CONFIG_NO_PROXY_INCOMPLETE);
+    for part in
+        ["/etc/environment (http_proxy)", "http://10.0.0.5:3128", "168.63.129.16 and 169.254.169.254", "localhost"]
+    {
+        assert!(captured.evidence[0].contains(part), "{:?}", captured.evidence);
+    }
+    assert!([unreadable, captured].iter().all(|finding| finding.severity == Severity::Warning));
+    assert_eq!((got.verdict.status, got.cells[0].status), (Status::Degraded, CellStatus::Ok));
 }
 
 fn any_walk() -> impl Strategy<Value = Walk> {
