@@ -223,6 +223,7 @@ fn observed(view: View<'_>, sign: &Sign<'_>, of_many: bool, add: &mut impl FnMut
     let code = sign.judged.code;
     if matches!(code, c::TLS_INTERCEPTED | c::TLS_UNKNOWN_ISSUER | c::TLS_SELF_SIGNED | c::TLS_INCOMPLETE_CHAIN)
         || matches!(code, c::TLS_EXPIRED | c::TLS_NOT_YET_VALID | c::TLS_NAME_MISMATCH | c::TLS_BAD_CERTIFICATE)
+        || code == c::CONSUMER_DISTRUSTS_ANCHOR
     {
         let certificate = view.steps().filter_map(At::handshake).find(|h| !h.chain.is_empty());
         if let Some(handshake) = certificate {

@@ -10,12 +10,14 @@ mod exit;
 mod explain;
 mod generate;
 mod interrupt;
+mod lab;
 mod nearest;
 mod options;
 mod output;
 mod progress;
 mod replay;
 mod request;
+mod scenarios;
 mod secrets;
 mod targets;
 mod text;
@@ -44,6 +46,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Check(args) => check::run(*args),
         Command::Replay(args) => replay::run(&args),
+        Command::Lab(args) => lab::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { command } => generate::man(command.as_deref()),

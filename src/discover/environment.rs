@@ -72,7 +72,7 @@ fn network(item: &str) -> Option<(Ipv4Addr, u32)> {
     Some((inet_aton(address)?, bits))
 }
 
-/// inet_aton(3): one to four numbers, decimal, octal or hexadecimal, of which the last fills what is left.
+/// `inet_aton(3)`: one to four numbers, decimal, octal or hexadecimal, of which the last fills what is left.
 fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     let number =
         |text: &str| match (text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")), text.strip_prefix('0')) {

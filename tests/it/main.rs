@@ -6,6 +6,7 @@ mod cli;
 mod cuts;
 mod hostile;
 mod interface;
+mod lab_command;
 mod namespaces;
 mod readme;
 mod real_proxies;
