@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write,
     fs, io,
     net::SocketAddr,
     path::Path,
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
 use super::{
@@ -20,7 +22,7 @@ use super::{
     exit::{self, Stop},
     interrupt,
     options::DEFAULT_SCENARIO,
-    output, scenarios, trust,
+    output, scenarios,
 };
 use crate::{
     lab::{Event, Lab, Network},
@@ -70,7 +72,7 @@ pub(super) fn run(args: &args::Lab) -> Result<u8, Stop> {
     })
     .map_err(cannot)?;
 
-    let ca_pem: String = lab.network().roots.iter().map(|der| trust::pem(der)).collect();
+    let ca_pem: String = lab.network().roots.iter().map(|der| pem(der)).collect();
     if let Some(path) = &args.ca_file_out {
         write(path, &ca_pem)?;
     }
@@ -82,6 +84,20 @@ pub(super) fn run(args: &args::Lab) -> Result<u8, Stop> {
         let _ = end.recv_timeout(LAST_WORDS);
     }
     Ok(exit::CLEAR)
+}
+
+/// A certificate as a PEM block (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let encoded = STANDARD.encode(der);
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        let _ = writeln!(text, "{line}");
+        rest = more;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
 }
 
 fn write(path: &Path, pem: &str) -> Result<(), Stop> {
@@ -134,4 +150,19 @@ fn printer() -> io::Result<(Printer, Receiver<()>)> {
         }
     })?;
     Ok((Printer { events, left_out: AtomicU64::new(0) }, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+    #[test]
+    fn pem_comes_back() {
+        for length in [1, 47, 48, 49, 1000] {
+            let der = vec![0x30; length];
+            let text = super::pem(&der);
+            assert!(text.lines().all(|line| line.len() <= 64), "{text}");
+            assert_eq!(CertificateDer::from_pem_slice(text.as_bytes()).unwrap().to_vec(), der);
+        }
+    }
 }

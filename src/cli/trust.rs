@@ -1,27 +1,12 @@
-//! Certificates in PEM.
+//! `--ca-file`: certificates in PEM.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{fs, path::Path};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::exit::Stop;
 
-/// A certificate as a PEM block (RFC 7468).
-pub(super) fn pem(der: &[u8]) -> String {
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    let encoded = STANDARD.encode(der);
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        let _ = writeln!(text, "{line}");
-        rest = more;
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
-    text
-}
-
-/// The certificates of a `--ca-file`, DER. Other PEM blocks in it are passed over.
+/// The certificates of a PEM file, DER. Other PEM blocks in it are passed over.
 ///
 /// # Errors
 /// When the file cannot be read, holds no certificate, or one that does not decode.
@@ -61,9 +46,6 @@ mod tests {
         let certificate = rcgen::CertificateParams::new(vec!["ca.example".into()]).unwrap().self_signed(&key).unwrap();
         let pem = format!("a comment\n{}{}{}", key.serialize_pem(), certificate.pem(), certificate.pem());
         assert_eq!(certificates(pem.as_bytes()).unwrap(), vec![certificate.der().to_vec(); 2]);
-        let own = super::pem(certificate.der());
-        assert!(own.lines().all(|line| line.len() <= 64), "{own}");
-        assert_eq!(certificates(own.as_bytes()).unwrap(), [certificate.der().to_vec()]);
     }
 
     #[test]
