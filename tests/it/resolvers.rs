@@ -187,6 +187,19 @@ fn a_truncated_answer_is_asked_for_again_by_tcp() {
 }
 
 #[test]
+fn a_stub_is_not_asked_for_a_pinned_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = NameServing::start(By::Silence, None);
+    let mut plan = plan(&format!("tcp://h.example:{}", listener.local_addr().unwrap().port()), server.address);
+    plan.dns.pinned = snapreach::discover::hosts_file("# here\n127.0.0.1 H.example\n");
+    let (record, assessment) = run(plan);
+    assert_eq!(assessment.verdict.status, Status::Clear, "{:#?}", assessment.findings);
+    let Evidence::Resolve(lookup) = &record.observations[0].steps[0].evidence else { panic!("{record:#?}") };
+    assert!(lookup.answers.is_empty() && lookup.hosts_file == [Ipv4Addr::LOCALHOST], "{lookup:#?}");
+    assert_eq!(record.context.hosts_overrides[0].place, "/etc/hosts:2");
+}
+
+#[test]
 fn a_family_that_the_name_does_not_have_is_no_failure_of_the_endpoint() {
     let server = NameServing::start(By::Answer, None);
     let mut plan = plan("tcp://h.example:1", server.address);
