@@ -156,11 +156,28 @@ fn printer() -> io::Result<(Printer, Receiver<()>)> {
 mod tests {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
 
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_printed_is_counted() {
+        let (events, lines) = mpsc::sync_channel(1);
+        let printer = Printer { events, left_out: AtomicU64::new(0) };
+        let event = Event::Host { path: "/".into(), peer: "127.0.0.1:1".parse().unwrap() };
+        for _ in 0..4 {
+            printer.tell(&event);
+        }
+        assert!(lines.recv().unwrap().starts_with("{\"event\":\"host\""));
+        printer.tell(&event);
+        assert!(lines.recv().unwrap().starts_with("note: 3 events left out"));
+        printer.tell(&event);
+        assert!(!lines.recv().unwrap().contains("left out"));
+    }
+
     #[test]
     fn pem_comes_back() {
         for length in [1, 47, 48, 49, 1000] {
             let der = vec![0x30; length];
-            let text = super::pem(&der);
+            let text = pem(&der);
             assert!(text.lines().all(|line| line.len() <= 64), "{text}");
             assert_eq!(CertificateDer::from_pem_slice(text.as_bytes()).unwrap().to_vec(), der);
         }
