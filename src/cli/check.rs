@@ -109,8 +109,10 @@ fn measure(plan: Plan, quiet: bool, interrupt: impl Future<Output = ()>) -> Resu
 }
 
 fn start_lab(scenario: &Scenario, given: &Options) -> Result<(Lab, Plan), Stop> {
-    let lab = Lab::start(&scenario.lab).map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
-    let mut plan = scenario.plan(lab.network());
+    let lab = Lab::start(scenarios::lab_of(scenario)?)
+        .map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
+    // A report is about one probe: the first.
+    let mut plan = scenario.plans(lab.network()).swap_remove(0);
     // Only what was asked for: the scenario's own values stand in for the defaults.
     request::complete(&mut plan, given)?;
     Ok((lab, plan))

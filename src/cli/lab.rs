@@ -65,7 +65,7 @@ pub(super) fn run(args: &args::Lab) -> Result<u8, Stop> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(cannot)?;
     let interrupted = interrupt::listen();
     let (printer, end) = if args.verbose > 0 { printer().map(Some).map_err(cannot)?.unzip() } else { (None, None) };
-    let lab = Lab::start_watched(&scenario.lab, move |event| {
+    let lab = Lab::start_watched(scenarios::lab_of(&scenario)?, move |event| {
         if let Some(printer) = &printer {
             printer.tell(&event);
         }

@@ -21,7 +21,6 @@ mod scenarios;
 mod secrets;
 mod targets;
 mod text;
-mod trust;
 mod values;
 
 use std::{env, ffi::OsString, fmt::Write, process::ExitCode};

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 /// What discovery finds in place of the real machine. Nothing by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct MachineSpec {
     /// The files, by absolute path: `/etc/waagent.conf`, `/etc/environment`, `/etc/hosts`, …

@@ -189,7 +189,7 @@ fn what_cannot_be_used_is_refused() {
     };
     refused(&["--scenario", "healty"], "did you mean `healthy`?");
     refused(&["--scenario", "typo.toml"], "typo.toml:1:1: ");
-    refused(&["--scenario", "missing.toml"], "missing.toml: ");
+    refused(&["--scenario", "missing.toml"], "missing.toml:1:1: cannot read");
     refused(&["--ca-file-out", "no/such/folder/ca.pem"], "cannot write the CA file no/such/folder/ca.pem");
 }
 
