@@ -1,6 +1,9 @@
 //! What accompanies a pass or a failure: warnings and context that do not decide by themselves.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use time::{PrimitiveDateTime, macros::format_description};
 
@@ -15,8 +18,8 @@ use crate::{
     classify::codes as c,
     http::Reply,
     model::{
-        Code, Confidence, Hop, Layer, Leg, MisreadLine, NotRun, Party, ProxyCapture, Route, Severity, TrustAnchor,
-        Verification,
+        Code, Confidence, Hop, Layer, Leg, MisreadLine, NotRun, Party, ProxyCapture, ResolveEvidence, ResolverView,
+        Route, Severity, TrustAnchor, Verification,
     },
 };
 
@@ -163,7 +166,7 @@ fn login_demand(view: View<'_>) -> Option<&'static str> {
 fn of_lookup(view: View<'_>) -> Vec<(Judged, String)> {
     let mut found = Vec::new();
     let hop = view.last().map_or(Hop::ClientToOrigin, |at| rules::between(at.step.leg));
-    let Some(resolve) = view.last().and_then(At::resolve) else { return found };
+    let Some(resolve) = view.last().and_then(At::resolve).filter(|resolve| !resolve.is_pinned()) else { return found };
     let name = view.host();
     let private = resolve.addresses.iter().map(|address| address.ip).find(|&ip| ranges::is_private(ip));
     if let Some(ip) = private {
@@ -189,6 +192,14 @@ fn of_lookup(view: View<'_>) -> Vec<(Judged, String)> {
 fn context(case: &mut Case<'_>) {
     let context = &case.record.context;
     let mut found = Vec::new();
+    let server_views = case
+        .lookups
+        .iter()
+        .filter(|lookup| lookup.resolver == ResolverView::Server && !context.hosts_overrides.is_empty());
+    let answers: HashMap<&str, &ResolveEvidence> = server_views
+        .filter_map(|lookup| Some((&*lookup.view.observation.subject, lookup.view.last()?.resolve()?)))
+        .filter(|(_, answer)| !answer.addresses.is_empty())
+        .collect();
     for pinned in &context.hosts_overrides {
         let name = pinned.name.to_ascii_lowercase();
         // Other names (`localhost`, the machine's own) belong there.
@@ -197,12 +208,12 @@ fn context(case: &mut Case<'_>) {
         }
         let targets = case.targets_at(&name).to_vec();
         let warning = judged(c::CONFIG_HOSTS_OVERRIDE, Hop::Local, Severity::Warning, Confidence::Proof, Party::Client);
-        let addresses: Vec<String> = pinned.addresses.iter().take(4).map(ToString::to_string).collect();
-        found.push(Sign::about(with_catalogue(warning), Some(Route::Direct), targets).line(format!(
-            "{}: {name} is pinned to {}",
-            pinned.place,
-            addresses.join(", ")
-        )));
+        let mut line = format!("{}: {name} is pinned to {}", pinned.place, few(pinned.addresses.iter()));
+        if let Some(answer) = answers.get(&*name) {
+            line.push_str("; the name server answers ");
+            line.push_str(&few(answer.addresses.iter().map(|address| &address.ip)));
+        }
+        found.push(Sign::about(with_catalogue(warning), Some(Route::Direct), targets).line(line));
     }
     found.extend(context.misread_agent_file.iter().map(misread));
     found.extend(context.proxy_captures.iter().map(captured));
@@ -229,6 +240,11 @@ fn context(case: &mut Case<'_>) {
     case.extra.extend(found);
 }
 
+/// A few addresses, for a line.
+fn few<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> String {
+    addresses.take(4).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// A line of waagent.conf that agent and extension read differently.
 fn misread<'a>(line: &MisreadLine) -> Sign<'a> {
     let code = c::CONFIG_AGENT_FILE_UNREADABLE_BY_EXTENSION;
@@ -245,10 +261,9 @@ fn captured<'a>(capture: &ProxyCapture) -> Sign<'a> {
     let code = c::CONFIG_NO_PROXY_INCOMPLETE;
     let warning = judged(code, Hop::Local, Severity::Warning, Confidence::Proof, Party::Client);
     let ProxyCapture { origin, proxy, no_proxy, addresses } = capture;
-    let addresses: Vec<String> = addresses.iter().take(4).map(ToString::to_string).collect();
     let exceptions =
         no_proxy.as_ref().map_or_else(|| "no_proxy is not set".into(), |list| format!("no_proxy is `{list}`"));
-    let line = format!("{origin}: {proxy} captures {}; {exceptions}", addresses.join(" and "));
+    let line = format!("{origin}: {proxy} captures {}; {exceptions}", few(addresses.iter()));
     Sign::about(with_catalogue(warning), None, Vec::new()).line(line)
 }
 

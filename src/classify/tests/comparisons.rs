@@ -8,9 +8,9 @@ use crate::{
         testing::{NAME, Walk, chain, record, reply, storage_reply, trusted},
     },
     model::{
-        Assessment, CellStatus, Code, Confidence, Control, Failure, FailureKind as K, Finding, HandshakeEvidence, Hop,
-        HostsOverride, Leg, MisreadLine, NotRun, ProxyCapture, ResolverView, Route, Severity, Status, TrustAnchor,
-        Verification,
+        Assessment, CellStatus, Code, Confidence, Control, Evidence, Failure, FailureKind as K, Finding,
+        HandshakeEvidence, Hop, HostsOverride, Leg, MisreadLine, NotRun, ProxyCapture, ResolverView, Route, Severity,
+        Status, TrustAnchor, Verification,
     },
 };
 
@@ -107,7 +107,7 @@ fn controls_tell_causes_apart_and_never_count() {
 
     let closed = Walk::proxied(A443).connected().tunnel_fails(K::Closed, crate::model::TunnelEvidence::default());
     let mut by_tls = Walk::proxied(A443).connected();
-    let handshake = crate::model::Evidence::Handshake(Box::new(trusted()));
+    let handshake = Evidence::Handshake(Box::new(trusted()));
     by_tls.push(Leg::Proxy, handshake, None, 1);
     let by_tls = by_tls.tunnelled().control(Control::OtherProxyScheme);
     assert!(has(&assess(&record(&[A443], [closed, by_tls])), c::PROXY_EXPECTS_TLS));
@@ -173,6 +173,22 @@ fn lookups_fail_for_the_direct_route_only_and_views_are_compared() {
     let got = assess(&record(&[A443], [private, server(IP), good(A443)]));
     assert!(has(&got, c::DNS_RESOLVER_MISMATCH));
     assert_eq!(find(&got, c::DNS_PRIVATE_ADDRESS).severity, Severity::Info);
+}
+
+#[test]
+fn what_the_hosts_file_pins_is_no_resolvers_word() {
+    let mut pinned = Walk::lookup(NAME, ResolverView::System, &["10.1.2.3"], None);
+    let Evidence::Resolve(evidence) = &mut pinned.0.steps[0].evidence else { panic!("no lookup") };
+    evidence.hosts_file = vec!["10.1.2.3".parse().unwrap()];
+    let server = Walk::lookup(NAME, ResolverView::Server, &[IP], None);
+    let mut record = record(&[A443], [pinned, server, Walk::direct(A443, "10.1.2.3").reaches_storage()]);
+    let pin =
+        HostsOverride { name: NAME.into(), addresses: vec!["10.1.2.3".parse().unwrap()], place: "hosts:1".into() };
+    record.context.hosts_overrides.push(pin);
+    let got = assess(&record);
+    assert!(!has(&got, c::DNS_RESOLVER_MISMATCH) && !has(&got, c::DNS_PRIVATE_ADDRESS), "{:#?}", got.findings);
+    let evidence = &find(&got, c::CONFIG_HOSTS_OVERRIDE).evidence;
+    assert_eq!(evidence[0], format!("hosts:1: {NAME} is pinned to 10.1.2.3; the name server answers {IP}"));
 }
 
 #[test]
@@ -260,8 +276,7 @@ fn what_the_machine_says_about_itself_is_judged() {
         "{shown}"
     );
     let captured = find(&got, c::CONFIG_NO_PROXY_INCOMPLETE);
-    for part in
-        ["/etc/environment (http_proxy)", "http://10.0.0.5:3128", "168.63.129.16 and 169.254.169.254", "localhost"]
+    for part in ["/etc/environment (http_proxy)", "http://10.0.0.5:3128", "168.63.129.16, 169.254.169.254", "localhost"]
     {
         assert!(captured.evidence[0].contains(part), "{:?}", captured.evidence);
     }
