@@ -8,10 +8,13 @@ use std::{
 
 use serde::{Deserialize, Deserializer};
 
-use super::fault::{
-    conn::Conn,
-    proto::{Certificate, DnsFault, Http, ProxyReply, Tls, Tunnel},
-    stream::{Direction, Placed, Stream},
+use super::{
+    fault::{
+        conn::Conn,
+        proto::{Certificate, DnsFault, Http, ProxyReply, Tls, Tunnel},
+        stream::{Direction, Placed, Stream},
+    },
+    machine::MachineSpec,
 };
 
 /// All parties.
@@ -33,6 +36,8 @@ pub struct LabSpec {
     pub proxy: ProxySpec,
     /// The wire server.
     pub host: HostSpec,
+    /// The machine that probes: its files and variables.
+    pub machine: MachineSpec,
     /// How the parties deviate. Of each kind of fault the first that applies wins.
     #[serde(skip)]
     pub faults: Vec<Fault>,
@@ -55,6 +60,7 @@ impl LabSpec {
             let user = bad.split(':').next().unwrap_or_default();
             return Err(format!("lab.proxy: credentials are written user:password (user `{user}`)"));
         }
+        self.machine.check()?;
         self.faults.iter().try_for_each(Fault::check)
     }
 }

@@ -7,6 +7,7 @@ mod cuts;
 mod golden;
 mod hostile;
 mod interface;
+mod lab_command;
 mod namespaces;
 mod readme;
 mod real_proxies;
