@@ -21,7 +21,7 @@ pub use failure::{Failure, FailureKind};
 pub use finding::{
     Assessment, Cell, CellStatus, Code, Confidence, Finding, Hop, Party, Prediction, Remedy, Severity, Status, Verdict,
 };
-pub use observation::{Control, InvalidObservation, Layer, Leg, Observation, Step};
+pub use observation::{Control, HostService, InvalidObservation, Layer, Leg, Observation, Step};
 pub use record::{Context, HostsOverride, NotRun, ProxySource, Record, RecordError, SCHEMA, ToolInfo};
 pub use secret::{REDACTED, Redactor, Secret};
 pub use target::{Expectation, Host, Route, Scheme, Target, TargetError};

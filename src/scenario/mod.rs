@@ -226,6 +226,7 @@ impl Scenario {
             source: Source { family: probe.family.map(Into::into), ..Source::default() },
             dns: Dns { system: SystemResolver::Stub(network.dns), server: name_server(asked, network.dns_server) },
             dial: network.dial.clone(),
+            host: None,
             trust: Trust { system: false, added: network.added_roots.clone(), lab: network.roots.clone() },
             controls: probe.controls.unwrap_or(true),
             trace: false,

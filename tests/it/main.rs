@@ -4,9 +4,11 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod host;
 mod hostile;
 mod interface;
 mod namespaces;
+mod played;
 mod readme;
 mod real_proxies;
 mod replies;
