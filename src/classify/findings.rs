@@ -40,6 +40,12 @@ pub(super) fn signs<'a>(case: &mut Case<'a>) -> Vec<Sign<'a>> {
         sign.note = walk.note.take();
         signs.push(sign);
     }
+    for walk in &mut case.host {
+        let Some(judged) = walk.judged else { continue };
+        let mut sign = Sign::about(judged, None, Vec::new()).seen(walk.view);
+        sign.note = walk.note.take();
+        signs.push(sign);
+    }
     signs.append(&mut case.extra);
     for sign in &mut signs {
         if let (true, Some(view)) = (sign.targets.is_empty() && sign.subject.is_none(), sign.view) {
@@ -106,7 +112,10 @@ fn finding(
         .filter(|view| view.observation.is_lookup())
         .map(|view| (&*view.observation.subject, view.observation.route, is_server_view(view)))
         .collect();
-    let tried = if asked.is_empty() {
+    let tried = if counted.iter().any(|sign| sign.view.is_some_and(|view| view.observation.host_service.is_some())) {
+        let services = case.host_tallies();
+        targets.iter().filter_map(|target| services.get(target.as_str())).map(|tally| tally.tried()).sum()
+    } else if asked.is_empty() {
         let cells = indices.iter().filter_map(|&at| case.cell(at, route?));
         cells.map(|cell| tallies[cell].tried()).sum()
     } else {

@@ -442,7 +442,7 @@ pub struct Alert {
 pub struct RequestEvidence {
     /// `GET` or `HEAD`.
     pub method: String,
-    /// The path, without query.
+    /// The path, without query, except for the host channel's own question.
     pub path: String,
     /// Whether a shared access signature went along.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

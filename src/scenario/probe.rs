@@ -9,7 +9,7 @@ use crate::{
     discover::{self, Machine, Proxies},
     lab::{Network, optional_duration},
     model::{Context, Expectation, Route, Target},
-    plan::{Budgets, Dns, Family, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
+    plan::{Budgets, Dns, Family, HostChannel, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
 };
 
 /// The ports of a bare host, as on the command line.
@@ -68,6 +68,9 @@ pub struct ProbeSpec {
     /// Whether failed connects are followed hop by hop; default false.
     #[serde(default)]
     pub trace: bool,
+    /// Whether the host channel is probed too; default false.
+    #[serde(default)]
+    pub host: bool,
     /// Whether a name server is asked beside the system resolver; default true.
     #[serde(default)]
     pub name_server: Option<bool>,
@@ -240,6 +243,7 @@ impl ProbeSpec {
             source: Source { family: self.family.map(Into::into), ..Source::default() },
             controls: self.controls.unwrap_or(true),
             trace: self.trace,
+            host: self.host.then(HostChannel::default),
             context,
             ..Plan::default()
         }

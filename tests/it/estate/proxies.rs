@@ -1,12 +1,13 @@
 //! Proxies with the rules of their packages, and with those that mend them.
 
-use std::{fs, net::TcpStream};
+use std::{fs, net::TcpStream, process::Stdio};
 
 use super::{
     DNS, Estate, PROXY,
     pki::Authority,
     scenario::{assert_met, at_once},
 };
+use crate::netns::run;
 use crate::programs::{self, HAPROXY, NGINX, Program, SQUID, TINYPROXY};
 
 /// The access rules of Debian's squid: TLS to port 443 only, and nobody but this machine.
@@ -160,14 +161,9 @@ fn squid_over_tls_and_with_inspection() {
     unmet.extend(estate.unmet("proxy-expects-tls", &["--proxy", "http://10.0.0.5:3129"]));
     drop(tls);
 
-    crate::netns::run(estate.command(&PROXY, "/usr/lib/squid/security_file_certgen").args([
-        "-c",
-        "-s",
-        &format!("{at}/issued"),
-        "-M",
-        "4MB",
-    ]));
-    crate::netns::run(estate.command(&PROXY, "chmod").args(["-R", "777", &format!("{at}/issued")]));
+    // The certificates that it makes; it writes them after it has dropped its privileges.
+    let prepare = format!("/usr/lib/squid/security_file_certgen -c -s {at}/issued -M 4MB && chmod -R 777 {at}/issued");
+    run(estate.command(&PROXY, "sh").args(["-c", &prepare]).stdout(Stdio::null()));
     let _inspecting = estate.squid(
         3128,
         &format!(
