@@ -51,6 +51,19 @@ fn silence_of_a_firewall() {
                 estate.forward("tcp sport 443 meta length > 100 drop");
                 estate.unmet("tls-silent-after-hello", &[])
             },
+            |estate| {
+                estate.announce_ipv6();
+                estate.forward("meta nfproto ipv6 drop");
+                estate.unmet("tcp-family-broken", &[])
+            },
+            |estate| {
+                // A small link, and nobody is told.
+                estate.narrow();
+                estate.route_by(
+                    "chain out {\ntype filter hook output priority 0\nicmp type destination-unreachable drop\n}",
+                );
+                estate.unmet("path-mtu-blackhole", &[])
+            },
         ],
     );
 }
@@ -66,25 +79,30 @@ fn one_source_port_for_many_connections() {
 }
 
 #[test]
-fn a_small_link_that_says_so_and_one_that_does_not() {
+fn a_small_link_that_says_so() {
     let Some(estate) = Estate::new("mt") else { return };
-    estate.hosts.ip(ROUTER, &["link", "set", &to(CLIENT.role), "mtu", "1300"]);
-    let mut unmet: Vec<_> = estate.unmet("healthy-direct", &[]).into_iter().collect();
-    // Storage forgets what it was told.
-    estate.hosts.ip(STORAGE.role, &["route", "flush", "cache"]);
-    estate.route_by("chain out {\ntype filter hook output priority 0\nicmp type destination-unreachable drop\n}");
-    unmet.extend(estate.unmet("path-mtu-blackhole", &[]));
-    assert_met(&unmet);
+    estate.narrow();
+    assert_met(estate.unmet("healthy-direct", &[]).as_slice());
 }
 
 #[test]
-fn one_address_family() {
+fn two_address_families_and_one() {
     let Some(mut estate) = Estate::new("af") else { return };
-    estate.serve_zone(&format!("{ZONE}unit.store AAAA {}\n", STORAGE.v6));
+    estate.announce_ipv6();
     let mut unmet: Vec<_> = estate.unmet("healthy-direct", &[]).into_iter().collect();
-    for rule in ["meta nfproto ipv6 reject with icmpv6 type no-route", "meta nfproto ipv6 drop"] {
-        estate.forward(rule);
-        unmet.extend(estate.unmet("tcp-family-broken", &[]));
-    }
+    estate.forward("meta nfproto ipv6 reject with icmpv6 type no-route");
+    unmet.extend(estate.unmet("tcp-family-broken", &[]));
     assert_met(&unmet);
+}
+
+impl Estate {
+    /// Storage has an IPv6 address too.
+    fn announce_ipv6(&mut self) {
+        self.serve_zone(&format!("{ZONE}unit.store AAAA {}\n", STORAGE.v6));
+    }
+
+    /// Makes the link to the client too small for a full-size packet.
+    fn narrow(&self) {
+        self.hosts.ip(ROUTER, &["link", "set", &to(CLIENT.role), "mtu", "1300"]);
+    }
 }
