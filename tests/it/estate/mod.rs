@@ -4,26 +4,32 @@
 //! without.
 
 mod filters;
+mod machine;
 mod names;
 mod pki;
 mod proxies;
 mod scenario;
 mod storage;
 
-use std::{fs, net::TcpStream, process::Command};
+use std::{
+    fs::{self, Permissions},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+};
 
 use tempfile::TempDir;
 
 use crate::{
     netns::Hosts,
-    programs::{self, Program},
+    programs::{self, HAPROXY, NGINX, Program},
     support::{program, skipped},
 };
 
 /// The variable that names azurite's program for blobs.
 const AZURITE: &str = "SNAPREACH_AZURITE";
 
-const ROUTER: &str = "router";
+const ROUTER: Host = Host { role: "router", v4: "10.0.0.1", v6: "fd00::1" };
 const CLIENT: Host = Host { role: "client", v4: "10.0.0.4", v6: "fd00::4" };
 const PROXY: Host = Host { role: "proxy", v4: "10.0.0.5", v6: "fd00::5" };
 const DNS: Host = Host { role: "dns", v4: "10.0.0.53", v6: "fd00::53" };
@@ -67,7 +73,7 @@ impl Estate {
             skipped(&format!("{missing} is not installed"));
             return None;
         }
-        let hosts = Hosts::new(test, [ROUTER, CLIENT.role, PROXY.role, DNS.role, STORAGE.role])?;
+        let hosts = Hosts::new(test, [ROUTER.role, CLIENT.role, PROXY.role, DNS.role, STORAGE.role])?;
         let mut estate = Self { names: None, plain: None, tls: None, hosts, folder: programs::folder() };
         estate.connect();
         estate.write_etc();
@@ -79,25 +85,31 @@ impl Estate {
     /// Every host has a cable of its own to the router, and the router as its only neighbour.
     fn connect(&self) {
         let hosts = &self.hosts;
-        hosts.forward(ROUTER);
-        hosts.ip(ROUTER, &["addr", "add", "fd00::1/128", "dev", "lo"]);
+        let at_router = |arguments: &[&str]| hosts.ip(ROUTER.role, arguments);
+        hosts.forward(ROUTER.role);
+        at_router(&["addr", "add", ROUTER.v6, "dev", "lo"]);
         for Host { role, v4, v6 } in [CLIENT, PROXY, DNS, STORAGE] {
             let end = to(role);
-            hosts.cable((ROUTER, &end), (role, "eth0"));
-            hosts.ip(ROUTER, &["addr", "add", "10.0.0.1/32", "dev", &end]);
-            hosts.ip(ROUTER, &["addr", "add", "fe80::1/64", "dev", &end, "nodad"]);
-            hosts.ip(ROUTER, &["link", "set", &end, "up"]);
-            hosts.ip(role, &["addr", "add", &format!("{v4}/32"), "dev", "eth0"]);
-            hosts.ip(role, &["addr", "add", &format!("{v6}/128"), "dev", "eth0", "nodad"]);
+            hosts.cable((ROUTER.role, &end), (role, "eth0"));
+            at_router(&["addr", "add", ROUTER.v4, "dev", &end]);
+            at_router(&["addr", "add", "fe80::1/64", "dev", &end, "nodad"]);
+            at_router(&["link", "set", &end, "up"]);
+            hosts.ip(role, &["addr", "add", v4, "dev", "eth0"]);
+            hosts.ip(role, &["addr", "add", v6, "dev", "eth0", "nodad"]);
             hosts.ip(role, &["link", "set", "eth0", "up"]);
-            hosts.ip(role, &["route", "add", "10.0.0.1", "dev", "eth0"]);
-            hosts.ip(role, &["route", "add", "default", "via", "10.0.0.1"]);
+            hosts.ip(role, &["route", "add", ROUTER.v4, "dev", "eth0"]);
+            hosts.ip(role, &["route", "add", "default", "via", ROUTER.v4]);
             hosts.ip(role, &["route", "add", "default", "via", "fe80::1", "dev", "eth0"]);
-            hosts.ip(ROUTER, &["route", "add", v4, "dev", &end]);
-            hosts.ip(ROUTER, &["route", "add", v6, "dev", &end]);
+            at_router(&["route", "add", v4, "dev", &end]);
+            at_router(&["route", "add", v6, "dev", &end]);
         }
-        hosts.ip(STORAGE.role, &["addr", "add", &format!("{PRIVATE}/32"), "dev", "eth0"]);
-        hosts.ip(ROUTER, &["route", "add", PRIVATE, "dev", &to(STORAGE.role)]);
+        self.move_in(&STORAGE, PRIVATE);
+    }
+
+    /// Gives a host one more IPv4 address.
+    fn move_in(&self, host: &Host, address: &str) {
+        self.hosts.ip(host.role, &["addr", "add", address, "dev", "eth0"]);
+        self.hosts.ip(ROUTER.role, &["route", "add", address, "dev", &to(host.role)]);
     }
 
     fn write_etc(&self) {
@@ -116,7 +128,29 @@ impl Estate {
 
     /// Replaces all of the router's chains.
     fn route_by(&self, chains: &str) {
-        self.hosts.nft(ROUTER, &format!("flush ruleset\ntable inet estate {{\n{chains}\n}}\n"));
+        self.hosts.nft(ROUTER.role, &format!("flush ruleset\ntable inet estate {{\n{chains}\n}}\n"));
+    }
+
+    /// Starts a server with this configuration on a host; it ends with what is returned.
+    fn start(&self, host: &Host, name: &str, port: u16, arguments: &[&str], configuration: &str) -> Program {
+        let folder = self.folder.path().join(format!("{name}-{port}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+        let fill = |text: &str| programs::fill(text, &format!("0.0.0.0:{port}"), &folder);
+        fs::write(folder.join("conf"), fill(configuration)).unwrap();
+        let mut command = self.command(host, name);
+        command.args(arguments.iter().map(|argument| fill(argument)));
+        let mut program = Program::start(command, &folder.join("output"));
+        program.wait_until(|| listens(&self.hosts, host, port));
+        program
+    }
+
+    fn haproxy(&self, host: &Host, rules: &str) -> Program {
+        self.start(host, "haproxy", 8080, &["-db", "-f", "DIR/conf"], &format!("{HAPROXY}{rules}"))
+    }
+
+    fn nginx(&self, host: &Host, port: u16) -> Program {
+        self.start(host, "nginx", port, &["-c", "DIR/conf", "-p", "DIR"], NGINX)
     }
 
     /// A program on one of the hosts.

@@ -84,7 +84,7 @@ fn private_endpoints() {
         format!("{zone}acct.privatelink.blob {record}\n")
     };
     estate.serve_zone(&alias(&format!("A {PRIVATE}")));
-    let mut unmet: Vec<_> = estate.unmet("dns-private-address", &[]).into_iter().collect();
+    let mut unmet = estate.unmet("dns-private-address", &[]);
     // The private zone is not linked to this network.
     estate.serve_zone(&alias("CNAME unit.store"));
     unmet.extend(estate.unmet("dns-privatelink-public", &[]));

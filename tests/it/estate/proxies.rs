@@ -7,8 +7,10 @@ use super::{
     pki::Authority,
     scenario::{assert_met, at_once},
 };
-use crate::netns::run;
-use crate::programs::{self, HAPROXY, NGINX, Program, SQUID, TINYPROXY};
+use crate::{
+    netns::run,
+    programs::{Program, SQUID, TINYPROXY},
+};
 
 /// The access rules of Debian's squid: TLS to port 443 only, and nobody but this machine.
 const SQUID_PORTS: &str = "acl localnet src 10.0.0.0/8\nacl SSL_ports port 443\nacl Safe_ports port 80 443 1025-65535\n\
@@ -20,30 +22,12 @@ const LOCALNET: &str = "http_access allow localnet\n";
 const BACKUP_PORTS: &str = "acl SSL_ports port 80 8443\n";
 
 impl Estate {
-    /// Starts a proxy with this configuration; it ends with what is returned.
-    fn proxy(&self, name: &str, port: u16, arguments: &[&str], configuration: &str) -> Program {
-        let folder = self.folder.path().join(format!("{name}-{port}"));
-        fs::create_dir_all(&folder).unwrap();
-        fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        let fill = |text: &str| programs::fill(text, &format!("0.0.0.0:{port}"), &folder);
-        fs::write(folder.join("conf"), fill(configuration)).unwrap();
-        let mut command = self.command(&PROXY, name);
-        command.args(arguments.iter().map(|argument| fill(argument)));
-        let mut program = Program::start(command, &folder.join("output"));
-        program.wait_until(|| super::listens(&self.hosts, &PROXY, port));
-        program
-    }
-
     fn squid(&self, port: u16, rules: &str) -> Program {
-        self.proxy("squid", port, &["-N", "-f", "DIR/conf"], &format!("{SQUID}{rules}"))
+        self.start(&PROXY, "squid", port, &["-N", "-f", "DIR/conf"], &format!("{SQUID}{rules}"))
     }
 
     fn tinyproxy(&self, rules: &str) -> Program {
-        self.proxy("tinyproxy", 8888, &["-d", "-c", "DIR/conf"], &format!("{TINYPROXY}{rules}"))
-    }
-
-    fn haproxy(&self, rules: &str) -> Program {
-        self.proxy("haproxy", 8080, &["-db", "-f", "DIR/conf"], &format!("{HAPROXY}{rules}"))
+        self.start(&PROXY, "tinyproxy", 8888, &["-d", "-c", "DIR/conf"], &format!("{TINYPROXY}{rules}"))
     }
 }
 
@@ -59,6 +43,7 @@ fn squid() {
 
     let open = estate.squid(3128, &format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
     unmet.extend(estate.unmet("proxy-port-denied", &through));
+    unmet.extend(estate.unmet("story-squid-default-ports", &through));
     drop(open);
 
     let mended = estate.squid(3128, &format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}{SQUID_END}"));
@@ -104,11 +89,10 @@ fn silence_around_a_proxy() {
             |estate| {
                 let _squid = estate.squid(3128, &format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
                 estate.forward("ip saddr 10.0.0.4 ip daddr 20.60.222.132 drop");
-                estate.unmet("consumer-ignores-proxy", &["--proxy", "http://10.0.0.5:3128"])
-            },
-            |estate| {
+                let mut unmet = estate.unmet("consumer-ignores-proxy", &["--proxy", "http://10.0.0.5:3128"]);
                 estate.forward("tcp dport 3128 drop");
-                estate.unmet("proxy-unreachable", &["--proxy", "http://10.0.0.5:3128"])
+                unmet.extend(estate.unmet("proxy-unreachable", &["--proxy", "http://10.0.0.5:3128"]));
+                unmet
             },
             |estate| {
                 // As many clients as it takes; the next one waits in the kernel's queue.
@@ -133,8 +117,7 @@ fn squid_with_a_login() {
     fs::write(estate.folder.path().join("users"), "svc:$5$snapreach$Eo7FETmtWX54AXkx3Zc4tV85qeUJAfEhMmscFCoumH8\n")
         .unwrap();
     let _squid = estate.squid(3128, &login);
-    let mut unmet = Vec::new();
-    unmet.extend(estate.unmet("proxy-auth-required", &["--proxy", "http://10.0.0.5:3128"]));
+    let mut unmet = estate.unmet("proxy-auth-required", &["--proxy", "http://10.0.0.5:3128"]);
     unmet.extend(estate.unmet("proxy-auth-rejected", &["--proxy", "http://svc:wrong@10.0.0.5:3128"]));
     unmet.extend(estate.unmet("proxy-authenticated", &["--proxy", "http://svc:right@10.0.0.5:3128"]));
     assert_met(&unmet);
@@ -173,6 +156,9 @@ fn squid_over_tls_and_with_inspection() {
         ),
     );
     unmet.extend(estate.unmet("tls-intercepted-by-proxy", &["--proxy", "http://10.0.0.5:3130"]));
+    let known = ["--proxy", "http://10.0.0.5:3130", "--ca-file", &ca];
+    unmet.extend(estate.unmet("consumer-distrusts-anchor", &known));
+    unmet.extend(estate.unmet("story-corporate-inspection", &known));
     unmet.extend(estate.unmet("tls-intercepted-by-proxy", &["--proxy", "http://10.0.0.5:3130", "--ca-file", &ca]));
     assert_met(&unmet);
 }
@@ -217,15 +203,16 @@ fn a_balancer_and_a_web_server() {
     let mut unmet = Vec::new();
     let squid =
         estate.squid(3128, &format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}http_access allow localhost\n{SQUID_END}"));
-    let tcp = estate.haproxy("listen proxies\n mode tcp\n bind LISTEN\n retries 0\n server one 127.0.0.1:3128\n");
+    let tcp =
+        estate.haproxy(&PROXY, "listen proxies\n mode tcp\n bind LISTEN\n retries 0\n server one 127.0.0.1:3128\n");
     unmet.extend(estate.unmet("healthy", &through));
     drop(squid);
     unmet.extend(estate.unmet("proxy-closed", &through));
     drop(tcp);
-    let http = estate.haproxy("frontend web\n mode http\n bind LISTEN\n");
+    let http = estate.haproxy(&PROXY, "frontend web\n mode http\n bind LISTEN\n");
     unmet.extend(estate.unmet("proxy-gateway-error", &through));
     drop(http);
-    let _web = estate.proxy("nginx", 8080, &["-c", "DIR/conf", "-p", "DIR"], NGINX);
+    let _web = estate.nginx(&PROXY, 8080);
     unmet.extend(estate.unmet("proxy-connect-unsupported", &through));
     assert_met(&unmet);
 }
