@@ -5,7 +5,6 @@ mod controls;
 mod engine;
 mod failure;
 mod handshake;
-mod hosts;
 mod http_io;
 mod limits;
 mod metered;

@@ -24,7 +24,7 @@ fn run(answer: HostAnswer, change: impl FnOnce(&mut Plan)) -> (Record, Assessmen
         targets: Target::parse(&format!("https://{NAME}"), &[]).unwrap(),
         routes: vec![Route::Direct],
         proxy: network.proxy.clone(),
-        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off },
+        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off, ..Dns::default() },
         trust: Trust { lab: network.roots.clone(), ..Trust::default() },
         dial: network.dial.clone(),
         host: Some(HostChannel::default()),

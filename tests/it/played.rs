@@ -28,7 +28,7 @@ fn run(targets: &[&str], change: impl FnOnce(&mut Plan)) -> (Record, Assessment)
     let mut plan = Plan {
         targets: targets.iter().flat_map(|target| Target::parse(target, &[443]).unwrap()).collect(),
         routes: vec![Route::Direct],
-        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off },
+        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off, ..Dns::default() },
         dial: network.dial.clone(),
         ..Plan::default()
     };
