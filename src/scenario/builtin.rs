@@ -129,7 +129,6 @@ pub(super) const ALL: &[BuiltIn] = built_in! {
     "tcp-refused"
     "tcp-reset"
     "tcp-unreachable"
-    "tcp-unreachable-by-router"
     "tls-alert"
     "tls-bad-certificate"
     "tls-client-cert-required"
