@@ -192,7 +192,9 @@ impl Scenario {
             self.lab.as_ref().map(|lab| lab.machine.clone()).unwrap_or_default();
         let machine = Machine::described(files, environment);
         let mut plans: Vec<_> = self.probes.iter().map(|probe| probe.plan_lab(&self.name, &machine, network)).collect();
-        plans.iter_mut().for_each(|plan| plan.context.privileged = Some(privileged.unwrap_or(true)));
+        for plan in &mut plans {
+            plan.context.privileged = Some(privileged.unwrap_or(true));
+        }
         plans
     }
 
