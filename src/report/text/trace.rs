@@ -47,6 +47,9 @@ fn one(page: &mut Page<'_>, observation: &Observation, bodies: bool) -> io::Resu
     if let Some(control) = &observation.control {
         head = format!("{head}; a control: {}", describe(control));
     }
+    if observation.host_service.is_some() {
+        head.push_str("; the host channel");
+    }
     page.wrap(&format!("  #{:<4}", observation.id), INDENT, &head)?;
     observation.steps.iter().try_for_each(|step| self::step(page, step, bodies))
 }
