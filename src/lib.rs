@@ -19,12 +19,12 @@
 //!
 //! | module | knows | feature |
 //! |---|---|---|
-//! | [`model`], [`http`] | each other | always |
+//! | [`model`], [`http`], [`exchange`] | each other | always |
 //! | [`plan`], [`azure`], [`discover`] | `model` | always |
-//! | [`classify`] | `model`, `http`, `azure` | always |
+//! | [`classify`] | `model`, `http`, `exchange`, `azure` | always |
 //! | [`report`] | `model`, and the judgement it is given | always |
-//! | [`probe`] | `model`, `http`, `plan` | `probe` |
-//! | [`lab`] | `model`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
+//! | [`probe`] | `model`, `http`, `exchange`, `plan` | `probe` |
+//! | [`lab`] | `model`, `exchange`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
 //! | [`scenario`] | `lab`, `plan` | `scenario` |
 //! | [`cli`] | everything | `cli` |
 //!
@@ -53,6 +53,7 @@
 pub mod azure;
 pub mod classify;
 pub mod discover;
+pub mod exchange;
 pub mod http;
 pub mod model;
 pub mod plan;

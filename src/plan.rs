@@ -10,13 +10,18 @@ use std::{
 
 use percent_encoding::percent_decode_str;
 
-use crate::model::{Context, Host, Redactor, Route, Secret, Target, TargetError};
+use crate::{
+    exchange::Exchange,
+    model::{Context, Host, Redactor, Route, Secret, Target, TargetError},
+};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// What to probe, without duplicates.
     pub targets: Vec<Target>,
+    /// What to try with `tcp://` targets, which are then origins of snapreach's own, in place of a mere connect.
+    pub exchanges: Vec<Exchange>,
     /// Which ways to go.
     pub routes: Vec<Route>,
     /// The proxy of [`Route::Proxy`].

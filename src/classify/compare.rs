@@ -2,6 +2,7 @@
 //! it surer, or add a conclusion of its own; none looks at a pair of walks, so that thousands of targets stay cheap.
 
 mod dns;
+mod exchange;
 mod path;
 mod proxy;
 
@@ -25,6 +26,7 @@ use crate::{
 pub(super) fn apply(case: &mut Case<'_>) {
     dns::compare(case);
     controls(case);
+    exchange::compare(case);
     let tallies = case.tallies();
     proxy::scope_of_denials(case);
     proxy::optimistic_connect(case, &tallies);

@@ -63,7 +63,10 @@ fn of_walk(view: View<'_>, primary: Option<Judged>) -> Vec<(Judged, String)> {
     }
     found.extend(trusted_interception(view));
     found.extend(clock_skew(view));
-    if passed && primary.is_none_or(|primary| primary.code != c::META_DEADLINE) && view.elapsed_us() > CONSUMER_LIMIT_US
+    // An exchange takes as long as it was asked to.
+    let exchange = view.at(Layer::Request, Leg::Origin).is_some_and(|at| at.exchange().is_some());
+    if passed && !exchange && primary.is_none_or(|primary| primary.code != c::META_DEADLINE)
+        && view.elapsed_us() > CONSUMER_LIMIT_US
     {
         let slow = judged(c::HTTP_SLOW, Hop::ClientToOrigin, Severity::Warning, Confidence::Proof, Party::Path);
         let seconds = view.elapsed_us() / 1_000_000;

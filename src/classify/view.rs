@@ -6,7 +6,7 @@ use crate::{
     azure,
     http::{Parsed, Reply, parse_head},
     model::{
-        ConnectEvidence, Evidence, Excerpt, Expectation, Failure, FailureKind, HandshakeEvidence, IcmpFamily, Layer,
+        ConnectEvidence, Evidence, ExchangeEvidence, Excerpt, Expectation, Failure, FailureKind, HandshakeEvidence, IcmpFamily, Layer,
         Leg, Observation, RequestEvidence, ResolveEvidence, Route, Scheme, Step, Target, TcpInfo, TcpState,
         TunnelEvidence, Verification,
     },
@@ -71,6 +71,7 @@ impl<'a> View<'a> {
         let proved = |at: At<'_>| at.handshake().is_none_or(|h| h.verification == Some(Verification::Trusted));
         let far_enough = match last.step.layer() {
             Layer::Resolve => true,
+            Layer::Request if last.exchange().is_some() => matches!(scheme, None | Some(Scheme::Tcp)),
             Layer::Request => {
                 let tls = self.at(Layer::Handshake, Leg::Origin).is_some();
                 self.reply().is_some() && scheme.is_none_or(|scheme| tls || !scheme.has_tls())
@@ -134,6 +135,10 @@ impl<'a> At<'a> {
 
     pub(super) fn request(self) -> Option<&'a RequestEvidence> {
         if let Evidence::Request(evidence) = &self.step.evidence { Some(evidence) } else { None }
+    }
+
+    pub(super) fn exchange(self) -> Option<&'a ExchangeEvidence> {
+        self.request()?.exchange.as_deref()
     }
 
     pub(super) fn bytes_read(self) -> u64 {

@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     fault::{
         conn::{Breaker, mute},
+        half_close::Watched,
         proto::{Certificate, ProxyReply, ProxyStatusReply, Tunnel},
     },
     http::{self, Answer, Head, Io, read_head},
@@ -230,6 +231,12 @@ impl<'w> Session<'w> {
             bytes.extend_from_slice(text.as_bytes());
             return last_words(io, &bytes).await;
         }
+        if *tunnel == Tunnel::EarlyLost {
+            buffer.clear();
+            let mut lost = [0; 4096];
+            // What has arrived; nothing is waited for.
+            while matches!(timeout(Duration::ZERO, io.read(&mut lost)).await, Ok(Ok(1..))) {}
+        }
         established().write(&mut io, "CONNECT").await?;
         match tunnel {
             Tunnel::Early(_) | Tunnel::Close => last_words(io, b"").await,
@@ -262,6 +269,20 @@ impl<'w> Session<'w> {
                 Ok(origin) => {
                     let faulty = Box::new(fault.clone().apply(io, self.breaker.again()?));
                     self.relay(faulty, origin, &authority, &buffer, None).await
+                }
+                Err(_) => last_words(io, b"").await,
+            },
+            Tunnel::EarlyLost => match self.dial(host, port).await {
+                Ok(origin) => self.relay(io, origin, &authority, &[], None).await,
+                Err(_) => last_words(io, b"").await,
+            },
+            Tunnel::HalfCloseKills => match self.dial(host, port).await {
+                Ok(origin) => {
+                    let (io, end) = Watched::new(io);
+                    tokio::select! {
+                        done = self.relay(Box::new(io), origin, &authority, &buffer, None) => done,
+                        () = end.notified() => Ok(()),
+                    }
                 }
                 Err(_) => last_words(io, b"").await,
             },

@@ -12,7 +12,7 @@ mod secret;
 mod target;
 
 pub use evidence::{
-    Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExtendedError, HandshakeEvidence,
+    Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExchangeEvidence, ExtendedError, HandshakeEvidence,
     IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TcpState, Transport,
     TrustAnchor, TunnelEvidence, Verification,
 };

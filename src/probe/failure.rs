@@ -71,6 +71,7 @@ fn of_tls(error: &TlsError) -> Failure {
         TlsError::AlertReceived(_) => FailureKind::Alert,
         TlsError::PeerIncompatible(_) => FailureKind::TlsIncompatible,
         TlsError::InvalidCertificate(_) => FailureKind::BadSignature,
+        TlsError::DecryptError => FailureKind::Undecryptable,
         _ => FailureKind::TlsProtocol,
     };
     Failure::new(kind, error.to_string())

@@ -2,6 +2,7 @@
 
 mod controls;
 mod engine;
+mod exchange;
 mod failure;
 mod handshake;
 mod hosts;

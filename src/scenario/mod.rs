@@ -229,6 +229,7 @@ impl Scenario {
             trust: Trust { system: false, added: network.added_roots.clone(), lab: network.roots.clone() },
             controls: probe.controls.unwrap_or(true),
             trace: false,
+            exchanges: Vec::new(),
             context,
         }
     }

@@ -242,4 +242,8 @@ pub enum Tunnel {
     /// A tunnel that is cut when no byte moved for this long.
     #[serde(deserialize_with = "duration")]
     Idle(Duration),
+    /// A tunnel that ends altogether when one side half-closes it.
+    HalfCloseKills,
+    /// A tunnel that loses what came together with the CONNECT.
+    EarlyLost,
 }

@@ -1,0 +1,357 @@
+//! One exchange with an origin of snapreach's own ([`crate::exchange`]): what arrives is compared with what must arrive.
+
+use std::{
+    mem::take,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::{
+    failure,
+    metered::KEPT,
+    recorder::{Slot, micros},
+};
+use crate::{
+    exchange::{Answer, Direction, Exchange, MAX_LINE, Pattern, Request},
+    model::{Evidence, Excerpt, ExchangeEvidence, Failure, FailureKind, RequestEvidence, TcpInfo},
+};
+
+/// Bytes each way where it is not their number that matters; small enough to go along with a CONNECT in one segment.
+const FEW: u64 = 512;
+
+/// Bytes read or written at once.
+const CHUNK: usize = 16 * 1024;
+
+/// Of bytes that differ, and of those that should be there, this many are kept.
+const SHOWN: usize = 32;
+
+/// So many bytes of a pattern nobody sends by chance.
+const TELLING: usize = 16;
+
+/// How long to read on after bytes that are not the origin's, to see who speaks.
+const ODD_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Evidence of an exchange in the making.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    request: RequestEvidence,
+    evidence: ExchangeEvidence,
+    seed: u64,
+    /// For each answer.
+    budget: Duration,
+    /// Read and not looked at yet.
+    buffer: Vec<u8>,
+    /// When the first bytes were sent.
+    began: Option<Instant>,
+}
+
+impl Attempt {
+    /// `budget` is for each answer, `along` the number of bytes that already went along with the CONNECT.
+    pub(super) fn new(exchange: Exchange, seed: u64, budget: Duration, along: u64) -> Self {
+        let request = RequestEvidence {
+            method: "EXCHANGE".into(),
+            request_sent: along > 0,
+            ..RequestEvidence::default()
+        };
+        let evidence = ExchangeEvidence {
+            exchange,
+            origin_proved: false,
+            bytes_sent: along,
+            half_closed: false,
+            idle_us: None,
+            received: None,
+            sent_differs_at: None,
+            came_differs_at: None,
+            expected: None,
+            came: None,
+        };
+        let began = (along > 0).then(Instant::now);
+        Self { request, evidence, seed, budget, buffer: Vec::new(), began }
+    }
+}
+
+impl Slot for Attempt {
+    fn finish(&mut self, _: Option<&Failure>, tcp: Option<TcpInfo>) -> Evidence {
+        self.request.tcp = tcp;
+        self.request.exchange = Some(Box::new(self.evidence.clone()));
+        Evidence::Request(Box::new(take(&mut self.request)))
+    }
+}
+
+/// What goes along with the CONNECT for [`Exchange::EarlyData`].
+pub(super) fn early_data(seed: u64) -> Vec<u8> {
+    let mut bytes = few_up(seed).line().into_bytes();
+    bytes.extend(Pattern::new(seed, Direction::Up).bytes(0, few()));
+    bytes
+}
+
+/// How long the whole exchange may take, with `layer` for each answer.
+pub(super) fn budget(exchange: Exchange, layer: Duration) -> Duration {
+    match exchange {
+        Exchange::Idle { ms } => Duration::from_millis(ms) + 2 * layer,
+        _ => layer,
+    }
+}
+
+/// Makes the exchange.
+pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    attempt: &mut Attempt,
+    stream: &mut S,
+) -> Result<(), Failure> {
+    match attempt.evidence.exchange {
+        Exchange::Integrity { bytes } => attempt.verify(stream, bytes, bytes).await,
+        Exchange::EarlyData => attempt.early(stream).await,
+        Exchange::Idle { ms } => attempt.idle(stream, ms).await,
+        Exchange::HalfCloseByClient => attempt.close_first(stream).await,
+        Exchange::HalfCloseByOrigin => attempt.close_second(stream).await,
+    }
+}
+
+/// Asks what came of [`Exchange::HalfCloseByOrigin`], which was made over another connection with the same seed.
+pub(super) async fn recall<S: AsyncRead + AsyncWrite + Unpin>(
+    attempt: &mut Attempt,
+    stream: &mut S,
+) -> Result<(), Failure> {
+    let seed = attempt.seed;
+    attempt.send(stream, Request::Recall { seed }.line().as_bytes()).await?;
+    let honest = Answer::Received { count: FEW, differs: false };
+    match attempt.answer(stream, honest, 0).await? {
+        Answer::Refused => Err(Failure::new(FailureKind::Foreign, "the origin does not know of the exchange")),
+        answer => attempt.accept(answer, honest, 0),
+    }
+}
+
+fn few() -> usize {
+    usize::try_from(FEW).unwrap_or(0)
+}
+
+/// The request of [`early_data`].
+fn few_up(seed: u64) -> Request {
+    Request::Verify { up: FEW, down: 0, seed }
+}
+
+// ---- the exchanges
+
+impl Attempt {
+    async fn verify<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        up: u64,
+        down: u64,
+    ) -> Result<(), Failure> {
+        let request = Request::Verify { up, down, seed: self.seed }.line();
+        self.send(stream, request.as_bytes()).await?;
+        let start = self.evidence.bytes_sent;
+        self.send_pattern(stream, up).await?;
+        let honest = Answer::Received { count: up, differs: false };
+        let answer = self.answer(stream, honest, down).await?;
+        self.accept(answer, honest, start)?;
+        self.compare(stream, down).await
+    }
+
+    /// The bytes went along with the CONNECT. When no answer comes they are sent again: whether the tunnel works at all
+    /// must be known too.
+    async fn early<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), Failure> {
+        let request = few_up(self.seed);
+        let start = request.line().len() as u64;
+        if self.evidence.bytes_sent == 0 {
+            self.send(stream, &early_data(self.seed)).await?;
+        }
+        let honest = Answer::Received { count: FEW, differs: false };
+        // A third of the budget: as much again must be left for the second answer.
+        if let Ok(answer) = timeout(self.budget / 3, self.answer(stream, honest, 0)).await {
+            let answer = answer?;
+            return self.accept(answer, honest, start);
+        }
+        self.send(stream, &early_data(self.seed)).await?;
+        let answer = self.answer(stream, honest, 0).await?;
+        self.accept(answer, honest, start)?;
+        Err(Failure::new(FailureKind::Lost, "bytes that were sent at once did not arrive; sent again later they did"))
+    }
+
+    async fn idle<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S, ms: u64) -> Result<(), Failure> {
+        self.send(stream, Request::Hold { ms }.line().as_bytes()).await?;
+        self.ready(stream).await?;
+        let began = Instant::now();
+        let end = timeout(Duration::from_millis(ms), self.read(stream)).await;
+        self.evidence.idle_us = Some(micros(began.elapsed()));
+        match end {
+            // Nothing came, as it should be.
+            Err(_) => self.verify(stream, FEW, FEW).await,
+            Ok(Err(failure)) => Err(failure),
+            Ok(Ok(0)) => Err(closed()),
+            Ok(Ok(_)) => Err(self.altered(0, &[])),
+        }
+    }
+
+    async fn close_first<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), Failure> {
+        self.send(stream, Request::UntilEof { down: FEW, seed: self.seed }.line().as_bytes()).await?;
+        self.ready(stream).await?;
+        let start = self.evidence.bytes_sent;
+        self.send_pattern(stream, FEW).await?;
+        stream.shutdown().await.map_err(|e| failure::of_io(&e))?;
+        self.evidence.half_closed = true;
+        let honest = Answer::Received { count: FEW, differs: false };
+        let answer = self.answer(stream, honest, FEW).await?;
+        self.accept(answer, honest, start)?;
+        self.compare(stream, FEW).await
+    }
+
+    /// What arrives is not known here: [`recall`] asks for it.
+    async fn close_second<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), Failure> {
+        self.send(stream, Request::AfterFin { up: FEW, seed: self.seed }.line().as_bytes()).await?;
+        self.ready(stream).await?;
+        // By the protocol; whether the end of the stream reaches this side is what the read shows.
+        self.evidence.half_closed = true;
+        if !self.buffer.is_empty() || self.read(stream).await? > 0 {
+            return Err(self.altered(0, &[]));
+        }
+        self.send_pattern(stream, FEW).await?;
+        stream.shutdown().await.map_err(|e| failure::of_io(&e))
+    }
+}
+
+// ---- what they are made of
+
+impl Attempt {
+    async fn send<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, bytes: &[u8]) -> Result<(), Failure> {
+        self.began.get_or_insert_with(Instant::now);
+        stream.write_all(bytes).await.map_err(|e| failure::of_io(&e))?;
+        stream.flush().await.map_err(|e| failure::of_io(&e))?;
+        self.request.request_sent = true;
+        self.evidence.bytes_sent += bytes.len() as u64;
+        Ok(())
+    }
+
+    async fn send_pattern<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, count: u64) -> Result<(), Failure> {
+        let pattern = Pattern::new(self.seed, Direction::Up);
+        let mut buffer = [0; CHUNK];
+        let mut at = 0;
+        while at < count {
+            let now = usize::try_from(count - at).unwrap_or(CHUNK).min(CHUNK);
+            pattern.fill(at, &mut buffer[..now]);
+            self.send(stream, &buffer[..now]).await?;
+            at += now as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads more into the buffer; 0: the peer half-closed.
+    async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<usize, Failure> {
+        self.buffer.reserve(CHUNK);
+        let read = stream.read_buf(&mut self.buffer).await.map_err(|e| failure::of_io(&e))?;
+        self.request.bytes_read += read as u64;
+        if let (None, Some(began)) = (self.request.first_byte_us, self.began.filter(|_| read > 0)) {
+            self.request.first_byte_us = Some(micros(began.elapsed()));
+        }
+        Ok(read)
+    }
+
+    async fn ready<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<(), Failure> {
+        let answer = self.answer(stream, Answer::Ready, 0).await?;
+        self.accept(answer, Answer::Ready, 0)
+    }
+
+    /// Reads an answer, which is `honest` if all is well, with `then` pattern bytes behind it.
+    async fn answer<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        honest: Answer,
+        then: u64,
+    ) -> Result<Answer, Failure> {
+        loop {
+            let end = self.buffer.iter().take(MAX_LINE).position(|&b| b == b'\n');
+            if let Some(answer) = end.and_then(|end| Answer::parse(&self.buffer[..=end])) {
+                self.buffer.drain(..=end.unwrap_or(0));
+                self.evidence.origin_proved = true;
+                return Ok(answer);
+            }
+            if end.is_some() || self.buffer.len() >= MAX_LINE {
+                return Err(self.stranger(stream, honest, then).await);
+            }
+            if self.read(stream).await? == 0 {
+                let broken_off = honest.line().as_bytes().starts_with(&self.buffer);
+                return Err(if broken_off { closed() } else { self.stranger(stream, honest, then).await });
+            }
+        }
+    }
+
+    /// Takes an answer to bytes of which the first was number `start` of all that were sent.
+    fn accept(&mut self, answer: Answer, honest: Answer, start: u64) -> Result<(), Failure> {
+        if let Answer::Received { count, .. } = answer {
+            self.evidence.received = Some(count);
+        }
+        let (kind, raw) = match answer {
+            answer if answer == honest => return Ok(()),
+            Answer::Received { differs: false, .. } => (FailureKind::Lost, "bytes did not arrive at the origin"),
+            Answer::Received { count, .. } => {
+                self.evidence.sent_differs_at = Some(start + count);
+                (FailureKind::Differs, "bytes arrived at the origin as others")
+            }
+            Answer::Ready | Answer::Refused => {
+                (FailureKind::Differs, "the request did not arrive at the origin as it was sent")
+            }
+        };
+        Err(Failure::new(kind, raw))
+    }
+
+    /// Compares `count` bytes of the pattern as they come.
+    async fn compare<S: AsyncRead + Unpin>(&mut self, stream: &mut S, count: u64) -> Result<(), Failure> {
+        let pattern = Pattern::new(self.seed, Direction::Down);
+        let mut at = 0;
+        while at < count {
+            if self.buffer.is_empty() && self.read(stream).await? == 0 {
+                return Err(closed());
+            }
+            let now = self.buffer.len().min(usize::try_from(count - at).unwrap_or(usize::MAX));
+            if let Some(difference) = pattern.first_difference(at, &self.buffer[..now]) {
+                let from = at + difference as u64;
+                let left = usize::try_from(count - from).unwrap_or(SHOWN).min(SHOWN);
+                return Err(self.altered(difference, &pattern.bytes(from, left)));
+            }
+            self.buffer.drain(..now);
+            at += now as u64;
+        }
+        Ok(())
+    }
+
+    /// What came is no answer: either the origin's, changed on the way, or somebody else's.
+    async fn stranger<S: AsyncRead + Unpin>(&mut self, stream: &mut S, honest: Answer, then: u64) -> Failure {
+        let patience = ODD_PATIENCE.min(self.budget / 3);
+        let read_on = async {
+            while self.buffer.len() < KEPT && matches!(self.read(stream).await, Ok(1..)) {}
+        };
+        // An end, of the stream or of the patience, only means that no more is to be seen.
+        let _ = timeout(patience, read_on).await;
+        let line = honest.line();
+        let count = usize::try_from(then).unwrap_or(KEPT).min(KEPT);
+        let pattern = Pattern::new(self.seed, Direction::Down).bytes(0, count);
+        let holds = |part: &[u8]| self.buffer.windows(part.len()).any(|window| window == part);
+        if holds(line.as_bytes()) || pattern.get(..TELLING).is_some_and(holds) {
+            self.evidence.origin_proved = true;
+            let expected: Vec<u8> = line.bytes().chain(pattern).collect();
+            let same = expected.iter().zip(&self.buffer).take_while(|(a, b)| a == b).count();
+            return self.altered(same, &expected[same..]);
+        }
+        self.request.first_bytes = Some(Excerpt::new(&self.buffer, KEPT, self.buffer.len() as u64));
+        Failure::new(FailureKind::Foreign, "what answers is no origin of snapreach's")
+    }
+
+    /// The byte at this index of the buffer should be the first of `expected`, or should not be.
+    fn altered(&mut self, at: usize, expected: &[u8]) -> Failure {
+        let unread = (self.buffer.len() - at) as u64;
+        self.evidence.came_differs_at = Some(self.request.bytes_read - unread);
+        let came = &self.buffer[at..self.buffer.len().min(at + SHOWN)];
+        self.evidence.came = Some(Excerpt::whole(came));
+        self.evidence.expected = Some(Excerpt::whole(&expected[..expected.len().min(SHOWN)]));
+        Failure::new(FailureKind::Differs, "bytes came that the origin did not send")
+    }
+}
+
+fn closed() -> Failure {
+    Failure::new(FailureKind::Closed, "closed before the exchange was done")
+}
