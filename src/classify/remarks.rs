@@ -65,7 +65,9 @@ fn of_walk(view: View<'_>, primary: Option<Judged>) -> Vec<(Judged, String)> {
     found.extend(clock_skew(view));
     // An exchange takes as long as it was asked to.
     let exchange = view.at(Layer::Request, Leg::Origin).is_some_and(|at| at.exchange().is_some());
-    if passed && !exchange && primary.is_none_or(|primary| primary.code != c::META_DEADLINE)
+    if passed
+        && !exchange
+        && primary.is_none_or(|primary| primary.code != c::META_DEADLINE)
         && view.elapsed_us() > CONSUMER_LIMIT_US
     {
         let slow = judged(c::HTTP_SLOW, Hop::ClientToOrigin, Severity::Warning, Confidence::Proof, Party::Path);

@@ -10,7 +10,10 @@ use crate::{
     classify::codes as c,
     exchange::Exchange,
     http::Reply,
-    model::{Code, Confidence, ExchangeEvidence, FailureKind, HandshakeEvidence, Hop, Layer, Leg, Party, Severity, Verification},
+    model::{
+        Code, Confidence, ExchangeEvidence, FailureKind, HandshakeEvidence, Hop, Layer, Leg, Party, Severity,
+        Verification,
+    },
 };
 
 /// What a table says about an observation.

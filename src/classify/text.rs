@@ -13,8 +13,8 @@ use crate::{
     classify::{catalogue, codes as c},
     http::{Reply, parse_proxy_status},
     model::{
-        Code, ExchangeEvidence, Excerpt, FailureKind, HandshakeEvidence, Hop, IcmpFamily, Layer, Leg, ResolverView, Route, Router,
-        Severity, Verification,
+        Code, Excerpt, ExchangeEvidence, FailureKind, HandshakeEvidence, Hop, IcmpFamily, Layer, Leg, ResolverView,
+        Route, Router, Severity, Verification,
     },
 };
 

@@ -6,9 +6,9 @@ use crate::{
     azure,
     http::{Parsed, Reply, parse_head},
     model::{
-        ConnectEvidence, Evidence, ExchangeEvidence, Excerpt, Expectation, Failure, FailureKind, HandshakeEvidence, IcmpFamily, Layer,
-        Leg, Observation, RequestEvidence, ResolveEvidence, Route, Scheme, Step, Target, TcpInfo, TcpState,
-        TunnelEvidence, Verification,
+        ConnectEvidence, Evidence, Excerpt, ExchangeEvidence, Expectation, Failure, FailureKind, HandshakeEvidence,
+        IcmpFamily, Layer, Leg, Observation, RequestEvidence, ResolveEvidence, Route, Scheme, Step, Target, TcpInfo,
+        TcpState, TunnelEvidence, Verification,
     },
 };
 

@@ -29,8 +29,8 @@ use super::{
 use crate::{
     exchange::{self, Exchange},
     model::{
-        Control, FailureKind, Host, HostsOverride, Layer, Leg, NotRun, Observation, Record, ResolverView, Route, Scheme,
-        Step, ToolInfo,
+        Control, FailureKind, Host, HostsOverride, Layer, Leg, NotRun, Observation, Record, ResolverView, Route,
+        Scheme, Step, ToolInfo,
     },
     plan::{Family, NameServer, Plan, SystemResolver, Trust},
 };

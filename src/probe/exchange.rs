@@ -52,11 +52,8 @@ pub(super) struct Attempt {
 impl Attempt {
     /// `budget` is for each answer, `along` the number of bytes that already went along with the CONNECT.
     pub(super) fn new(exchange: Exchange, seed: u64, budget: Duration, along: u64) -> Self {
-        let request = RequestEvidence {
-            method: "EXCHANGE".into(),
-            request_sent: along > 0,
-            ..RequestEvidence::default()
-        };
+        let request =
+            RequestEvidence { method: "EXCHANGE".into(), request_sent: along > 0, ..RequestEvidence::default() };
         let evidence = ExchangeEvidence {
             exchange,
             origin_proved: false,
@@ -322,9 +319,7 @@ impl Attempt {
     /// What came is no answer: either the origin's, changed on the way, or somebody else's.
     async fn stranger<S: AsyncRead + Unpin>(&mut self, stream: &mut S, honest: Answer, then: u64) -> Failure {
         let patience = ODD_PATIENCE.min(self.budget / 3);
-        let read_on = async {
-            while self.buffer.len() < KEPT && matches!(self.read(stream).await, Ok(1..)) {}
-        };
+        let read_on = async { while self.buffer.len() < KEPT && matches!(self.read(stream).await, Ok(1..)) {} };
         // An end, of the stream or of the patience, only means that no more is to be seen.
         let _ = timeout(patience, read_on).await;
         let line = honest.line();

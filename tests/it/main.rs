@@ -4,6 +4,7 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod exchange;
 mod hostile;
 mod interface;
 mod namespaces;

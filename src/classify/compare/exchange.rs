@@ -8,17 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    super::case::with_catalogue,
-    Case, differential,
-    View,
-};
+use super::{super::case::with_catalogue, Case, View, differential};
 use crate::{
     classify::{codes as c, rules::Judged},
     exchange::Exchange,
-    model::{
-        Confidence, Control, ExchangeEvidence, FailureKind, Hop, Layer, Leg, Party, Route, Severity,
-    },
+    model::{Confidence, Control, ExchangeEvidence, FailureKind, Hop, Layer, Leg, Party, Route, Severity},
 };
 
 /// One attempt of one series of walks.
@@ -121,7 +115,8 @@ fn known_origins(case: &mut Case<'_>) {
             Some(FailureKind::TimedOut | FailureKind::Closed | FailureKind::Reset)
                 if exchange.exchange == Exchange::EarlyData && among(&through_proxy) =>
             {
-                let lost = differential(c::TUNNEL_EARLY_DATA_LOST, Hop::ClientToOrigin, Severity::Warning, Party::Proxy);
+                let lost =
+                    differential(c::TUNNEL_EARLY_DATA_LOST, Hop::ClientToOrigin, Severity::Warning, Party::Proxy);
                 walk.judged = Some(lost);
                 walk.failed = false;
                 walk.note = Some("the same tunnel works when the client waits for the 200".into());

@@ -7,8 +7,8 @@ use time::{OffsetDateTime, macros::format_description};
 use crate::{
     http::Reply,
     model::{
-        Certificate, ConnectEvidence, DnsAnswer, Evidence, ExchangeEvidence, Excerpt, HandshakeEvidence, IcmpError, IcmpFamily,
-        RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TunnelEvidence,
+        Certificate, ConnectEvidence, DnsAnswer, Evidence, Excerpt, ExchangeEvidence, HandshakeEvidence, IcmpError,
+        IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TunnelEvidence,
     },
     report::words::{count, duration, plural, short, wire},
 };

@@ -1,0 +1,240 @@
+//! Exchanges with an origin of snapreach's own: each passes directly and through a proxy that does what it should, and
+//! each fault of a proxy gives exactly its code.
+
+use std::time::Duration;
+
+use snapreach::{
+    classify,
+    exchange::Exchange,
+    lab::{Event, Lab, LabSpec},
+    model::{Assessment, Confidence, Evidence, ExchangeEvidence, Hop, Record, Route, Severity, Status, Target},
+    plan::{Dns, NameServer, Plan, SystemResolver, Trust},
+    probe,
+};
+
+const ORIGIN: &str = "tcp://origin.snapreach.test:7";
+
+const ALL: [Exchange; 5] = [
+    Exchange::Integrity { bytes: 300_000 },
+    Exchange::HalfCloseByClient,
+    Exchange::HalfCloseByOrigin,
+    Exchange::EarlyData,
+    Exchange::Idle { ms: 300 },
+];
+
+fn lab(toml: &str) -> Lab {
+    Lab::start(&toml::from_str::<LabSpec>(toml).unwrap()).unwrap()
+}
+
+fn plan(lab: &Lab, routes: &[Route], exchanges: &[Exchange]) -> Plan {
+    let network = lab.network();
+    let mut plan = Plan {
+        targets: Target::parse(ORIGIN, &[]).unwrap(),
+        exchanges: exchanges.to_vec(),
+        routes: routes.to_vec(),
+        proxy: network.proxy.clone().filter(|_| routes.contains(&Route::Proxy)),
+        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off },
+        trust: Trust { lab: network.roots.clone(), ..Trust::default() },
+        dial: network.dial.clone(),
+        controls: true,
+        ..Plan::default()
+    };
+    plan.budgets.attempts = 1;
+    plan.context.routes = routes.to_vec();
+    plan.context.consumer = "none".into();
+    plan
+}
+
+fn run(plan: Plan) -> (Record, Assessment) {
+    let progress = probe::Progress::default();
+    let record = probe::runtime().unwrap().block_on(probe::run(plan, &progress, std::future::pending())).unwrap();
+    let mut bytes = Vec::new();
+    record.write(&mut bytes).unwrap();
+    assert_eq!(Record::read(bytes.as_slice()).unwrap(), record, "the record survives being written");
+    let assessment = classify::assess(&record);
+    (record, assessment)
+}
+
+fn through(proxy: &str, exchanges: &[Exchange]) -> (Record, Assessment) {
+    let lab = lab(proxy);
+    run(plan(&lab, &[Route::Proxy], exchanges))
+}
+
+fn evidence(record: &Record) -> Vec<&ExchangeEvidence> {
+    let steps = record.observations.iter().filter(|o| o.control.is_none()).flat_map(|o| &o.steps);
+    steps
+        .filter_map(|step| match &step.evidence {
+            Evidence::Request(request) => request.exchange.as_deref(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The one finding there is.
+fn only(record: &Record, assessment: &Assessment, code: &str, confidence: Confidence) -> String {
+    let [finding] = &assessment.findings[..] else {
+        panic!("one finding expected, {code}: {:#?}\n{record:#?}", assessment.findings)
+    };
+    assert_eq!(
+        (finding.code.0, finding.hop, finding.route, finding.confidence),
+        (code, Hop::ClientToOrigin, Some(Route::Proxy), confidence),
+        "{finding:#?}\n{record:#?}"
+    );
+    let expected = if code == "tunnel.corrupted" { Status::Blocked } else { Status::Degraded };
+    assert_eq!(assessment.verdict.status, expected);
+    finding.summary.clone()
+}
+
+#[test]
+fn every_exchange_passes_directly_and_through_a_healthy_proxy() {
+    for spec in ["", "[proxy]\ntls = true", "[proxy]\nrequires = \"svc:pw\""] {
+        let lab = lab(spec);
+        let mut plan = plan(&lab, &[Route::Direct, Route::Proxy], &ALL);
+        plan.budgets.attempts = 2;
+        let (record, assessment) = run(plan);
+        let errors: Vec<_> = assessment.findings.iter().filter(|f| f.code.0 != "config.proxy_needs_auth").collect();
+        assert!(errors.is_empty(), "{spec}: {errors:#?}\n{record:#?}");
+        let evidence = evidence(&record);
+        assert_eq!(evidence.len(), ALL.len() * 2 * 2, "{spec}");
+        assert!(evidence.iter().all(|e| e.origin_proved), "{spec}: {evidence:#?}");
+        for e in &evidence {
+            match e.exchange {
+                Exchange::Integrity { bytes } => assert_eq!(e.received, Some(bytes)),
+                Exchange::Idle { ms } => assert!(e.idle_us.is_some_and(|idle| idle >= ms * 1000)),
+                Exchange::EarlyData => assert_eq!(e.received, Some(512)),
+                Exchange::HalfCloseByClient | Exchange::HalfCloseByOrigin => assert!(e.half_closed),
+            }
+        }
+        // Both of our own sides say that the bytes crossed the proxy.
+        let log = lab.log();
+        let tunnels = log.iter().filter(|event| matches!(event, Event::Tunnel { authority, up, down } if authority == "origin.snapreach.test:7" && *up > 20 && *down > 10));
+        // The half-close by the origin takes a second one.
+        assert_eq!(tunnels.count(), (ALL.len() + 1) * 2, "{log:#?}");
+        let by_proxy = log
+            .iter()
+            .filter(|event| matches!(event, Event::Connection { address, by_proxy: true, .. } if address.port() == 7));
+        assert_eq!(by_proxy.count(), (ALL.len() + 1) * 2);
+    }
+}
+
+#[test]
+fn changed_bytes_are_found_where_they_are() {
+    // Into the pattern, which comes behind the answer `snapreach/1 received 300000`.
+    for (at, stage) in [(5_000, "pattern"), (299_999, "pattern"), (14, "answer"), (0, "answer")] {
+        let spec = format!("[[proxy.rules]]\ntunnel = {{ stream = {{ corrupt_at = {at} }} }}");
+        let (record, assessment) = through(&spec, &ALL[..1]);
+        let summary = only(&record, &assessment, "tunnel.corrupted", Confidence::Proof);
+        assert_eq!(summary, "Bytes change inside the tunnel to origin.snapreach.test:7");
+        let evidence = evidence(&record)[0];
+        assert_eq!(evidence.came_differs_at, Some(at), "{stage}: {evidence:#?}");
+        let (came, expected) = (evidence.came.as_ref().unwrap(), evidence.expected.as_ref().unwrap());
+        assert_eq!(came.to_bytes()[0], !expected.to_bytes()[0], "{evidence:#?}");
+    }
+    for at in [0, 3, 20_000] {
+        let spec = format!("[[proxy.rules]]\ntunnel = {{ stream = {{ inject = {{ at = {at}, text = 'foreign' }} }} }}");
+        let (record, assessment) = through(&spec, &ALL[..1]);
+        only(&record, &assessment, "tunnel.corrupted", Confidence::Proof);
+        let evidence = evidence(&record)[0];
+        assert_eq!(evidence.came_differs_at, Some(at));
+        assert!(evidence.came.as_ref().unwrap().text.starts_with("foreign"), "{evidence:#?}");
+    }
+}
+
+#[test]
+fn a_foreign_answer_is_the_tunnels_only_where_the_origin_is_known() {
+    // The first four bytes are foreign, and the answer `ready` has nothing behind it that would prove the origin.
+    let fault = "[[proxy.rules]]\ntunnel = { stream = { corrupt_at = 2 } }";
+    let idle = [Exchange::Idle { ms: 100 }];
+    let (record, assessment) = through(fault, &idle);
+    let codes: Vec<_> = assessment.findings.iter().map(|f| f.code.0).collect();
+    assert_eq!(codes, ["http.wrong_speaker"], "{record:#?}");
+    let lab = lab(fault);
+    let (record, assessment) = run(plan(&lab, &[Route::Direct, Route::Proxy], &idle));
+    let finding = assessment.findings.iter().find(|f| f.severity == Severity::Error).unwrap();
+    assert_eq!((finding.code.0, finding.confidence), ("tunnel.corrupted", Confidence::Differential), "{record:#?}");
+}
+
+#[test]
+fn whoever_answers_in_place_of_the_origin_is_not_taken_for_it() {
+    let page =
+        "[[proxy.rules]]\ntunnel = { bytes = \"HTTP/1.1 500 x\\r\\nX-Squid-Error: ERR_CANNOT_FORWARD 0\\r\\n\\r\\n\" }";
+    let (record, assessment) = through(page, &ALL[..1]);
+    let codes: Vec<_> = assessment.findings.iter().map(|f| (f.code.0, f.hop)).collect();
+    assert_eq!(codes[0], ("proxy.gateway_error", Hop::ProxyToOrigin), "{record:#?}");
+    // Storage on port 80 answers with a 400, which is no page of a proxy.
+    let lab = lab("");
+    let mut plan = plan(&lab, &[Route::Direct], &ALL[..1]);
+    plan.targets = Target::parse("tcp://acct.blob.core.windows.net:80", &[]).unwrap();
+    plan.budgets.layer = Duration::from_secs(2);
+    let (record, assessment) = run(plan);
+    assert_eq!(assessment.verdict.status, Status::Blocked, "{record:#?}");
+    assert!(evidence(&record).iter().all(|e| !e.origin_proved));
+}
+
+#[test]
+fn an_idle_tunnel_is_cut_and_the_time_is_told() {
+    let (record, assessment) = through("[[proxy.rules]]\ntunnel = { idle = '400ms' }", &[Exchange::Idle { ms: 8_000 }]);
+    let summary = only(&record, &assessment, "tunnel.idle_cut", Confidence::Proof);
+    let idle = evidence(&record)[0].idle_us.unwrap();
+    assert!((400_000..8_000_000).contains(&idle), "{idle}");
+    assert!(summary.contains("does not survive silence; after 0.4 s") || idle > 450_000, "{summary}");
+    // Shorter than the limit, nothing is cut; and the other exchanges pass.
+    let (record, assessment) = through("[[proxy.rules]]\ntunnel = { idle = '5s' }", &ALL);
+    assert_eq!(assessment.verdict.status, Status::Clear, "{record:#?}");
+}
+
+#[test]
+fn a_proxy_that_ends_both_ways_breaks_half_close_from_either_side() {
+    for exchange in [Exchange::HalfCloseByClient, Exchange::HalfCloseByOrigin] {
+        let (record, assessment) = through("[[proxy.rules]]\ntunnel = 'half_close_kills'", &[exchange]);
+        let summary = only(&record, &assessment, "tunnel.half_close_broken", Confidence::Proof);
+        let who =
+            if exchange == Exchange::HalfCloseByClient { "this side half-closes" } else { "the endpoint half-close" };
+        assert!(summary.contains(who), "{summary}");
+    }
+    // Nothing else suffers.
+    let others: Vec<_> =
+        ALL.into_iter().filter(|e| !matches!(e, Exchange::HalfCloseByClient | Exchange::HalfCloseByOrigin)).collect();
+    let (record, assessment) = through("[[proxy.rules]]\ntunnel = 'half_close_kills'", &others);
+    assert_eq!(assessment.verdict.status, Status::Clear, "{record:#?}");
+}
+
+#[test]
+fn bytes_sent_with_the_connect_are_lost() {
+    let spec = "[[proxy.rules]]\ntunnel = 'early_lost'";
+    let lab = lab(spec);
+    let mut with = plan(&lab, &[Route::Proxy], &[Exchange::EarlyData]);
+    with.budgets.layer = Duration::from_secs(3);
+    let (record, assessment) = run(with);
+    only(&record, &assessment, "tunnel.early_data_lost", Confidence::Proof);
+    let others: Vec<_> = ALL.into_iter().filter(|e| *e != Exchange::EarlyData).collect();
+    let (record, assessment) = run(plan(&lab, &[Route::Proxy], &others));
+    assert_eq!(assessment.verdict.status, Status::Clear, "{record:#?}");
+}
+
+#[test]
+fn a_tunnel_that_breaks_in_the_middle_is_told_as_such() {
+    for (fault, code) in [
+        ("stream = { cut_after = 1000 }", "tunnel.closed"),
+        ("stream = { reset_after = 1000 }", "tunnel.reset"),
+        ("stream = { stall_after = 1000 }", "tunnel.silent"),
+    ] {
+        let lab = lab(&format!("[[proxy.rules]]\ntunnel = {{ {fault} }}"));
+        let mut plan = plan(&lab, &[Route::Proxy], &ALL[..1]);
+        plan.budgets.layer = Duration::from_secs(2);
+        let (record, assessment) = run(plan);
+        let codes: Vec<_> = assessment.findings.iter().map(|f| f.code.0).collect();
+        assert_eq!(codes, [code], "{record:#?}");
+        assert!(assessment.findings[0].summary.contains("in the middle of an exchange"), "{:#?}", assessment.findings);
+    }
+}
+
+#[test]
+fn tls_proves_changed_bytes_without_an_origin_of_our_own() {
+    // Behind the ServerHello everything is encrypted (RFC 8446 section 2); the certificate makes it long enough.
+    let lab = lab("[[proxy.rules]]\ntunnel = { stream = { corrupt_at = 900 } }");
+    let mut plan = plan(&lab, &[Route::Proxy], &[]);
+    plan.targets = Target::parse("https://acct.blob.core.windows.net", &[]).unwrap();
+    let (record, assessment) = run(plan);
+    only(&record, &assessment, "tunnel.corrupted", Confidence::Proof);
+}
