@@ -40,6 +40,7 @@ const MAGIC: &str = "snapreach/1 ";
 
 /// What a prober can find out about a way with the help of such an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Exchange {
     /// Whether bytes arrive as they were sent.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    case::{Case, Sign, Tally, with_catalogue},
+    case::{Case, Sign, Tally, Walk, with_catalogue},
     rules::{self, Judged},
     view::View,
 };
@@ -281,8 +281,14 @@ fn mixed_attempts(case: &mut Case<'_>, tallies: &[Tally]) {
             *(if walk.failed { &mut tally.failed } else { &mut tally.passed }) += 1;
         }
     }
-    let cells: Vec<Option<usize>> =
-        case.walks.iter().map(|walk| case.cells_of(walk).find(|&cell| tallies[cell].is_mixed())).collect();
+    // Different exchanges are no attempts at one thing.
+    let passed = exchange::passed(case);
+    let alone = |walk: &Walk<'_>| exchange::subject(walk).is_some_and(|subject| !passed.contains(&subject));
+    let cells: Vec<Option<usize>> = case
+        .walks
+        .iter()
+        .map(|walk| case.cells_of(walk).find(|&cell| tallies[cell].is_mixed() && !alone(walk)))
+        .collect();
     for (walk, cell) in case.walks.iter_mut().zip(cells) {
         let (Some(cell), Some(judged)) = (cell, &mut walk.judged) else { continue };
         if !walk.failed {

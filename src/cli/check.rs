@@ -19,7 +19,7 @@ use crate::{
     plan::{Plan, Proxy},
     probe::{self, Progress},
     report::{self, Format},
-    scenario,
+    scenario::{self, Variables},
 };
 
 /// Runs the command and gives its exit code.
@@ -130,10 +130,14 @@ fn read_scenario(name: &str) -> Result<Scenario, Stop> {
 fn start_lab(scenario: &Scenario, given: &Options) -> Result<(Lab, Plan), Stop> {
     let builtin = scenario::find(&scenario.name).map(|builtin| builtin.toml);
     let toml = scenario.toml.as_deref().or(builtin).unwrap_or_default();
-    let parsed = scenario::Scenario::parse(&scenario.name, toml).map_err(|e| Stop::usage(e.to_string()))?;
-    let lab = Lab::start(&parsed.lab).map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
-    let mut plan = parsed.plan(lab.network());
-    plan.context.lab.get_or_insert_with(|| scenario.name.clone());
+    let variables = Variables::with_environment([]);
+    let parsed = scenario::Scenario::parse(&scenario.name, toml, &variables).map_err(|e| Stop::usage(e.to_string()))?;
+    let Some(spec) = &parsed.lab else {
+        return Err(Stop::usage(format!("{} has no [lab] table: `snapreach scenario run` runs it", scenario.name)));
+    };
+    let lab = Lab::start(spec).map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
+    // A report is about one probe: the first.
+    let mut plan = parsed.plans(lab.network()).swap_remove(0);
     // Only what was asked for: the scenario's own values stand in for the defaults.
     request::complete(&mut plan, given)?;
     Ok((lab, plan))

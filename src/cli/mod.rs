@@ -19,7 +19,6 @@ mod request;
 mod secrets;
 mod targets;
 mod text;
-mod trust;
 mod values;
 
 use std::{env, ffi::OsString, fmt::Write, process::ExitCode};

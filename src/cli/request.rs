@@ -5,13 +5,14 @@ use std::{fmt::Write, net::IpAddr, path::Path};
 use super::{
     exit::Stop,
     options::Options,
-    targets, trust,
+    targets,
     values::{self, Routes},
 };
 use crate::{
     discover::{Found, Proxies},
     model::{Context, Route, Secret},
     plan::{Budgets, DialMap, Dns, NameServer, Plan, Proxy, Source, Trust},
+    probe,
 };
 
 /// The plan of a run on the network.
@@ -28,7 +29,7 @@ pub(super) fn plan(options: &Options) -> Result<Plan, Stop> {
     }
     let mut added = Vec::new();
     for path in &options.ca_file {
-        added.extend(trust::read(path)?);
+        added.extend(probe::read_anchors(path).map_err(Stop::usage)?);
     }
     let proxies = proxies(options)?;
     let mut plan = Plan {

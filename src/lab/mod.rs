@@ -32,7 +32,10 @@ use tokio::sync::oneshot;
 use self::{
     dns::DnsSockets,
     door::Port,
-    fault::{conn::ClosedPort, proto::Certificate, proto::Tls},
+    fault::{
+        conn::ClosedPort,
+        proto::{Certificate, DnsFault, Tls},
+    },
     log::Log,
     pki::Pki,
     world::{Door, TlsConfigs, World},
@@ -46,9 +49,7 @@ use crate::{
 pub use log::{Event, View};
 #[cfg(feature = "scenario")]
 pub(crate) use spec::optional_duration;
-pub use spec::{
-    DnsView, Ede, HostAnswer, HostSpec, LabSpec, Login, NameSpec, OriginRule, ProxyRule, ProxySpec, Way, When,
-};
+pub use spec::{DnsView, Ede, Fault, HostAnswer, HostSpec, LabSpec, Login, NameSpec, Party, ProxySpec, Way, When};
 
 /// The ports of a storage endpoint.
 const STORAGE_PORTS: [u16; 3] = [80, 443, 8443];
@@ -161,7 +162,7 @@ fn conn_v4() -> SocketAddr {
 struct Parties {
     network: Network,
     world: Arc<World>,
-    dns: Vec<(DnsSockets, View, Option<fault::proto::DnsFault>, Zone)>,
+    dns: Vec<(DnsSockets, View, Zone)>,
     origins: Vec<(Port, Door)>,
     own: Vec<(Port, Door)>,
     proxy: Port,
@@ -172,9 +173,12 @@ impl Parties {
     fn bind(spec: &LabSpec, log: &Log) -> io::Result<Self> {
         let second = spec.dns_server.as_ref();
         let system_zone = Zone::new(&spec.dns.names);
-        let mut dns = vec![(DnsSockets::open(spec.dns.fault)?, View::System, spec.dns.fault, system_zone)];
-        if let Some(second) = second {
-            dns.push((DnsSockets::open(second.fault)?, View::Server, second.fault, Zone::new(&second.names)));
+        let closed = |view| dns::shows(&spec.faults, view, DnsFault::Closed);
+        let mut dns = vec![(DnsSockets::open(closed(View::System))?, View::System, system_zone)];
+        // A second server that knows no other names may still have faults of its own.
+        if second.is_some() || spec.faults.iter().any(|fault| fault.at == Party::DnsServer) {
+            let zone = Zone::new(&second.unwrap_or(&spec.dns).names);
+            dns.push((DnsSockets::open(closed(View::Server))?, View::Server, zone));
         }
 
         let names: Vec<NameSpec> = zone::healthy()
@@ -188,7 +192,7 @@ impl Parties {
                 let address = SocketAddr::new(ip, port);
                 for by_proxy in [false, true] {
                     let door = Door { address, by_proxy };
-                    let port = Port::open(door, &spec.origin)?;
+                    let port = Port::open(door, &spec.faults)?;
                     if by_proxy { &mut behind_proxy } else { &mut dial.addresses }.insert(address, port.socket);
                     origins.push((port, door));
                 }
@@ -204,8 +208,7 @@ impl Parties {
         dial.addresses.insert(own_address, own[0].0.socket);
         behind_proxy.insert(own_address, own[1].0.socket);
 
-        let proxy_fault = spec.proxy.conn.filter(|conn| conn.before_accept());
-        let proxy = Port::bind(conn_v4(), proxy_fault.map(|conn| (conn, spec.proxy.when.after.unwrap_or(0))))?;
+        let proxy = Port::bind(conn_v4(), door::of_the_port(&spec.faults, |fault| fault.at == Party::Proxy))?;
         let host_fault = host::port_fault(spec.host.answer);
         let hosts = WIRE_PORTS.iter().map(|_| Port::bind(conn_v4(), host_fault)).collect::<io::Result<Vec<_>>>()?;
         for (port, logical) in hosts.iter().zip(WIRE_PORTS) {
@@ -218,9 +221,9 @@ impl Parties {
 
         let mut pki = Pki::new()?;
         let mut chains: Vec<Certificate> = spec
-            .origin
+            .faults
             .iter()
-            .filter_map(|rule| match rule.tls {
+            .filter_map(|fault| match fault.tls {
                 Some(Tls::Certificate(certificate)) => Some(certificate),
                 _ => None,
             })
@@ -242,15 +245,15 @@ impl Parties {
         network.addresses = symbolic(&network, &names, proxy.socket, hosts[1].socket);
         network.addresses.insert(format!("{name}:{OWN_PORT}"), own[0].0.socket);
         // The proxy resolves as the system does, unless the scenario breaks that view as a whole: it has its own.
-        let proxy_zone = dns[0].3.clone();
+        let proxy_zone = dns[0].2.clone();
         let world = Arc::new(World::new(spec.clone(), log.clone(), tls, proxy_zone, behind_proxy));
         Ok(Self { network, world, dns, origins, own, proxy, hosts })
     }
 
     fn spawn(self) {
         let Self { world, dns, origins, own, proxy, hosts, .. } = self;
-        for (sockets, view, fault, zone) in dns {
-            tokio::spawn(sockets.run(view, fault, zone, world.log.clone()));
+        for (sockets, view, zone) in dns {
+            tokio::spawn(sockets.run(view, zone, world.clone()));
         }
         for (port, door) in origins {
             tokio::spawn(door::run_origin(port, door, world.clone()));

@@ -1,5 +1,6 @@
 //! Walks the plan layer by layer. A failed probe is data; `Err` means that nothing could be measured.
 
+mod anchors;
 mod controls;
 mod engine;
 mod exchange;
@@ -21,6 +22,8 @@ mod walk;
 use std::{future::Future, io, sync::atomic::AtomicU32};
 
 use crate::{model::Record, plan::Plan};
+
+pub use anchors::read_anchors;
 
 /// How far a run is; read it from another task at any time.
 #[derive(Debug, Default)]

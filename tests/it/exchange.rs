@@ -22,8 +22,16 @@ const ALL: [Exchange; 5] = [
     Exchange::Idle { ms: 300 },
 ];
 
-fn lab(toml: &str) -> Lab {
-    Lab::start(&toml::from_str::<LabSpec>(toml).unwrap()).unwrap()
+/// A lab with this proxy and with these faults.
+fn lab(proxy: &str, faults: &[&str]) -> Lab {
+    let mut spec: LabSpec = toml::from_str(proxy).unwrap();
+    spec.faults = faults.iter().map(|fault| toml::from_str(fault).unwrap()).collect();
+    Lab::start(&spec).unwrap()
+}
+
+/// A lab whose tunnels have this fault.
+fn faulty(fault: &str) -> Lab {
+    lab("", &[&format!("at = 'tunnel'\n{fault}")])
 }
 
 fn plan(lab: &Lab, routes: &[Route], exchanges: &[Exchange]) -> Plan {
@@ -55,8 +63,8 @@ fn run(plan: Plan) -> (Record, Assessment) {
     (record, assessment)
 }
 
-fn through(proxy: &str, exchanges: &[Exchange]) -> (Record, Assessment) {
-    let lab = lab(proxy);
+fn through(fault: &str, exchanges: &[Exchange]) -> (Record, Assessment) {
+    let lab = faulty(fault);
     run(plan(&lab, &[Route::Proxy], exchanges))
 }
 
@@ -88,7 +96,7 @@ fn only(record: &Record, assessment: &Assessment, code: &str, confidence: Confid
 #[test]
 fn every_exchange_passes_directly_and_through_a_healthy_proxy() {
     for spec in ["", "[proxy]\ntls = true", "[proxy]\nrequires = \"svc:pw\""] {
-        let lab = lab(spec);
+        let lab = lab(spec, &[]);
         let mut plan = plan(&lab, &[Route::Direct, Route::Proxy], &ALL);
         plan.budgets.attempts = 2;
         let (record, assessment) = run(plan);
@@ -121,7 +129,7 @@ fn every_exchange_passes_directly_and_through_a_healthy_proxy() {
 fn changed_bytes_are_found_where_they_are() {
     // Into the pattern, which comes behind the answer `snapreach/1 received 300000`.
     for (at, stage) in [(5_000, "pattern"), (299_999, "pattern"), (14, "answer"), (0, "answer")] {
-        let spec = format!("[[proxy.rules]]\ntunnel = {{ stream = {{ corrupt_at = {at} }} }}");
+        let spec = format!("stream = 'corrupt'\nwhen.after_bytes = {at}");
         let (record, assessment) = through(&spec, &ALL[..1]);
         let summary = only(&record, &assessment, "tunnel.corrupted", Confidence::Proof);
         assert_eq!(summary, "Bytes change inside the tunnel to origin.snapreach.test:7");
@@ -131,7 +139,7 @@ fn changed_bytes_are_found_where_they_are() {
         assert_eq!(came.to_bytes()[0], !expected.to_bytes()[0], "{evidence:#?}");
     }
     for at in [0, 3, 20_000] {
-        let spec = format!("[[proxy.rules]]\ntunnel = {{ stream = {{ inject = {{ at = {at}, text = 'foreign' }} }} }}");
+        let spec = format!("stream = {{ inject = 'foreign' }}\nwhen.after_bytes = {at}");
         let (record, assessment) = through(&spec, &ALL[..1]);
         only(&record, &assessment, "tunnel.corrupted", Confidence::Proof);
         let evidence = evidence(&record)[0];
@@ -143,12 +151,12 @@ fn changed_bytes_are_found_where_they_are() {
 #[test]
 fn a_foreign_answer_is_the_tunnels_only_where_the_origin_is_known() {
     // The first four bytes are foreign, and the answer `ready` has nothing behind it that would prove the origin.
-    let fault = "[[proxy.rules]]\ntunnel = { stream = { corrupt_at = 2 } }";
+    let fault = "stream = 'corrupt'\nwhen.after_bytes = 2";
     let idle = [Exchange::Idle { ms: 100 }];
     let (record, assessment) = through(fault, &idle);
     let codes: Vec<_> = assessment.findings.iter().map(|f| f.code.0).collect();
     assert_eq!(codes, ["http.wrong_speaker"], "{record:#?}");
-    let lab = lab(fault);
+    let lab = faulty(fault);
     let (record, assessment) = run(plan(&lab, &[Route::Direct, Route::Proxy], &idle));
     let finding = assessment.findings.iter().find(|f| f.severity == Severity::Error).unwrap();
     assert_eq!((finding.code.0, finding.confidence), ("tunnel.corrupted", Confidence::Differential), "{record:#?}");
@@ -156,13 +164,12 @@ fn a_foreign_answer_is_the_tunnels_only_where_the_origin_is_known() {
 
 #[test]
 fn whoever_answers_in_place_of_the_origin_is_not_taken_for_it() {
-    let page =
-        "[[proxy.rules]]\ntunnel = { bytes = \"HTTP/1.1 500 x\\r\\nX-Squid-Error: ERR_CANNOT_FORWARD 0\\r\\n\\r\\n\" }";
+    let page = "tunnel = { bytes = \"HTTP/1.1 500 x\\r\\nX-Squid-Error: ERR_CANNOT_FORWARD 0\\r\\n\\r\\n\" }";
     let (record, assessment) = through(page, &ALL[..1]);
     let codes: Vec<_> = assessment.findings.iter().map(|f| (f.code.0, f.hop)).collect();
     assert_eq!(codes[0], ("proxy.gateway_error", Hop::ProxyToOrigin), "{record:#?}");
     // Storage on port 80 answers with a 400, which is no page of a proxy.
-    let lab = lab("");
+    let lab = lab("", &[]);
     let mut plan = plan(&lab, &[Route::Direct], &ALL[..1]);
     plan.targets = Target::parse("tcp://acct.blob.core.windows.net:80", &[]).unwrap();
     plan.budgets.layer = Duration::from_secs(2);
@@ -173,20 +180,20 @@ fn whoever_answers_in_place_of_the_origin_is_not_taken_for_it() {
 
 #[test]
 fn an_idle_tunnel_is_cut_and_the_time_is_told() {
-    let (record, assessment) = through("[[proxy.rules]]\ntunnel = { idle = '400ms' }", &[Exchange::Idle { ms: 8_000 }]);
+    let (record, assessment) = through("tunnel = { idle = '400ms' }", &[Exchange::Idle { ms: 8_000 }]);
     let summary = only(&record, &assessment, "tunnel.idle_cut", Confidence::Proof);
     let idle = evidence(&record)[0].idle_us.unwrap();
     assert!((400_000..8_000_000).contains(&idle), "{idle}");
     assert!(summary.contains("does not survive silence; after 0.4 s") || idle > 450_000, "{summary}");
     // Shorter than the limit, nothing is cut; and the other exchanges pass.
-    let (record, assessment) = through("[[proxy.rules]]\ntunnel = { idle = '5s' }", &ALL);
+    let (record, assessment) = through("tunnel = { idle = '5s' }", &ALL);
     assert_eq!(assessment.verdict.status, Status::Clear, "{record:#?}");
 }
 
 #[test]
 fn a_proxy_that_ends_both_ways_breaks_half_close_from_either_side() {
     for exchange in [Exchange::HalfCloseByClient, Exchange::HalfCloseByOrigin] {
-        let (record, assessment) = through("[[proxy.rules]]\ntunnel = 'half_close_kills'", &[exchange]);
+        let (record, assessment) = through("tunnel = 'half_close_kills'", &[exchange]);
         let summary = only(&record, &assessment, "tunnel.half_close_broken", Confidence::Proof);
         let who =
             if exchange == Exchange::HalfCloseByClient { "this side half-closes" } else { "the endpoint half-close" };
@@ -195,14 +202,14 @@ fn a_proxy_that_ends_both_ways_breaks_half_close_from_either_side() {
     // Nothing else suffers.
     let others: Vec<_> =
         ALL.into_iter().filter(|e| !matches!(e, Exchange::HalfCloseByClient | Exchange::HalfCloseByOrigin)).collect();
-    let (record, assessment) = through("[[proxy.rules]]\ntunnel = 'half_close_kills'", &others);
+    let (record, assessment) = through("tunnel = 'half_close_kills'", &others);
     assert_eq!(assessment.verdict.status, Status::Clear, "{record:#?}");
 }
 
 #[test]
 fn bytes_sent_with_the_connect_are_lost() {
-    let spec = "[[proxy.rules]]\ntunnel = 'early_lost'";
-    let lab = lab(spec);
+    let spec = "tunnel = 'early_lost'";
+    let lab = faulty(spec);
     let mut with = plan(&lab, &[Route::Proxy], &[Exchange::EarlyData]);
     with.budgets.layer = Duration::from_secs(3);
     let (record, assessment) = run(with);
@@ -214,12 +221,8 @@ fn bytes_sent_with_the_connect_are_lost() {
 
 #[test]
 fn a_tunnel_that_breaks_in_the_middle_is_told_as_such() {
-    for (fault, code) in [
-        ("stream = { cut_after = 1000 }", "tunnel.closed"),
-        ("stream = { reset_after = 1000 }", "tunnel.reset"),
-        ("stream = { stall_after = 1000 }", "tunnel.silent"),
-    ] {
-        let lab = lab(&format!("[[proxy.rules]]\ntunnel = {{ {fault} }}"));
+    for (fault, code) in [("cut", "tunnel.closed"), ("reset", "tunnel.reset"), ("stall", "tunnel.silent")] {
+        let lab = lab(&format!("tunnel = {{ {fault} }}"));
         let mut plan = plan(&lab, &[Route::Proxy], &ALL[..1]);
         plan.budgets.layer = Duration::from_secs(2);
         let (record, assessment) = run(plan);
@@ -232,7 +235,7 @@ fn a_tunnel_that_breaks_in_the_middle_is_told_as_such() {
 #[test]
 fn tls_proves_changed_bytes_without_an_origin_of_our_own() {
     // Behind the ServerHello everything is encrypted (RFC 8446 section 2); the certificate makes it long enough.
-    let lab = lab("[[proxy.rules]]\ntunnel = { stream = { corrupt_at = 900 } }");
+    let lab = faulty("stream = 'corrupt'\nwhen.after_bytes = 900");
     let mut plan = plan(&lab, &[Route::Proxy], &[]);
     plan.targets = Target::parse("https://acct.blob.core.windows.net", &[]).unwrap();
     let (record, assessment) = run(plan);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{super::case::with_catalogue, Case, View, differential};
+use super::{super::case::with_catalogue, Case, View, Walk, differential};
 use crate::{
     classify::{codes as c, rules::Judged},
     exchange::Exchange,
@@ -31,7 +31,20 @@ pub(super) fn compare(case: &mut Case<'_>) {
     }
 }
 
-pub(super) fn evidence(view: View<'_>) -> Option<&ExchangeEvidence> {
+/// What is tried again in every attempt of an exchange.
+pub(super) type Subject = (Arc<str>, Route, Exchange);
+
+pub(super) fn subject(walk: &Walk<'_>) -> Option<Subject> {
+    let observation = walk.view.observation;
+    Some((Arc::clone(&observation.subject), observation.route, evidence(walk.view)?.exchange))
+}
+
+/// Which exchanges passed in some attempt.
+pub(super) fn passed(case: &Case<'_>) -> HashSet<Subject> {
+    case.walks.iter().filter(|walk| !walk.failed && !walk.cancelled).filter_map(subject).collect()
+}
+
+fn evidence(view: View<'_>) -> Option<&ExchangeEvidence> {
     view.at(Layer::Request, Leg::Origin)?.exchange()
 }
 
