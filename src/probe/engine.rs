@@ -146,6 +146,9 @@ impl Engine {
         if let Some(bind) = plan.source.bind {
             net::can_bind(bind).map_err(|e| named(&e, &format!("cannot use {bind} as source address")))?;
         }
+        for exchange in &plan.exchanges {
+            exchange.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot try {e}")))?;
+        }
         let mut notes = Vec::new();
         let needs_tls = plan.targets.iter().any(|target| target.scheme.has_tls()) || plan.proxy.is_some();
         let (tls, tls_notes) = if needs_tls { Tls::new(&plan.trust)? } else { Tls::new(&Trust::default())? };

@@ -32,6 +32,9 @@ const SHOWN: usize = 32;
 /// So many bytes of a pattern nobody sends by chance.
 const TELLING: usize = 16;
 
+/// Bytes per second below which a transfer is not waited for to its end.
+const SLOWEST: u64 = 64 * 1024;
+
 /// How long to read on after bytes that are not the origin's, to see who speaks.
 const ODD_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -41,8 +44,8 @@ pub(super) struct Attempt {
     request: RequestEvidence,
     evidence: ExchangeEvidence,
     seed: u64,
-    /// For each answer.
-    budget: Duration,
+    /// How long nothing may move.
+    patience: Duration,
     /// Read and not looked at yet.
     buffer: Vec<u8>,
     /// When the first bytes were sent.
@@ -50,8 +53,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// `budget` is for each answer, `along` the number of bytes that already went along with the CONNECT.
-    pub(super) fn new(exchange: Exchange, seed: u64, budget: Duration, along: u64) -> Self {
+    /// `patience` is how long nothing may move, `along` the number of bytes that already went along with the CONNECT.
+    pub(super) fn new(exchange: Exchange, seed: u64, patience: Duration, along: u64) -> Self {
         let request =
             RequestEvidence { method: "EXCHANGE".into(), request_sent: along > 0, ..RequestEvidence::default() };
         let evidence = ExchangeEvidence {
@@ -67,7 +70,7 @@ impl Attempt {
             came: None,
         };
         let began = (along > 0).then(Instant::now);
-        Self { request, evidence, seed, budget, buffer: Vec::new(), began }
+        Self { request, evidence, seed, patience, buffer: Vec::new(), began }
     }
 }
 
@@ -86,11 +89,12 @@ pub(super) fn early_data(seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// How long the whole exchange may take, with `layer` for each answer.
+/// How long the whole exchange may take, if it takes `layer` without silence and without many bytes.
 pub(super) fn budget(exchange: Exchange, layer: Duration) -> Duration {
     match exchange {
         Exchange::Idle { ms } => Duration::from_millis(ms) + 2 * layer,
-        _ => layer,
+        Exchange::Integrity { bytes } => Duration::from_secs(2 * bytes / SLOWEST) + layer,
+        Exchange::EarlyData | Exchange::HalfCloseByClient | Exchange::HalfCloseByOrigin => layer,
     }
 }
 
@@ -159,8 +163,8 @@ impl Attempt {
             self.send(stream, &early_data(self.seed)).await?;
         }
         let honest = Answer::Received { count: FEW, differs: false };
-        // A third of the budget: as much again must be left for the second answer.
-        if let Ok(answer) = timeout(self.budget / 3, self.answer(stream, honest, 0)).await {
+        // A third of the time: as much again must be left for the second answer.
+        if let Ok(answer) = timeout(self.patience / 3, self.answer(stream, honest, 0)).await {
             let answer = answer?;
             return self.accept(answer, honest, start);
         }
@@ -174,7 +178,7 @@ impl Attempt {
         self.send(stream, Request::Hold { ms }.line().as_bytes()).await?;
         self.ready(stream).await?;
         let began = Instant::now();
-        let end = timeout(Duration::from_millis(ms), self.read(stream)).await;
+        let end = timeout(Duration::from_millis(ms), self.read_within(stream, Duration::MAX)).await;
         self.evidence.idle_us = Some(micros(began.elapsed()));
         match end {
             // Nothing came, as it should be.
@@ -217,8 +221,11 @@ impl Attempt {
 impl Attempt {
     async fn send<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, bytes: &[u8]) -> Result<(), Failure> {
         self.began.get_or_insert_with(Instant::now);
-        stream.write_all(bytes).await.map_err(|e| failure::of_io(&e))?;
-        stream.flush().await.map_err(|e| failure::of_io(&e))?;
+        let write = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        timeout(self.patience, write).await.map_err(|_| silent(self.patience))?.map_err(|e| failure::of_io(&e))?;
         self.request.request_sent = true;
         self.evidence.bytes_sent += bytes.len() as u64;
         Ok(())
@@ -239,8 +246,13 @@ impl Attempt {
 
     /// Reads more into the buffer; 0: the peer half-closed.
     async fn read<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<usize, Failure> {
+        self.read_within(stream, self.patience).await
+    }
+
+    async fn read_within<S: AsyncRead + Unpin>(&mut self, stream: &mut S, limit: Duration) -> Result<usize, Failure> {
         self.buffer.reserve(CHUNK);
-        let read = stream.read_buf(&mut self.buffer).await.map_err(|e| failure::of_io(&e))?;
+        let read = timeout(limit, stream.read_buf(&mut self.buffer)).await;
+        let read = read.map_err(|_| silent(limit))?.map_err(|e| failure::of_io(&e))?;
         self.request.bytes_read += read as u64;
         if let (None, Some(began)) = (self.request.first_byte_us, self.began.filter(|_| read > 0)) {
             self.request.first_byte_us = Some(micros(began.elapsed()));
@@ -318,7 +330,7 @@ impl Attempt {
 
     /// What came is no answer: either the origin's, changed on the way, or somebody else's.
     async fn stranger<S: AsyncRead + Unpin>(&mut self, stream: &mut S, honest: Answer, then: u64) -> Failure {
-        let patience = ODD_PATIENCE.min(self.budget / 3);
+        let patience = ODD_PATIENCE.min(self.patience / 3);
         let read_on = async { while self.buffer.len() < KEPT && matches!(self.read(stream).await, Ok(1..)) {} };
         // An end, of the stream or of the patience, only means that no more is to be seen.
         let _ = timeout(patience, read_on).await;
@@ -345,6 +357,10 @@ impl Attempt {
         self.evidence.expected = Some(Excerpt::whole(&expected[..expected.len().min(SHOWN)]));
         Failure::new(FailureKind::Differs, "bytes came that the origin did not send")
     }
+}
+
+fn silent(limit: Duration) -> Failure {
+    Failure::new(FailureKind::TimedOut, format!("nothing moved within {limit:?}"))
 }
 
 fn closed() -> Failure {

@@ -34,7 +34,8 @@ pub(super) fn of_io(error: &io::Error) -> Failure {
         return of_tls(tls);
     }
     let kind = match (error.raw_os_error(), error.kind()) {
-        (Some(libc::ECONNRESET | libc::EPIPE), _)
+        // ENOTCONN: of shutdown(2), once the peer's RST has closed the connection.
+        (Some(libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN), _)
         | (None, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => FailureKind::Reset,
         (Some(libc::ETIMEDOUT), _) => FailureKind::TimedOut,
         (Some(libc::EHOSTUNREACH), _) => FailureKind::HostUnreachable,

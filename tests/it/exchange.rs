@@ -12,6 +12,8 @@ use snapreach::{
     probe,
 };
 
+use crate::real_proxies::start;
+
 const ORIGIN: &str = "tcp://origin.snapreach.test:7";
 
 const ALL: [Exchange; 5] = [
@@ -149,6 +151,29 @@ fn changed_bytes_are_found_where_they_are() {
 }
 
 #[test]
+fn changed_bytes_are_found_by_the_origin_too() {
+    // The request `snapreach/1 verify 300000 300000 SEED` comes first.
+    for (at, received) in [(20_000, true), (299_999, true), (20, false)] {
+        let fault = format!("stream = 'corrupt'\ndirection = 'to_server'\nwhen.after_bytes = {at}");
+        let (record, assessment) = through(&fault, &ALL[..1]);
+        only(&record, &assessment, "tunnel.corrupted", Confidence::Proof);
+        let evidence = evidence(&record)[0];
+        assert_eq!(evidence.sent_differs_at, received.then_some(at), "{evidence:#?}");
+        assert_eq!(evidence.received.is_some(), received);
+    }
+}
+
+#[test]
+fn numbers_beyond_the_limits_are_refused_before_anything_is_sent() {
+    let lab = lab("", &[]);
+    let plan = plan(&lab, &[Route::Direct], &[Exchange::Idle { ms: u64::MAX }]);
+    let progress = probe::Progress::default();
+    let error = probe::runtime().unwrap().block_on(probe::run(plan, &progress, std::future::pending())).unwrap_err();
+    assert!(error.to_string().contains("idle: ms is a number from 1 to 14400000"), "{error}");
+    assert_eq!(lab.log(), []);
+}
+
+#[test]
 fn a_foreign_answer_is_the_tunnels_only_where_the_origin_is_known() {
     // The first four bytes are foreign, and the answer `ready` has nothing behind it that would prove the origin.
     let fault = "stream = 'corrupt'\nwhen.after_bytes = 2";
@@ -222,7 +247,7 @@ fn bytes_sent_with_the_connect_are_lost() {
 #[test]
 fn a_tunnel_that_breaks_in_the_middle_is_told_as_such() {
     for (fault, code) in [("cut", "tunnel.closed"), ("reset", "tunnel.reset"), ("stall", "tunnel.silent")] {
-        let lab = lab(&format!("tunnel = {{ {fault} }}"));
+        let lab = faulty(&format!("stream = '{fault}'\nwhen.after_bytes = 1000"));
         let mut plan = plan(&lab, &[Route::Proxy], &ALL[..1]);
         plan.budgets.layer = Duration::from_secs(2);
         let (record, assessment) = run(plan);
@@ -240,4 +265,96 @@ fn tls_proves_changed_bytes_without_an_origin_of_our_own() {
     plan.targets = Target::parse("https://acct.blob.core.windows.net", &[]).unwrap();
     let (record, assessment) = run(plan);
     only(&record, &assessment, "tunnel.corrupted", Confidence::Proof);
+}
+
+/// What each exchange comes to through a real proxy: its name, the code found, if any.
+fn through_real(port: u16) -> Vec<(&'static str, Vec<&'static str>)> {
+    let lab = lab("", &[]);
+    // The proxy must find it without the lab's names.
+    let origin = lab.network().addresses["origin.snapreach.test:7"].to_string();
+    through_real_to(&lab, port, &origin)
+}
+
+fn through_real_to(lab: &Lab, port: u16, origin: &str) -> Vec<(&'static str, Vec<&'static str>)> {
+    let all = [
+        ("integrity", Exchange::Integrity { bytes: 3_000_000 }),
+        ("half-close by client", Exchange::HalfCloseByClient),
+        ("half-close by origin", Exchange::HalfCloseByOrigin),
+        ("early data", Exchange::EarlyData),
+        ("idle", Exchange::Idle { ms: 6_000 }),
+    ];
+    let seen = all.map(|(name, exchange)| {
+        let mut plan = Plan {
+            targets: Target::parse(&format!("tcp://{origin}"), &[]).unwrap(),
+            exchanges: vec![exchange],
+            routes: vec![Route::Proxy],
+            proxy: Some(format!("http://127.0.0.1:{port}").parse().unwrap()),
+            ..Plan::default()
+        };
+        plan.budgets.attempts = 1;
+        plan.context.routes = vec![Route::Proxy];
+        let (_, assessment) = run(plan);
+        (name, assessment.findings.iter().map(|finding| finding.code.0).collect())
+    });
+    let log = lab.log();
+    assert!(log.iter().any(|event| matches!(event, Event::Connection { address, .. } if address.port() == 7)));
+    seen.to_vec()
+}
+
+/// Of most forward proxies: they end a tunnel when one side half-closes it, and when nothing passes for a while.
+const USUAL: [(&str, &[&str]); 5] = [
+    ("integrity", &[]),
+    ("half-close by client", &["tunnel.half_close_broken"]),
+    ("half-close by origin", &["tunnel.half_close_broken"]),
+    ("early data", &[]),
+    ("idle", &["tunnel.idle_cut"]),
+];
+
+/// Of a load balancer: it passes half-closes on.
+const CARRIED: [(&str, &[&str]); 5] = [
+    ("integrity", &[]),
+    ("half-close by client", &[]),
+    ("half-close by origin", &[]),
+    ("early data", &[]),
+    ("idle", &["tunnel.idle_cut"]),
+];
+
+fn expect(seen: &[(&str, Vec<&str>)], expected: &[(&str, &[&str])]) {
+    let seen: Vec<(&str, &[&str])> = seen.iter().map(|(name, codes)| (*name, codes.as_slice())).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn squid_keeps_early_data_and_cuts_half_closed_and_idle_tunnels() {
+    let configuration = "http_port 127.0.0.1:PORT\npid_filename none\ncache_log DIR/cache.log\naccess_log none\n\
+        cache deny all\ncoredump_dir DIR\nshutdown_lifetime 0 seconds\nvisible_hostname proxy.example\npinger_enable off\n\
+        dns_nameservers 127.0.43.53\nread_timeout 2 seconds\nhttp_access allow localhost\nhttp_access deny all\n";
+    if let Some(squid) = start("squid", &["-N", "-f", "DIR/conf"], configuration) {
+        expect(&through_real(squid.port), &USUAL);
+    }
+}
+
+#[test]
+fn tinyproxy_keeps_early_data_and_cuts_half_closed_and_idle_tunnels() {
+    let configuration =
+        "Port PORT\nListen 127.0.0.1\nTimeout 2\nMaxClients 20\nLogLevel Error\nLogFile \"DIR/log\"\nAllow 127.0.0.1\n";
+    if let Some(tinyproxy) = start("tinyproxy", &["-d", "-c", "DIR/conf"], configuration) {
+        expect(&through_real(tinyproxy.port), &USUAL);
+    }
+}
+
+/// In front of a proxy that does what it should.
+#[test]
+fn haproxy_passes_half_closes_on_and_cuts_idle_tunnels() {
+    for mode in ["http", "tcp"] {
+        let lab = lab("", &[]);
+        let behind = lab.network().addresses["proxy"];
+        let configuration = format!(
+            "global\n maxconn 100\ndefaults\n timeout connect 5s\n timeout client 2s\n timeout server 2s\n\
+             listen f\n mode {mode}\n bind 127.0.0.1:PORT\n server s {behind}\n"
+        );
+        let Some(haproxy) = start("haproxy", &["-db", "-f", "DIR/conf"], &configuration) else { return };
+        let seen = through_real_to(&lab, haproxy.port, "origin.snapreach.test:7");
+        expect(&seen, &CARRIED);
+    }
 }

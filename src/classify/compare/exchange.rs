@@ -66,7 +66,7 @@ fn recalls(case: &mut Case<'_>) {
             continue;
         }
         let Some(recall) = told.get(&attempt(walk.view)) else {
-            walk.judged = Some(not_told());
+            not_told(walk);
             continue;
         };
         match (failed_as(*recall), walk.view.is_tunnelled()) {
@@ -85,20 +85,22 @@ fn recalls(case: &mut Case<'_>) {
                     "after the endpoint half-closed, {received} of the bytes sent to it arrived in order"
                 ));
             }
-            (Some(_), _) => walk.judged = Some(not_told()),
+            (Some(_), _) => not_told(walk),
         }
     }
 }
 
-/// What is not known is no pass.
-fn not_told() -> Judged {
-    with_catalogue(Judged {
+/// What is not known is neither a pass nor a failure.
+fn not_told(walk: &mut Walk<'_>) {
+    walk.judged = Some(with_catalogue(Judged {
         code: c::META_NOT_RUN,
         hop: Hop::Local,
         severity: Severity::Warning,
         confidence: Confidence::Proof,
         party: Party::Client,
-    })
+    }));
+    walk.cancelled = true;
+    walk.note = Some("the endpoint did not tell what arrived after it had half-closed".into());
 }
 
 /// Where the origin is known to be snapreach's own, from another walk, foreign bytes are the tunnel's; and a tunnel that
