@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod replay;
 mod request;
+mod scenario;
 mod secrets;
 mod targets;
 mod text;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Check(args) => check::run(*args),
         Command::Replay(args) => replay::run(&args),
+        Command::Scenario(command) => scenario::run(command),
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { command } => generate::man(command.as_deref()),

@@ -33,6 +33,9 @@ pub struct Difference {
     /// The code that was expected, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// The code that was found instead, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<&'static str>,
     /// What was expected.
     pub expected: String,
     /// What was seen.
@@ -49,6 +52,23 @@ pub fn verdict(runs: &[Run]) -> Status {
         Status::Blocked => 3,
     };
     runs.iter().map(|run| run.assessment.verdict.status).max_by_key(rank).unwrap_or(Status::Inconclusive)
+}
+
+/// What a judgement says, without words, times and numbers of observations: what golden files hold.
+#[must_use]
+pub fn judgement(assessment: &Assessment) -> serde_json::Value {
+    let findings: Vec<_> = assessment
+        .findings
+        .iter()
+        .map(|found| {
+            serde_json::json!({
+                "code": found.code, "hop": found.hop, "severity": found.severity, "confidence": found.confidence,
+                "party": found.party, "route": found.route, "targets": found.targets, "failed": found.failed,
+                "tried": found.tried,
+            })
+        })
+        .collect();
+    serde_json::json!({ "status": assessment.verdict.status, "findings": findings })
 }
 
 /// Everything that came out otherwise than expected. `log` is what the lab's parties saw, if it played.
@@ -70,10 +90,12 @@ pub(super) fn differences(scenario: &Scenario, runs: &[Run], log: Option<&[Event
             || expect.allowed.iter().any(|allowed| allowed.get_ref() == code);
         let unknown_failure = found.code == codes::META_UNCLASSIFIED && !named;
         if unknown_failure || (found.severity == Severity::Error && !named) {
-            out.push(difference("finding", None, "no other error", shown(found)));
+            let unexpected = difference("finding", None, "no other error", shown(found));
+            out.push(Difference { found: Some(code), ..unexpected });
         }
         if let Some(absent) = expect.absent.iter().find(|absent| meets(absent.get_ref(), run, found)) {
-            out.push(difference("finding", None, format!("not {}", absent.get_ref()), shown(found)));
+            let unwanted = difference("finding", None, format!("not {}", absent.get_ref()), shown(found));
+            out.push(Difference { found: Some(code), ..unwanted });
         }
     }
     out.extend(expect.predictions.iter().filter_map(|wanted| unpredicted(wanted, runs)));
@@ -90,7 +112,7 @@ fn difference(
     expected: impl fmt::Display,
     seen: impl fmt::Display,
 ) -> Difference {
-    Difference { what, code: code.map(Into::into), expected: expected.to_string(), seen: seen.to_string() }
+    Difference { what, code: code.map(Into::into), found: None, expected: expected.to_string(), seen: seen.to_string() }
 }
 
 /// The name of a value as the JSON report writes it.

@@ -7,7 +7,9 @@ mod builtin;
 mod compare;
 mod expect;
 mod probe;
+pub mod report;
 mod run;
+mod suite;
 mod variables;
 
 use std::{
@@ -26,10 +28,11 @@ use crate::{
 };
 
 pub use builtin::BuiltIn;
-pub use compare::{Difference, Run, verdict};
+pub use compare::{Difference, Run, judgement, verdict};
 pub use expect::{Expect, ExpectedFinding, ExpectedPrediction, ExpectedTime};
 pub use probe::{FamilyName, ProbeSpec, Reality};
-pub use run::{Outcome, Result as Outcomes, Setting, run};
+pub use run::{Carried, Outcome, Outcomes, Setting, run};
+pub use suite::{Course, play};
 pub use variables::{Variables, is_name};
 
 /// The scenarios that come with the program, in alphabetical order.
