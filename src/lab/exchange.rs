@@ -37,8 +37,11 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     room: Arc<Semaphore>,
-    late: Arc<Mutex<VecDeque<(u64, watch::Receiver<Late>)>>>,
+    late: Arc<Mutex<VecDeque<Remembered>>>,
 }
+
+/// What came after the origin half-closed in the exchange of a seed.
+type Remembered = (u64, watch::Receiver<Late>);
 
 /// What came after the origin half-closed, so far.
 #[derive(Debug, Clone, Copy)]
@@ -62,13 +65,13 @@ impl Origin {
     }
 
     fn remember(&self, seed: u64) -> watch::Sender<Late> {
-        let (send, receive) = watch::channel(Late { answer: received(0, false), ended: false });
+        let (tell, told) = watch::channel(Late { answer: received(0, false), ended: false });
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         if late.len() >= MAX_REMEMBERED {
             late.pop_front();
         }
-        late.push_back((seed, receive));
-        send
+        late.push_back((seed, told));
+        tell
     }
 
     async fn recall(&self, seed: u64) -> Answer {

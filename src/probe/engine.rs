@@ -273,8 +273,8 @@ impl Engine {
         let exchanges = plan.exchanges.iter().copied().filter(|_| plan.targets[target].scheme == Scheme::Tcp);
         let mut exchanges = exchanges.map(Some).peekable();
         // Most targets are walked as their scheme says: that is the one series without an exchange.
-        let plain = exchanges.peek().is_none().then_some(None);
-        for exchange in exchanges.chain(plain) {
+        let none = exchanges.peek().is_none().then_some(None);
+        for exchange in exchanges.chain(none) {
             let series = self.series.len();
             self.series.push(Series {
                 target,

@@ -233,7 +233,7 @@ impl Attempt {
 
     async fn send_pattern<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, count: u64) -> Result<(), Failure> {
         let pattern = Pattern::new(self.seed, Direction::Up);
-        let mut buffer = [0; CHUNK];
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(count).unwrap_or(CHUNK))];
         let mut at = 0;
         while at < count {
             let now = usize::try_from(count - at).unwrap_or(CHUNK).min(CHUNK);

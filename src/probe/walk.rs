@@ -123,7 +123,8 @@ async fn origin<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
 ) -> Result<(), Stop> {
     if let Some((what, seed)) = course.exchange {
-        return converse(rec, shared, course, (what, seed), &mut stream).await;
+        // Boxed: few walks are exchanges, and all would hold room for one.
+        return Box::pin(converse(rec, shared, course, (what, seed), &mut stream)).await;
     }
     if !target.scheme.has_tls() {
         return if target.scheme.has_http() { ask(rec, shared, target, &mut stream, false).await } else { Ok(()) };
