@@ -45,6 +45,7 @@
 //!
 //! * what is sent, and what is kept of the answer: `probe/`, one file per layer
 //! * how errors are told apart: `probe/failure.rs`
+//! * what is exchanged with an origin of our own: [`exchange`], `probe/exchange.rs`, `lab/exchange.rs`
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages
 //! * how it looks: [`report`]

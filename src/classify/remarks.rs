@@ -64,7 +64,7 @@ fn of_walk(view: View<'_>, primary: Option<Judged>) -> Vec<(Judged, String)> {
     found.extend(trusted_interception(view));
     found.extend(clock_skew(view));
     // An exchange takes as long as it was asked to.
-    let exchange = view.at(Layer::Request, Leg::Origin).is_some_and(|at| at.exchange().is_some());
+    let exchange = view.exchange().is_some();
     if passed
         && !exchange
         && primary.is_none_or(|primary| primary.code != c::META_DEADLINE)

@@ -452,6 +452,7 @@ fn spoken_lines(at: &At<'_>, of_many: bool, add: &mut impl FnMut(String)) {
             FailureKind::TimedOut => "fell silent",
             FailureKind::Closed | FailureKind::Truncated => "was closed",
             FailureKind::Reset => "was reset",
+            FailureKind::Undecryptable => "brought a record that does not decrypt",
             _ => return,
         };
         let read = match at.bytes_read() {
@@ -488,7 +489,7 @@ fn exchange_lines(exchange: &ExchangeEvidence, add: &mut impl FnMut(String)) {
     }
     if let Some(at) = exchange.sent_differs_at {
         add(format!("byte {at} of those that were sent arrived as another, says the endpoint"));
-    } else if let Some(received) = exchange.received {
+    } else if let Some(received) = exchange.received.filter(|_| exchange.came_differs_at.is_none()) {
         add(format!("the endpoint says that {received} bytes arrived as they were sent"));
     }
 }

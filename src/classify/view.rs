@@ -90,6 +90,11 @@ impl<'a> View<'a> {
         self.at(Layer::Request, Leg::Origin)?.request()?.reply.as_ref()
     }
 
+    /// What an exchange with an origin of snapreach's own showed, if the walk came so far.
+    pub(super) fn exchange(self) -> Option<&'a ExchangeEvidence> {
+        self.at(Layer::Request, Leg::Origin)?.exchange()
+    }
+
     /// From the start of the first step to the end of the last, in microseconds.
     pub(super) fn elapsed_us(self) -> u64 {
         let steps = &self.observation.steps;

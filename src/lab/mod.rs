@@ -1,5 +1,6 @@
-//! The embedded lab: every other party on loopback (storage, a forward proxy, two name servers, the wire server), each
-//! healthy or with the fault that a scenario asks for. It needs no privileges, and nothing leaves the machine.
+//! The embedded lab: every other party on loopback (storage, a forward proxy, two name servers, the wire server, an
+//! origin of snapreach's own), each healthy or with the fault that a scenario asks for. It needs no privileges, and
+//! nothing leaves the machine.
 //!
 //! The lab never uses the probe or the classifier: a bug there must not find a bug here to agree with.
 

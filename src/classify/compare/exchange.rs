@@ -12,21 +12,21 @@ use super::{super::case::with_catalogue, Case, View, Walk, differential};
 use crate::{
     classify::{codes as c, rules::Judged},
     exchange::Exchange,
-    model::{Confidence, Control, ExchangeEvidence, FailureKind, Hop, Layer, Leg, Party, Route, Severity},
+    model::{Confidence, Control, ExchangeEvidence, FailureKind, Hop, Party, Route, Severity},
 };
 
 /// One attempt of one series of walks.
 type Attempt = (Arc<str>, Route, Option<SocketAddr>, u16);
 
 pub(super) fn compare(case: &mut Case<'_>) {
-    if case.walks.iter().all(|walk| evidence(walk.view).is_none()) {
+    if case.walks.iter().all(|walk| walk.view.exchange().is_none()) {
         return;
     }
     recalls(case);
     known_origins(case);
     for walk in &mut case.walks {
-        if let (Some(judged), Some(exchange)) = (walk.judged, evidence(walk.view)) {
-            walk.note = walk.note.take().or_else(|| note(judged, exchange));
+        if let (Some(judged), Some(exchange)) = (walk.judged, walk.view.exchange()) {
+            walk.note = walk.note.take().or_else(|| note(judged, exchange, failed_as(walk.view)));
         }
     }
 }
@@ -36,16 +36,12 @@ pub(super) type Subject = (Arc<str>, Route, Exchange);
 
 pub(super) fn subject(walk: &Walk<'_>) -> Option<Subject> {
     let observation = walk.view.observation;
-    Some((Arc::clone(&observation.subject), observation.route, evidence(walk.view)?.exchange))
+    Some((Arc::clone(&observation.subject), observation.route, walk.view.exchange()?.exchange))
 }
 
 /// Which exchanges passed in some attempt.
 pub(super) fn passed(case: &Case<'_>) -> HashSet<Subject> {
     case.walks.iter().filter(|walk| !walk.failed && !walk.cancelled).filter_map(subject).collect()
-}
-
-fn evidence(view: View<'_>) -> Option<&ExchangeEvidence> {
-    view.at(Layer::Request, Leg::Origin)?.exchange()
 }
 
 fn failed_as(view: View<'_>) -> Option<FailureKind> {
@@ -61,7 +57,7 @@ fn recalls(case: &mut Case<'_>) {
     let recalls = case.controls.iter().filter(|view| view.observation.control == Some(Control::Recall));
     let told: HashMap<Attempt, View<'_>> = recalls.map(|&view| (attempt(view), view)).collect();
     for walk in case.walks.iter_mut().filter(|walk| walk.judged.is_none()) {
-        let asked = evidence(walk.view).is_some_and(|e| e.exchange == Exchange::HalfCloseByOrigin);
+        let asked = walk.view.exchange().is_some_and(|e| e.exchange == Exchange::HalfCloseByOrigin);
         if !asked {
             continue;
         }
@@ -80,7 +76,7 @@ fn recalls(case: &mut Case<'_>) {
                     party: Party::Proxy,
                 };
                 walk.judged = Some(with_catalogue(broken));
-                let received = evidence(*recall).and_then(|e| e.received).unwrap_or(0);
+                let received = recall.exchange().and_then(|e| e.received).unwrap_or(0);
                 walk.note = Some(format!(
                     "after the endpoint half-closed, {received} of the bytes sent to it arrived in order"
                 ));
@@ -109,7 +105,7 @@ fn known_origins(case: &mut Case<'_>) {
     let mut known: HashSet<usize> = HashSet::new();
     let mut through_proxy: HashSet<usize> = HashSet::new();
     for walk in &case.walks {
-        if evidence(walk.view).is_some_and(|e| e.origin_proved) {
+        if walk.view.exchange().is_some_and(|e| e.origin_proved) {
             known.extend(&walk.targets);
             if walk.view.is_tunnelled() && walk.judged.is_none() {
                 through_proxy.extend(&walk.targets);
@@ -117,7 +113,7 @@ fn known_origins(case: &mut Case<'_>) {
         }
     }
     for walk in case.walks.iter_mut().filter(|walk| walk.view.is_tunnelled()) {
-        let Some(exchange) = evidence(walk.view).filter(|e| !e.origin_proved) else { continue };
+        let Some(exchange) = walk.view.exchange().filter(|e| !e.origin_proved) else { continue };
         let among = |set: &HashSet<usize>| walk.targets.iter().any(|target| set.contains(target));
         match failed_as(walk.view) {
             Some(FailureKind::Foreign)
@@ -142,7 +138,7 @@ fn known_origins(case: &mut Case<'_>) {
 }
 
 /// What makes a conclusion specific.
-fn note(judged: Judged, exchange: &ExchangeEvidence) -> Option<String> {
+fn note(judged: Judged, exchange: &ExchangeEvidence, kind: Option<FailureKind>) -> Option<String> {
     match judged.code {
         c::TUNNEL_IDLE_CUT => {
             let idle = Duration::from_micros(exchange.idle_us?);
@@ -152,6 +148,9 @@ fn note(judged: Judged, exchange: &ExchangeEvidence) -> Option<String> {
             Exchange::HalfCloseByOrigin => "when the endpoint half-closes".into(),
             _ => "when this side half-closes".into(),
         }),
+        c::TUNNEL_EARLY_DATA_LOST if kind == Some(FailureKind::Lost) => {
+            Some("what is sent after the 200 arrives".into())
+        }
         _ => None,
     }
 }

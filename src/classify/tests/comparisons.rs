@@ -79,7 +79,8 @@ fn early_data_that_silences_a_tunnel_is_lost_where_the_tunnel_works_without() {
 fn different_exchanges_are_no_attempts_at_one_thing() {
     let whole = Exchange::Integrity { bytes: 9 };
     let got = assess(&record(&[OWN], [exchanged(Exchange::EarlyData, None), exchanged(whole, Some(K::Differs))]));
-    assert_eq!(find(&got, c::TUNNEL_CORRUPTED).severity, Severity::Error);
+    let finding = find(&got, c::TUNNEL_CORRUPTED);
+    assert_eq!((finding.severity, finding.failed, finding.tried), (Severity::Error, 1, 1));
     assert_eq!(got.verdict.status, Status::Blocked);
     let got = assess(&record(&[OWN], [exchanged(whole, None), exchanged(whole, Some(K::Differs))]));
     assert_eq!(find(&got, c::TUNNEL_CORRUPTED).severity, Severity::Warning);
