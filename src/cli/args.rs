@@ -31,6 +31,15 @@ Examples:
 
 Only GET, HEAD and CONNECT are sent: nothing is created, changed or deleted.";
 
+const LAB_EXAMPLES: &str = "\
+Examples:
+  snapreach lab --ca-file-out lab.pem
+      Storage, proxy, name server and wire server on this machine, until Ctrl-C.
+  curl --proxy http://127.0.0.1:PORT --cacert lab.pem 'https://acct.blob.core.windows.net/?comp=list'
+      With the port of `proxy` in what was printed: fetch through the lab's proxy.
+  snapreach lab --scenario proxy-port-denied -v
+      Play a scenario's faults, and show what the parties see.";
+
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   snapreach replay tonight.jsonl
@@ -71,6 +80,12 @@ pub(super) enum Command {
     /// Run declarative scenarios against the embedded lab or against real parties
     #[command(subcommand)]
     Scenario(Scenario),
+    /// Run the embedded lab in the foreground, for curl or an agent of your own
+    ///
+    /// Prints one line of JSON when every party is ready: their addresses, and what a client needs to reach and trust
+    /// them. Ends with Ctrl-C. Nothing leaves this machine.
+    #[command(after_long_help = LAB_EXAMPLES)]
+    Lab(Lab),
     /// Explain a finding code, or the exit codes; without CODE list all codes
     Explain(Explain),
     /// Print the completion script of a shell
@@ -223,6 +238,22 @@ pub(super) struct ScenarioRun {
     /// Colours in the text report [default: auto]
     #[arg(long, value_name = "WHEN", help_heading = "Output")]
     pub(super) color: Option<Color>,
+}
+
+/// `snapreach lab`.
+#[derive(Debug, Args)]
+pub(super) struct Lab {
+    /// Scenario whose faults are played: a built-in name or a .toml file [default: healthy]
+    #[arg(long, value_name = "FILE")]
+    pub(super) scenario: Option<String>,
+
+    /// Write the certificate authority of the lab to FILE too, as PEM
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file_out: Option<PathBuf>,
+
+    /// Print each event that a party sees to standard error, as JSON
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(super) verbose: u8,
 }
 
 /// `snapreach explain`.

@@ -10,6 +10,7 @@ mod exit;
 mod explain;
 mod generate;
 mod interrupt;
+mod lab;
 mod nearest;
 mod options;
 mod output;
@@ -17,6 +18,7 @@ mod progress;
 mod replay;
 mod request;
 mod scenario;
+mod scenarios;
 mod secrets;
 mod targets;
 mod text;
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(*args),
         Command::Replay(args) => replay::run(&args),
         Command::Scenario(command) => scenario::run(command),
+        Command::Lab(args) => lab::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { command } => generate::man(command.as_deref()),

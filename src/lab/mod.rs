@@ -11,6 +11,7 @@ pub mod fault;
 mod host;
 mod http;
 mod log;
+mod machine;
 mod origin;
 mod pki;
 mod proxy;
@@ -48,6 +49,7 @@ use crate::{
 };
 
 pub use log::{Event, View};
+pub use machine::MachineSpec;
 #[cfg(feature = "scenario")]
 pub(crate) use spec::optional_duration;
 pub use spec::{DnsView, Ede, Fault, HostAnswer, HostSpec, LabSpec, Login, NameSpec, Party, ProxySpec, Way, When};
@@ -86,6 +88,22 @@ pub struct Network {
     pub addresses: BTreeMap<String, SocketAddr>,
 }
 
+impl Network {
+    /// `HOST:PORT:ADDR:PORT` for each endpoint that has a name, and for the wire server: what tells a client to dial the
+    /// lab in place of the host, as `--connect-to` of curl and of this program take it.
+    #[must_use]
+    pub fn connect_to(&self) -> Vec<String> {
+        let has_host = |name: &str| name.contains(':') && !name.starts_with("host:") && !name.starts_with('*');
+        let named = self.addresses.iter().filter(|(name, _)| has_host(name));
+        let named = named.map(|(name, socket)| format!("{name}:{socket}"));
+        let wire_server = WIRE_PORTS.iter().filter_map(|&port| {
+            let socket = self.dial.addresses.get(&(WIRE_SERVER, port).into())?;
+            Some(format!("{WIRE_SERVER}:{port}:{socket}"))
+        });
+        named.chain(wire_server).collect()
+    }
+}
+
 /// The running parties. Dropping it ends them.
 #[derive(Debug)]
 pub struct Lab {
@@ -105,8 +123,20 @@ impl Lab {
     /// # Errors
     /// When the specification contradicts itself, or the system has no sockets, threads or event queues left.
     pub fn start(spec: &LabSpec) -> io::Result<Self> {
+        Self::run(spec, Log::default())
+    }
+
+    /// The same for a lab that runs for long: `watcher` is told of each event as it happens, and none is kept. It is
+    /// called by the parties themselves, so it must not block.
+    ///
+    /// # Errors
+    /// As [`Lab::start`].
+    pub fn start_watched(spec: &LabSpec, watcher: impl Fn(Event) + Send + Sync + 'static) -> io::Result<Self> {
+        Self::run(spec, Log::watched(watcher))
+    }
+
+    fn run(spec: &LabSpec, log: Log) -> io::Result<Self> {
         spec.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let log = Log::default();
         let parties = Parties::bind(spec, &log)?;
         let (network, closed) = (parties.network.clone(), ClosedPort::open(conn_v4())?);
         let mut network = network;

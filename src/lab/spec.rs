@@ -8,10 +8,13 @@ use std::{
 
 use serde::{Deserialize, Deserializer};
 
-use super::fault::{
-    conn::Conn,
-    proto::{Certificate, DnsFault, Http, ProxyReply, Tls, Tunnel},
-    stream::{Direction, Placed, Stream},
+use super::{
+    fault::{
+        conn::Conn,
+        proto::{Certificate, DnsFault, Http, ProxyReply, Tls, Tunnel},
+        stream::{Direction, Placed, Stream},
+    },
+    machine::MachineSpec,
 };
 
 /// All parties.
@@ -33,6 +36,8 @@ pub struct LabSpec {
     pub proxy: ProxySpec,
     /// The wire server.
     pub host: HostSpec,
+    /// The machine that probes: its files and variables.
+    pub machine: MachineSpec,
     /// How the parties deviate. Of each kind of fault the first that applies wins.
     #[serde(skip)]
     pub faults: Vec<Fault>,
@@ -55,6 +60,7 @@ impl LabSpec {
             let user = bad.split(':').next().unwrap_or_default();
             return Err(format!("lab.proxy: credentials are written user:password (user `{user}`)"));
         }
+        self.machine.check()?;
         self.faults.iter().try_for_each(Fault::check)
     }
 }
@@ -220,7 +226,8 @@ fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Which connections a fault meets (for `reply` and `tunnel`: CONNECT requests; for `dns`: questions). They are counted
+/// Which connections a fault meets (for `reply` and `tunnel`: CONNECT requests; for `dns`: questions, of
+/// which a lookup asks two, A and AAAA). They are counted
 /// from 1 per fault, among those that match the rest of it. Several keys add up; none means all.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]

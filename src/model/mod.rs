@@ -23,6 +23,8 @@ pub use finding::{
     Status, Verdict,
 };
 pub use observation::{Control, InvalidObservation, Layer, Leg, Observation, Step};
-pub use record::{Context, HostsOverride, NotRun, ProxySource, Record, RecordError, SCHEMA, ToolInfo};
+pub use record::{
+    Context, HostsOverride, MisreadLine, NotRun, ProxyCapture, ProxySource, Record, RecordError, SCHEMA, ToolInfo,
+};
 pub use secret::{REDACTED, Redactor, Secret};
 pub use target::{Expectation, Host, Route, Scheme, Target, TargetError};

@@ -6,7 +6,6 @@ mod engine;
 mod exchange;
 mod failure;
 mod handshake;
-mod hosts;
 mod http_io;
 mod limits;
 mod metered;

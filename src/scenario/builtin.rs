@@ -17,6 +17,14 @@ macro_rules! built_in {
 
 /// In alphabetical order; a test compares it with the directory.
 pub(super) const ALL: &[BuiltIn] = built_in! {
+    "config-agent-file-unreadable-by-extension"
+    "config-hosts-override-stale"
+    "config-hosts-override"
+    "config-no-proxy-incomplete"
+    "config-proxy-conflict"
+    "config-proxy-invalid"
+    "config-proxy-needs-auth"
+    "consumer-distrusts-anchor"
     "consumer-ignores-proxy"
     "dns-malformed"
     "dns-nodata"

@@ -23,7 +23,8 @@ use serde::Deserialize;
 use toml::{Spanned, de::DeTable};
 
 use crate::{
-    lab::{Fault, LabSpec, Network},
+    discover::Machine,
+    lab::{Fault, LabSpec, MachineSpec, Network},
     plan::Plan,
 };
 
@@ -187,7 +188,10 @@ impl Scenario {
     /// The plans that probe a lab as the scenario wants it, in order.
     #[must_use]
     pub fn plans(&self, network: &Network) -> Vec<Plan> {
-        self.probes.iter().map(|probe| probe.plan_lab(&self.name, network)).collect()
+        let MachineSpec { files, environment, .. } =
+            self.lab.as_ref().map(|lab| lab.machine.clone()).unwrap_or_default();
+        let machine = Machine::described(files, environment);
+        self.probes.iter().map(|probe| probe.plan_lab(&self.name, &machine, network)).collect()
     }
 
     /// The plans that probe whoever is really there.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    discover::{self, Machine, Proxies},
     exchange::Exchange,
     lab::{Network, optional_duration},
     model::{Context, Expectation, Route, Target},
@@ -172,13 +173,18 @@ impl ProbeSpec {
         named.map(|proxy| proxy.parse().map_err(|e| format!("probe.proxy: {e}"))).transpose()
     }
 
-    /// The plan against a lab.
-    pub(super) fn plan_lab(&self, scenario: &str, network: &Network) -> Plan {
+    /// The plan of this machine against a lab. Where its files or variables name a proxy, the lab plays that one.
+    pub(super) fn plan_lab(&self, scenario: &str, machine: &Machine, network: &Network) -> Plan {
         let asked = self.name_server != Some(false);
         let server = if asked { NameServer::Given(network.dns_server) } else { NameServer::Off };
-        let mut plan = self.plan(LAB_BUDGETS, network.proxy.clone());
-        plan.dns = Dns { system: SystemResolver::Stub(network.dns), server };
+        let proxies = Proxies::read(machine, None);
+        let mut plan = self.plan(LAB_BUDGETS, proxies.chosen.clone().or_else(|| network.proxy.clone()));
+        proxies.describe(&mut plan.context);
+        plan.dns = Dns { system: SystemResolver::Stub(network.dns), server, pinned: discover::pinned(machine) };
         plan.dial = network.dial.clone();
+        if let (Some(named), Some(&played)) = (proxies.chosen, network.addresses.get("proxy")) {
+            plan.dial.hosts.push((Some(named.host), Some(named.port), played));
+        }
         plan.trust = Trust { system: false, added: network.added_roots.clone(), lab: network.roots.clone() };
         plan.context.lab = Some(scenario.to_owned());
         plan.context.dns_server = Some(network.dns_server).filter(|_| asked);
@@ -198,10 +204,12 @@ impl ProbeSpec {
         let defaults = Budgets::default();
         let mut plan = self.plan((defaults.connect, defaults.layer, defaults.deadline), proxy);
         let server = self.dns_server.map_or(NameServer::Configured, NameServer::Given);
+        plan.dns.pinned = discover::pinned(&Machine::this());
         plan.dns.server = if self.name_server == Some(false) { NameServer::Off } else { server };
         plan.context.dns_server = self.dns_server;
         let added = reality.anchors.iter().cloned().chain(anchors).collect();
         plan.trust = Trust { system: !reality.no_system_roots, added, lab: Vec::new() };
+        plan.context.without_system_roots = reality.no_system_roots;
         Ok(plan)
     }
 
