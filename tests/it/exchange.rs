@@ -43,7 +43,7 @@ fn plan(lab: &Lab, routes: &[Route], exchanges: &[Exchange]) -> Plan {
         exchanges: exchanges.to_vec(),
         routes: routes.to_vec(),
         proxy: network.proxy.clone().filter(|_| routes.contains(&Route::Proxy)),
-        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off },
+        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off, ..Dns::default() },
         trust: Trust { lab: network.roots.clone(), ..Trust::default() },
         dial: network.dial.clone(),
         controls: true,
