@@ -11,7 +11,7 @@ use super::{
 use crate::{
     classify::codes,
     lab::Event,
-    model::{Assessment, Finding, Prediction, Record, Route, Severity, Status, Step},
+    model::{Assessment, Finding, Prediction, Record, Route, Severity, Status, Step, Target},
 };
 
 /// One probe of a scenario, carried out and judged.
@@ -241,22 +241,24 @@ fn out_of_time(bound: &ExpectedTime, runs: &[Run]) -> Vec<Difference> {
 
 // ---- proof by the lab's log
 
-/// Targets that the report calls reached through the proxy although no byte crossed the lab's.
+/// Targets that the report calls reached through the proxy although the lab's proxy carried no byte for them, nor, where
+/// it ends TLS itself, answered a request.
 fn uncarried(run: &Run, log: &[Event]) -> Vec<Difference> {
-    let carried = |authority: &str| {
-        log.iter().any(|event| matches!(event, Event::Tunnel { authority: to, up, down } if to == authority && *up > 0 && *down > 0))
+    let carried = |target: &Target| {
+        let (authority, host) = (target.authority(), target.host.to_string());
+        let names = |header: &str| header == host || header == authority;
+        log.iter().any(|event| match event {
+            Event::Tunnel { authority: to, up, down } => *to == authority && *up > 0 && *down > 0,
+            Event::Request { by_proxy: true, host: Some(header), .. } => names(header),
+            _ => false,
+        })
     };
     let passed = run.assessment.cells.iter().filter(|cell| cell.route == Route::Proxy && cell.passed > 0);
-    passed
-        .map(|cell| run.record.targets[cell.target].authority())
-        .filter(|authority| !carried(authority))
-        .map(|authority| {
-            difference(
-                "proxied bytes",
-                None,
-                format!("bytes for {authority} cross the proxy both ways"),
-                "none in its log",
-            )
+    let silent = passed.map(|cell| &run.record.targets[cell.target]).filter(|target| !carried(target));
+    silent
+        .map(|target| {
+            let expected = format!("bytes for {} cross the proxy both ways", target.authority());
+            difference("proxied bytes", None, expected, "none in its log")
         })
         .collect()
 }

@@ -41,7 +41,8 @@ pub struct ProbeSpec {
     /// Attempts per target, address and route; default 1.
     #[serde(default)]
     pub attempts: Option<u16>,
-    /// Walks in flight at once; default as on the command line. 1 makes the order of connections certain.
+    /// Walks in flight at once; default as on the command line. 1, with `controls = false`, makes the order of connections
+    /// certain, and with it what `nth` and `ratio` meet.
     #[serde(default)]
     pub concurrency: Option<usize>,
     /// Budget of a TCP connect; default 500ms against the lab, else 10s.
