@@ -177,6 +177,9 @@ impl Attempt {
     async fn idle<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S, ms: u64) -> Result<(), Failure> {
         self.send(stream, Request::Hold { ms }.line().as_bytes()).await?;
         self.ready(stream).await?;
+        if !self.buffer.is_empty() {
+            return Err(self.altered(0, &[]));
+        }
         let began = Instant::now();
         let end = timeout(Duration::from_millis(ms), self.read_within(stream, Duration::MAX)).await;
         self.evidence.idle_us = Some(micros(began.elapsed()));
@@ -365,4 +368,95 @@ fn silent(limit: Duration) -> Failure {
 
 fn closed() -> Failure {
     Failure::new(FailureKind::Closed, "closed before the exchange was done")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    const SEED: u64 = 7;
+
+    /// Makes the exchange with a far end that `plays`, and gives how it ended and what it left behind.
+    async fn with<F: Future>(
+        exchange: Exchange,
+        plays: impl FnOnce(DuplexStream) -> F,
+    ) -> (Option<FailureKind>, RequestEvidence) {
+        let (mut near, far) = tokio::io::duplex(64 * 1024);
+        let mut attempt = Attempt::new(exchange, SEED, Duration::from_secs(3), 0);
+        let (result, _) = tokio::join!(super::exchange(&mut attempt, &mut near), plays(far));
+        let Evidence::Request(evidence) = attempt.finish(None, None) else { unreachable!() };
+        (result.err().map(|failure| failure.kind), *evidence)
+    }
+
+    /// Reads so many bytes.
+    async fn take_bytes(far: &mut DuplexStream, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        far.read_exact(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn an_echo_is_no_origin() {
+        let (kind, evidence) = with(Exchange::Integrity { bytes: 100 }, |mut far| async move {
+            let said = take_bytes(&mut far, 30).await;
+            far.write_all(&said).await.unwrap();
+            // Whoever ends the line proves nothing by it.
+            far.write_all(b"\n").await.unwrap();
+            far
+        })
+        .await;
+        assert_eq!(kind, Some(FailureKind::Foreign));
+        assert!(!evidence.exchange.unwrap().origin_proved);
+        assert!(evidence.first_bytes.unwrap().text.starts_with("snapreach/1 verify"));
+    }
+
+    #[tokio::test]
+    async fn an_origin_shows_behind_a_line_that_was_changed() {
+        let (kind, evidence) = with(Exchange::Integrity { bytes: 100 }, |mut far| async move {
+            let mut answer = Answer::Received { count: 100, differs: false }.line().into_bytes();
+            answer[2] ^= 0x20;
+            answer.extend(Pattern::new(SEED, Direction::Down).bytes(0, 100));
+            far.write_all(&answer).await.unwrap();
+            far
+        })
+        .await;
+        let exchange = evidence.exchange.unwrap();
+        assert_eq!((kind, exchange.came_differs_at), (Some(FailureKind::Differs), Some(2)));
+        assert_eq!(exchange.expected.unwrap().text, "apreach/1 receiv");
+        assert_eq!(exchange.came.unwrap().text, "Apreach/1 receiv");
+    }
+
+    #[tokio::test]
+    async fn early_bytes_that_are_only_slow_are_not_lost() {
+        let first = early_data(SEED).len();
+        let second = request_with_bytes(FEW - 1, SEED).len();
+        for (answers, expected) in [(FEW, None), (FEW - 1, Some(FailureKind::Lost)), (9, Some(FailureKind::Lost))] {
+            let (kind, evidence) = with(Exchange::EarlyData, |mut far| async move {
+                // The second bytes come only when nothing was said about the first.
+                take_bytes(&mut far, first + second).await;
+                let answer = Answer::Received { count: answers, differs: false };
+                far.write_all(answer.line().as_bytes()).await.unwrap();
+                far
+            })
+            .await;
+            assert_eq!(kind, expected, "{answers}");
+            assert!(evidence.exchange.unwrap().origin_proved);
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_nobody_sent_break_a_silence() {
+        let (kind, evidence) = with(Exchange::Idle { ms: 60_000 }, |mut far| async move {
+            far.write_all(Answer::Ready.line().as_bytes()).await.unwrap();
+            take_bytes(&mut far, Request::Hold { ms: 60_000 }.line().len()).await;
+            far.write_all(b"HTTP/1.0 408 Request Time-out\r\n\r\n").await.unwrap();
+            far
+        })
+        .await;
+        let exchange = evidence.exchange.unwrap();
+        assert_eq!((kind, exchange.came_differs_at), (Some(FailureKind::Differs), Some(18)));
+        assert_eq!(exchange.came.unwrap().text, "HTTP/1.0 408 Req");
+    }
 }
