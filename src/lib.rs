@@ -25,7 +25,7 @@
 //! | [`report`] | `model`, and the judgement it is given | always |
 //! | [`probe`] | `model`, `http`, `exchange`, `plan` | `probe` |
 //! | [`lab`] | `model`, `exchange`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
-//! | [`scenario`] | `lab`, `plan`, `discover` | `scenario` |
+//! | [`scenario`] | everything but `cli` | `scenario` |
 //! | [`cli`] | everything | `cli` |
 //!
 //! The always-on part needs neither an event loop nor sockets; features only add modules.
@@ -49,7 +49,8 @@
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages
 //! * how it looks: [`report`]
-//! * what the other parties can do wrong: [`lab`]; named worlds: `scenarios/*.toml`
+//! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
+//! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`
 
 pub mod azure;
 pub mod classify;

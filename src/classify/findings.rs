@@ -41,6 +41,12 @@ pub(super) fn signs<'a>(case: &mut Case<'a>) -> Vec<Sign<'a>> {
         sign.note = walk.note.take();
         signs.push(sign);
     }
+    for walk in &mut case.host {
+        let Some(judged) = walk.judged else { continue };
+        let mut sign = Sign::about(judged, None, Vec::new()).seen(walk.view);
+        sign.note = walk.note.take();
+        signs.push(sign);
+    }
     signs.append(&mut case.extra);
     for sign in &mut signs {
         if let (true, Some(view)) = (sign.targets.is_empty() && sign.subject.is_none(), sign.view) {
@@ -117,6 +123,9 @@ fn finding(
                 && walk.view.exchange().is_some_and(|evidence| exchanges.contains(&evidence.exchange))
         };
         u32::try_from(case.walks.iter().filter(same).count()).unwrap_or(u32::MAX)
+    } else if counted.iter().any(|sign| sign.view.is_some_and(|view| view.observation.host_service.is_some())) {
+        let services = case.host_tallies();
+        targets.iter().filter_map(|target| services.get(target.as_str())).map(|tally| tally.tried()).sum()
     } else if asked.is_empty() {
         let cells = indices.iter().filter_map(|&at| case.cell(at, route?));
         cells.map(|cell| tallies[cell].tried()).sum()

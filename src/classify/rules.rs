@@ -2,7 +2,7 @@
 //! which outranks everything that was said behind it, to the layers in the order of a walk.
 
 use super::{
-    origin_reply as answer, proxy_reply,
+    host, origin_reply as answer, proxy_reply,
     view::{At, View, as_reply},
 };
 use crate::{
@@ -284,6 +284,7 @@ const HTTP: &[Layer] = &[Layer::Request];
 const DNS: &[Layer] = &[Layer::Resolve];
 const ANY: &[Layer] = &[Layer::Resolve, Layer::Connect, Layer::Tunnel, Layer::Handshake, Layer::Request];
 const INSIDE: &[Layer] = &[Layer::Handshake, Layer::Request];
+const PLAIN: &[Layer] = &[Layer::Connect, Layer::Request];
 const SPEAKING: &[Layer] = &[Layer::Tunnel, Layer::Handshake, Layer::Request];
 
 const PROXY: Option<Leg> = Some(Leg::Proxy);
@@ -308,7 +309,7 @@ const fn row(
 const RULES: &[Rule] = {
     use Confidence::{Heuristic as Guess, Proof, Reported};
     use FailureKind as K;
-    use Hop::{ClientToOrigin, ClientToProxy, Local, Origin, Proxy};
+    use Hop::{ClientToOrigin, ClientToProxy, Host, Local, Origin, Proxy};
     use Party as P;
     use Verification as V;
     use Where::{Dialled, Is, Peer, Told};
@@ -332,6 +333,14 @@ const RULES: &[Rule] = {
             |a| a.handshake().and_then(|h| h.verification).is_some_and(|v| v != V::Trusted), Peer, Proof, P::Unknown),
         // The run ended: nothing about the peer follows.
         row(c::META_DEADLINE, ANY, None, &[K::Cancelled], always, Is(Local), Proof, P::Client).warning(),
+        // The host channel; what this machine itself forbids or lacks is judged as for any other walk.
+        row(c::HOST_PROXIED, HTTP, ORIGIN, &[], host::is_proxied, Is(Host), Reported, P::Client),
+        row(c::HOST_UNEXPECTED, HTTP, ORIGIN, &[], host::is_stranger, Is(Host), Proof, P::Path),
+        row(c::HOST_UNEXPECTED, HTTP, ORIGIN, &[K::NotHttp, K::BadHead, K::HeadTooLarge, K::Truncated],
+            host::is_asked, Is(Host), Proof, P::Path),
+        row(c::HOST_UNREACHABLE, PLAIN, ORIGIN, &[K::TimedOut], host::is_asked, Is(Host), Guess, P::Path),
+        row(c::HOST_UNREACHABLE, PLAIN, ORIGIN, &[K::Refused, K::Reset, K::Closed, K::HostUnreachable, K::NetworkUnreachable],
+            host::is_asked, Is(Host), Proof, P::Path),
         // This machine.
         row(c::LOCAL_DENIED, CONNECT, None, &[K::HostUnreachable, K::NetworkUnreachable, K::Refused],
             |a| a.icmp_from_self(), Is(Local), Proof, P::Client),

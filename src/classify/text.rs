@@ -193,6 +193,10 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::CONSUMER_USES_PROXY => {
             "{t} can be reached directly, but this consumer goes through the proxy, and that fails"
         }
+        c::HOST_UNREACHABLE => "the platform's host channel does not answer at {t}",
+        c::HOST_UNEXPECTED => "what answers at {t} is not the platform's host channel",
+        c::HOST_PROXIED => "the answer of the platform's host channel at {t} came through a proxy",
+        c::HOST_ROOT_NEEDED => "{t} {is} silent, as the host channel is for every user but root",
         c::META_NOT_RUN => "{t} {is} not measured",
         c::META_DEADLINE => "the run ended before {t} could be measured",
         c::META_UNCLASSIFIED => "the failure at {t} fits no known pattern",

@@ -67,7 +67,8 @@ impl<'a> View<'a> {
     /// owner, and the request, if there was one, was answered.
     pub(super) fn is_complete(self) -> bool {
         let Some(last) = self.last() else { return false };
-        let scheme = self.target.map(|target| target.scheme);
+        let asked = self.observation.host_service.map(|_| Scheme::Http);
+        let scheme = self.target.map(|target| target.scheme).or(asked);
         let proved = |at: At<'_>| at.handshake().is_none_or(|h| h.verification == Some(Verification::Trusted));
         let far_enough = match last.step.layer() {
             Layer::Resolve => true,

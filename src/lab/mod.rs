@@ -35,7 +35,8 @@ use self::{
     dns::DnsSockets,
     door::Port,
     fault::{
-        conn::ClosedPort,
+        conn::{ClosedPort, SilentPort},
+        network,
         proto::{Certificate, DnsFault, Tls},
     },
     log::Log,
@@ -114,6 +115,8 @@ pub struct Lab {
     thread: Option<JoinHandle<()>>,
     /// Where addresses lead that nobody plays.
     _closed: ClosedPort,
+    /// Where addresses lead that are lost on the way.
+    _silent: Option<SilentPort>,
 }
 
 impl Lab {
@@ -138,8 +141,8 @@ impl Lab {
     fn run(spec: &LabSpec, log: Log) -> io::Result<Self> {
         spec.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let parties = Parties::bind(spec, &log)?;
-        let (network, closed) = (parties.network.clone(), ClosedPort::open(conn_v4())?);
-        let mut network = network;
+        let (mut network, closed) = (parties.network.clone(), ClosedPort::open(conn_v4())?);
+        let silent = network::play(&spec.faults, &zone::known(spec), &mut network.dial)?;
         network.dial.otherwise = Some(closed.address);
         network.addresses.insert("closed".into(), closed.address);
         let (stop, stopped) = oneshot::channel();
@@ -157,7 +160,7 @@ impl Lab {
                 }),
             }
         })?;
-        let lab = Self { network, log, stop: Some(stop), thread: Some(thread), _closed: closed };
+        let lab = Self { network, log, stop: Some(stop), thread: Some(thread), _closed: closed, _silent: silent };
         is_ready.recv().map_err(|_| io::Error::other("the lab's thread ended before it was ready"))??;
         Ok(lab)
     }
@@ -212,11 +215,7 @@ impl Parties {
             dns.push((DnsSockets::open(closed(View::Server))?, View::Server, zone));
         }
 
-        let names: Vec<NameSpec> = zone::healthy()
-            .into_iter()
-            .chain(spec.dns.names.iter().cloned())
-            .chain(second.into_iter().flat_map(|view| view.names.iter().cloned()))
-            .collect();
+        let names = zone::known(spec);
         let (mut dial, mut behind_proxy, mut origins) = (DialMap::default(), HashMap::new(), Vec::new());
         for ip in world::origin_addresses(&names) {
             for port in STORAGE_PORTS {

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::spec::{Ede, NameSpec};
+use super::spec::{Ede, LabSpec, NameSpec};
 
 const DEFAULT_TTL: u32 = 60;
 
@@ -46,6 +46,12 @@ pub(super) fn healthy() -> Vec<NameSpec> {
             ..NameSpec::default()
         })
         .collect()
+}
+
+/// The names of all views: what is healthy and what a scenario says instead.
+pub(super) fn known(spec: &LabSpec) -> Vec<NameSpec> {
+    let second = spec.dns_server.iter().flat_map(|view| &view.names);
+    healthy().into_iter().chain(spec.dns.names.iter().chain(second).cloned()).collect()
 }
 
 /// What one view knows.

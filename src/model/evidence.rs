@@ -446,7 +446,7 @@ pub struct Alert {
 pub struct RequestEvidence {
     /// `GET` or `HEAD`; `EXCHANGE` for an exchange.
     pub method: String,
-    /// The path, without query; empty for an exchange.
+    /// The path, without query, except for the host channel's own question; empty for an exchange.
     pub path: String,
     /// Whether a shared access signature went along.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

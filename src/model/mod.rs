@@ -22,7 +22,7 @@ pub use finding::{
     Assessment, Cell, CellStatus, Class, Code, Confidence, Finding, Hop, Outcome, Party, Prediction, Remedy, Severity,
     Status, Verdict,
 };
-pub use observation::{Control, InvalidObservation, Layer, Leg, Observation, Step};
+pub use observation::{Control, HostService, InvalidObservation, Layer, Leg, Observation, Step};
 pub use record::{
     Context, HostsOverride, MisreadLine, NotRun, ProxyCapture, ProxySource, Record, RecordError, SCHEMA, ToolInfo,
 };

@@ -22,7 +22,7 @@ use tokio::{
 use super::{failure, recorder::Slot, sys};
 use crate::{
     model::{ConnectEvidence, Evidence, Failure, FailureKind, IcmpError, IcmpFamily, TcpInfo, TcpState},
-    plan::Source,
+    plan::{Played, PlayedFailure, Source},
 };
 
 /// A connected TCP stream whose socket outlives the layer that uses it, so that the kernel can still be asked about the
@@ -66,8 +66,18 @@ pub(super) struct Tuning {
 }
 
 /// Connects to `evidence.dialled` (or `.peer`). Whatever happens, `evidence` tells what was learned; after a timeout
-/// dropped this future, [`Attempt::finish`] still asks the kernel.
-pub(super) async fn connect(attempt: &mut Attempt, source: &Source, tuning: Tuning) -> Result<Conn, Failure> {
+/// dropped this future, [`Attempt::finish`] still asks the kernel. A failure that the plan plays stands for the kernel's
+/// own and goes the same way.
+pub(super) async fn connect(
+    attempt: &mut Attempt,
+    source: &Source,
+    tuning: Tuning,
+    played: Option<&Played>,
+) -> Result<Conn, Failure> {
+    if let Some(PlayedFailure { errno, icmp }) = played.and_then(|played| fate(played, tuning.ttl)) {
+        attempt.evidence.icmp = icmp;
+        return Err(failure::of_connect(&io::Error::from_raw_os_error(errno)));
+    }
     let to = attempt.evidence.dialled.unwrap_or(attempt.evidence.peer);
     let socket = prepare(to, source, tuning).map_err(|e| failure::of_connect(&e))?;
     match socket.connect(&SockAddr::from(to)) {
@@ -85,6 +95,20 @@ pub(super) async fn connect(attempt: &mut Attempt, source: &Source, tuning: Tuni
     match conn.stream.take_error() {
         Ok(None) => Ok(conn),
         Ok(Some(e)) | Err(e) => Err(failure::of_connect(&e)),
+    }
+}
+
+/// How a played SYN fails; `None`: it arrives.
+fn fate(played: &Played, ttl: Option<u8>) -> Option<PlayedFailure> {
+    let expired = ttl.and_then(|ttl| played.routers.get(usize::from(ttl).checked_sub(1)?));
+    match expired {
+        // As Linux reports time exceeded (icmp(7)).
+        Some(&router) => {
+            let (family, kind) = if router.is_ipv4() { (IcmpFamily::V4, 11) } else { (IcmpFamily::V6, 3) };
+            let icmp = IcmpError { family, kind, code: 0, sender: Some(router) };
+            Some(PlayedFailure { errno: libc::EHOSTUNREACH, icmp: Some(icmp) })
+        }
+        None => played.failure,
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     exchange::Exchange,
-    model::{Control, Evidence, Leg, Redactor, Route, Step, Target, Verification},
+    model::{Control, Evidence, HostService, Leg, Redactor, Route, Step, Target, Verification},
     plan::{Plan, Proxy},
 };
 
@@ -24,17 +24,37 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) plan: Plan,
+    /// The services of the host channel that are probed, and what they are asked.
+    pub(super) host: Vec<(HostService, Target)>,
     pub(super) tls: Arc<Tls>,
     pub(super) redactor: Arc<Redactor>,
     pub(super) halt: Arc<Halt>,
     pub(super) epoch: Instant,
 }
 
+impl Shared {
+    /// Whom a walk probes.
+    pub(super) fn target(&self, goal: Goal) -> &Target {
+        match goal {
+            Goal::Target(index) => &self.plan.targets[index],
+            Goal::Host(index) => &self.host[index].1,
+        }
+    }
+}
+
+/// What a walk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// A target of the plan, by index.
+    Target(usize),
+    /// A service of the host channel, by index in [`Shared::host`].
+    Host(usize),
+}
+
 /// What one walk is to do.
 #[derive(Debug, Clone)]
 pub(super) struct Course {
-    /// Index of the target in the plan.
-    pub(super) target: usize,
+    pub(super) goal: Goal,
     pub(super) route: Route,
     /// The origin's address, or the proxy's.
     pub(super) peer: SocketAddr,
@@ -68,7 +88,9 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
     let budget = shared.plan.budgets.connect;
     let connected = recorder
         .step(leg, budget, &mut attempt, async |attempt: &mut net::Attempt| {
-            net::connect(attempt, &shared.plan.source, tuning).await
+            // An empty map is not even asked to hash.
+            let played = shared.plan.dial.played.get(&course.peer);
+            net::connect(attempt, &shared.plan.source, tuning, played).await
         })
         .await;
     if let Ok(conn) = connected {
@@ -82,7 +104,7 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
 }
 
 async fn beyond_connect(rec: &mut Recorder, shared: &Shared, course: &Course, conn: Conn) -> Result<(), Stop> {
-    let target = &shared.plan.targets[course.target];
+    let target = shared.target(course.goal);
     let (Route::Proxy, Some(proxy)) = (course.route, &shared.plan.proxy) else {
         return origin(rec, shared, course, target, conn).await;
     };

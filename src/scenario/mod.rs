@@ -188,10 +188,12 @@ impl Scenario {
     /// The plans that probe a lab as the scenario wants it, in order.
     #[must_use]
     pub fn plans(&self, network: &Network) -> Vec<Plan> {
-        let MachineSpec { files, environment, .. } =
+        let MachineSpec { files, environment, privileged } =
             self.lab.as_ref().map(|lab| lab.machine.clone()).unwrap_or_default();
         let machine = Machine::described(files, environment);
-        self.probes.iter().map(|probe| probe.plan_lab(&self.name, &machine, network)).collect()
+        let mut plans: Vec<_> = self.probes.iter().map(|probe| probe.plan_lab(&self.name, &machine, network)).collect();
+        plans.iter_mut().for_each(|plan| plan.context.privileged = Some(privileged.unwrap_or(true)));
+        plans
     }
 
     /// The plans that probe whoever is really there.

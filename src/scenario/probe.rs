@@ -10,7 +10,7 @@ use crate::{
     exchange::Exchange,
     lab::{Network, optional_duration},
     model::{Context, Expectation, Route, Target},
-    plan::{Budgets, Dns, Family, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
+    plan::{Budgets, Dns, Family, HostChannel, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
 };
 
 /// The ports of a bare host, as on the command line.
@@ -73,6 +73,9 @@ pub struct ProbeSpec {
     /// Whether failed connects are followed hop by hop; default false.
     #[serde(default)]
     pub trace: bool,
+    /// Whether the host channel is probed too; default false.
+    #[serde(default)]
+    pub host: bool,
     /// Whether a name server is asked beside the system resolver; default true.
     #[serde(default)]
     pub name_server: Option<bool>,
@@ -247,6 +250,7 @@ impl ProbeSpec {
             controls: self.controls.unwrap_or(true),
             trace: self.trace,
             exchanges: self.exchanges.clone(),
+            host: self.host.then(HostChannel::default),
             context,
             ..Plan::default()
         }
