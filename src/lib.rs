@@ -19,12 +19,12 @@
 //!
 //! | module | knows | feature |
 //! |---|---|---|
-//! | [`model`], [`http`] | each other | always |
-//! | [`plan`], [`azure`], [`discover`] | `model`; `discover` also `plan` | always |
-//! | [`classify`] | `model`, `http`, `azure` | always |
+//! | [`model`], [`http`], [`exchange`] | each other | always |
+//! | [`plan`], [`azure`], [`discover`] | `model`; `plan` also `exchange`, `discover` also `plan` | always |
+//! | [`classify`] | `model`, `http`, `exchange`, `azure` | always |
 //! | [`report`] | `model`, and the judgement it is given | always |
-//! | [`probe`] | `model`, `http`, `plan` | `probe` |
-//! | [`lab`] | `model`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
+//! | [`probe`] | `model`, `http`, `exchange`, `plan` | `probe` |
+//! | [`lab`] | `model`, `exchange`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
 //! | [`scenario`] | everything but `cli` | `scenario` |
 //! | [`cli`] | everything | `cli` |
 //!
@@ -45,6 +45,7 @@
 //!
 //! * what is sent, and what is kept of the answer: `probe/`, one file per layer
 //! * how errors are told apart: `probe/failure.rs`
+//! * what is exchanged with an origin of our own: [`exchange`], `probe/exchange.rs`, `lab/exchange.rs`
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages
 //! * how it looks: [`report`]
@@ -54,6 +55,7 @@
 pub mod azure;
 pub mod classify;
 pub mod discover;
+pub mod exchange;
 pub mod http;
 pub mod model;
 pub mod plan;

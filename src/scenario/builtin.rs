@@ -152,6 +152,12 @@ pub(super) const ALL: &[BuiltIn] = built_in! {
     "tls-silent-after-hello"
     "tls-unknown-issuer"
     "tunnel-closed"
+    "tunnel-corrupted-tls"
+    "tunnel-corrupted"
+    "tunnel-early-data-lost"
+    "tunnel-half-close-broken"
+    "tunnel-healthy"
+    "tunnel-idle-cut"
     "tunnel-reset"
     "tunnel-silent"
 };

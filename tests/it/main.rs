@@ -4,6 +4,7 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod exchange;
 mod golden;
 mod host;
 mod hostile;

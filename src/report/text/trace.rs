@@ -60,6 +60,7 @@ fn describe(control: &Control) -> String {
         Control::SmallSegments { mss } => format!("segments of at most {mss} bytes"),
         Control::OtherPort => "another port through the proxy".into(),
         Control::OtherProxyScheme => "the proxy spoken to with the other scheme".into(),
+        Control::Recall => "what the endpoint received after it half-closed".into(),
         Control::Trace => "a trace, hop by hop".into(),
     }
 }
