@@ -10,8 +10,9 @@ use std::{
 
 use percent_encoding::percent_decode_str;
 
-use crate::model::{
-    Context, Expectation, Host, HostService, IcmpError, Redactor, Route, Scheme, Secret, Target, TargetError,
+use crate::{
+    exchange::Exchange,
+    model::{Context, Expectation, Host, HostService, IcmpError, Redactor, Route, Scheme, Secret, Target, TargetError},
 };
 
 /// Everything the engine needs to know.
@@ -19,6 +20,8 @@ use crate::model::{
 pub struct Plan {
     /// What to probe, without duplicates.
     pub targets: Vec<Target>,
+    /// What to try with `tcp://` targets, which are then origins of snapreach's own, in place of a mere connect.
+    pub exchanges: Vec<Exchange>,
     /// Which ways to go.
     pub routes: Vec<Route>,
     /// The proxy of [`Route::Proxy`].

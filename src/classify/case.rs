@@ -243,7 +243,7 @@ fn fits(target: &Target, observation: &Observation) -> bool {
     let tls = observation.step(Layer::Handshake, Leg::Origin).is_some();
     let request = observation.step(Layer::Request, Leg::Origin);
     let path = request.and_then(|step| match &step.evidence {
-        crate::model::Evidence::Request(request) => Some(request.path.as_str()),
+        crate::model::Evidence::Request(request) if request.exchange.is_none() => Some(request.path.as_str()),
         _ => None,
     });
     if tls && !target.scheme.has_tls() || path.is_some_and(|path| path != target.path || !target.scheme.has_http()) {
@@ -255,7 +255,8 @@ fn fits(target: &Target, observation: &Observation) -> bool {
     failed
         || match last.map(crate::model::Step::layer) {
             Some(Layer::Handshake) => target.scheme == Scheme::Tls,
-            Some(Layer::Connect | Layer::Tunnel) => target.scheme == Scheme::Tcp,
-            Some(Layer::Request | Layer::Resolve) | None => false,
+            // A request without a path is an exchange.
+            Some(Layer::Connect | Layer::Tunnel | Layer::Request) => target.scheme == Scheme::Tcp,
+            Some(Layer::Resolve) | None => false,
         }
 }

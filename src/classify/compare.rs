@@ -2,6 +2,7 @@
 //! it surer, or add a conclusion of its own; none looks at a pair of walks, so that thousands of targets stay cheap.
 
 mod dns;
+mod exchange;
 mod path;
 mod proxy;
 
@@ -11,7 +12,7 @@ use std::{
 };
 
 use super::{
-    case::{Case, Sign, Tally, with_catalogue},
+    case::{Case, Sign, Tally, Walk, with_catalogue},
     rules::{self, Judged},
     view::View,
 };
@@ -21,18 +22,35 @@ use crate::{
     model::{Code, Confidence, Control, FailureKind, Hop, Layer, Leg, Party, Route, Severity, Verification},
 };
 
-/// Applies all comparisons, in the order in which they build on each other.
-pub(super) fn apply(case: &mut Case<'_>) {
-    dns::compare(case);
-    controls(case);
+/// A comparison, given how many attempts of each cell passed.
+type Comparison = fn(&mut Case<'_>, &[Tally]);
+
+/// All comparisons, in the order in which they build on each other.
+const COMPARISONS: &[(&str, Comparison)] = &[
+    ("two resolvers", |case, _| dns::compare(case)),
+    ("controls", |case, _| controls(case)),
+    ("exchanges", |case, _| exchange::compare(case)),
+    ("scope of denials", |case, _| proxy::scope_of_denials(case)),
+    ("optimistic connect", proxy::optimistic_connect),
+    ("other chain on other route", |case, _| other_chain_on_other_route(case)),
+    ("other port answers", other_port_answers),
+    ("other route works", other_route_works),
+    ("mixed attempts", mixed_attempts),
+    ("blocked after", |case, _| path::blocked_after(case)),
+];
+
+/// Applies all comparisons but the one named.
+pub(super) fn apply(case: &mut Case<'_>, skip: Option<&str>) {
     let tallies = case.tallies();
-    proxy::scope_of_denials(case);
-    proxy::optimistic_connect(case, &tallies);
-    other_chain_on_other_route(case);
-    other_port_answers(case, &tallies);
-    other_route_works(case, &tallies);
-    mixed_attempts(case, &tallies);
-    path::blocked_after(case);
+    for (_, comparison) in COMPARISONS.iter().filter(|(name, _)| Some(*name) != skip) {
+        comparison(case, &tallies);
+    }
+}
+
+/// The names of all comparisons.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    COMPARISONS.iter().map(|(name, _)| *name)
 }
 
 /// A conclusion from a comparison.
@@ -281,8 +299,14 @@ fn mixed_attempts(case: &mut Case<'_>, tallies: &[Tally]) {
             *(if walk.failed { &mut tally.failed } else { &mut tally.passed }) += 1;
         }
     }
-    let cells: Vec<Option<usize>> =
-        case.walks.iter().map(|walk| case.cells_of(walk).find(|&cell| tallies[cell].is_mixed())).collect();
+    // Different exchanges are no attempts at one thing.
+    let passed = exchange::passed(case);
+    let alone = |walk: &Walk<'_>| exchange::subject(walk).is_some_and(|subject| !passed.contains(&subject));
+    let cells: Vec<Option<usize>> = case
+        .walks
+        .iter()
+        .map(|walk| case.cells_of(walk).find(|&cell| tallies[cell].is_mixed() && !alone(walk)))
+        .collect();
     for (walk, cell) in case.walks.iter_mut().zip(cells) {
         let (Some(cell), Some(judged)) = (cell, &mut walk.judged) else { continue };
         if !walk.failed {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
+    exchange::Exchange,
     http::{Parsed, Reply, parse_head},
     model::{
-        Address, Alert, Certificate, ConnectEvidence, Control, Evidence, Excerpt, Failure, FailureKind,
-        HandshakeEvidence, HostService, IcmpError, IcmpFamily, Leg, Observation, Record, RequestEvidence,
+        Address, Alert, Certificate, ConnectEvidence, Control, Evidence, Excerpt, ExchangeEvidence, Failure,
+        FailureKind, HandshakeEvidence, HostService, IcmpError, IcmpFamily, Leg, Observation, Record, RequestEvidence,
         ResolveEvidence, ResolverView, Route, Router, Step, Target, TcpInfo, TcpState, ToolInfo, TrustAnchor,
         TunnelEvidence, Verification,
     },
@@ -246,6 +247,38 @@ impl Walk {
     pub(crate) fn request_fails(mut self, kind: FailureKind) -> Self {
         let evidence = RequestEvidence { request_sent: true, ..RequestEvidence::default() };
         self.push(Leg::Origin, Evidence::Request(Box::new(evidence)), Some(Failure::new(kind, "x")), 1_000);
+        self
+    }
+
+    /// An exchange with an origin of snapreach's own, which answered something.
+    pub(crate) fn exchanged(
+        mut self,
+        exchange: Exchange,
+        kind: Option<FailureKind>,
+        change: impl FnOnce(&mut ExchangeEvidence),
+    ) -> Self {
+        let mut evidence = ExchangeEvidence {
+            exchange,
+            origin_proved: true,
+            bytes_sent: 600,
+            half_closed: false,
+            idle_us: None,
+            received: None,
+            sent_differs_at: None,
+            came_differs_at: None,
+            expected: None,
+            came: None,
+        };
+        change(&mut evidence);
+        let request = RequestEvidence {
+            method: "EXCHANGE".into(),
+            request_sent: true,
+            bytes_read: 99,
+            exchange: Some(Box::new(evidence)),
+            ..RequestEvidence::default()
+        };
+        let failure = kind.map(|kind| Failure::new(kind, "x"));
+        self.push(Leg::Origin, Evidence::Request(Box::new(request)), failure, 1_000);
         self
     }
 

@@ -12,9 +12,9 @@ mod secret;
 mod target;
 
 pub use evidence::{
-    Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExtendedError, HandshakeEvidence,
-    IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TcpState, Transport,
-    TrustAnchor, TunnelEvidence, Verification,
+    Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExchangeEvidence, ExtendedError,
+    HandshakeEvidence, IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo,
+    TcpState, Transport, TrustAnchor, TunnelEvidence, Verification,
 };
 pub use excerpt::Excerpt;
 pub use failure::{Failure, FailureKind};

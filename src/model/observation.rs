@@ -88,6 +88,8 @@ pub enum Control {
     OtherPort,
     /// TLS spoken to a proxy that was configured as plain, or the reverse.
     OtherProxyScheme,
+    /// On a new connection: what arrived at an origin of snapreach's own after it had half-closed?
+    Recall,
     /// SYNs with a growing hop limit to the same address and port: how far do they get?
     Trace,
 }

@@ -27,9 +27,10 @@ use super::{
     walk::{Course, Goal, Shared, walk},
 };
 use crate::{
+    exchange::{self, Exchange},
     model::{
-        Control, FailureKind, Host, HostsOverride, Leg, NotRun, Observation, Record, ResolverView, Route, Step,
-        ToolInfo,
+        Control, FailureKind, Host, HostsOverride, Layer, Leg, NotRun, Observation, Record, ResolverView, Route,
+        Scheme, Step, ToolInfo,
     },
     plan::{Family, HOSTS_FILE, HostChannel, NameServer, Pinned, Plan, SystemResolver, Trust},
 };
@@ -71,6 +72,8 @@ struct Engine {
     lookups_running: usize,
     room: Room,
     controls: usize,
+    /// Of this run.
+    nonce: u64,
     /// Whether failed connects are still to be traced, once everything else is done.
     trace: bool,
     /// How many sockets one trace may hold at once.
@@ -112,6 +115,8 @@ struct Series {
     dialled: SocketAddr,
     /// Key of the lookup that found the address.
     parent: Option<Key>,
+    /// What to try there.
+    exchange: Option<Exchange>,
     queued: u16,
     control_asked: bool,
     /// Whether an attempt got no connection out of the network, and whether one got one.
@@ -140,6 +145,9 @@ impl Engine {
         }
         if let Some(bind) = plan.source.bind {
             net::can_bind(bind).map_err(|e| named(&e, &format!("cannot use {bind} as source address")))?;
+        }
+        for exchange in &plan.exchanges {
+            exchange.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot try {e}")))?;
         }
         let mut notes = Vec::new();
         let needs_tls = plan.targets.iter().any(|target| target.scheme.has_tls()) || plan.proxy.is_some();
@@ -176,6 +184,7 @@ impl Engine {
             lookups_running: 0,
             room,
             controls: 0,
+            nonce: uuid::Uuid::new_v4().as_u64_pair().0,
             trace,
             trace_sockets: 1,
             proxy_scheme_asked: false,
@@ -264,19 +273,31 @@ impl Engine {
     }
 
     fn add_series(&mut self, goal: Goal, route: Route, peer: SocketAddr, dialled: SocketAddr, parent: Option<Key>) {
-        let series = self.series.len();
-        self.series.push(Series {
-            goal,
-            route,
-            peer,
-            dialled,
-            parent,
-            queued: 1,
-            control_asked: false,
-            unreached: false,
-            connected: false,
+        let shared = self.shared.clone();
+        let plan = &shared.plan;
+        let exchanges = plan.exchanges.iter().copied().filter(|_| match goal {
+            Goal::Target(target) => plan.targets[target].scheme == Scheme::Tcp,
+            Goal::Host(_) => false,
         });
-        self.walks.push_back((series, 1, None));
+        let mut exchanges = exchanges.map(Some).peekable();
+        // Most targets are walked as their scheme says: that is the one series without an exchange.
+        let none = exchanges.peek().is_none().then_some(None);
+        for exchange in exchanges.chain(none) {
+            let series = self.series.len();
+            self.series.push(Series {
+                goal,
+                route,
+                peer,
+                dialled,
+                parent,
+                exchange,
+                queued: 1,
+                control_asked: false,
+                unreached: false,
+                connected: false,
+            });
+            self.walks.push_back((series, 1, None));
+        }
     }
 
     fn leave_out(&mut self, goal: Goal, route: Route, reason: String, deadline: bool) {
@@ -364,17 +385,23 @@ impl Engine {
 
     fn start_walk(&mut self, series: usize, attempt: u16, control: Option<Control>) {
         let shared = self.shared.clone();
-        let Series { goal, route, peer, dialled, .. } = self.series[series];
+        let Series { goal, route, peer, dialled, exchange, .. } = self.series[series];
+        let exchange = exchange.map(|exchange| (exchange, self.seed(series, attempt)));
         let sockets = if control == Some(Control::Trace) { self.trace_sockets } else { 1 };
         if control.is_none() && attempt < shared.plan.budgets.attempts {
             self.staggered.push_back((Instant::now() + STAGGER, series, attempt));
         }
         // Made out here: inside, the task would hold its parts as well as the whole.
-        let course = Course { goal, route, peer, dialled, control, sockets };
+        let course = Course { goal, route, peer, dialled, control, exchange, sockets };
         self.running.spawn(async move {
             let steps = walk(&shared, &course).await;
             Done { work: Work::Walk { series, attempt, control: course.control }, steps, addresses: None }
         });
+    }
+
+    /// Of the bytes of an exchange: its own for every attempt of every run, and the same for a [`Control::Recall`].
+    fn seed(&self, series: usize, attempt: u16) -> u64 {
+        exchange::mix(self.nonce ^ ((series as u64) << 16) ^ u64::from(attempt))
     }
 
     fn start_staggered(&mut self) {
@@ -510,6 +537,7 @@ impl Engine {
         }
         if let (Goal::Target(target), None) = (goal, &control) {
             self.ask_control(series, target, &steps);
+            self.ask_recall(series, attempt, &steps);
             let state = &mut self.series[series];
             match controls::connects(&steps) {
                 Connects::Yes => state.connected = true,
@@ -555,6 +583,15 @@ impl Engine {
         state.control_asked = true;
         self.controls += 1;
         self.walks.push_back((series, 1, Some(control)));
+    }
+
+    /// What arrived after an origin half-closed only the origin knows. This is a part of the exchange, so it is asked
+    /// whether or not controls are wanted.
+    fn ask_recall(&mut self, series: usize, attempt: u16, steps: &[Step]) {
+        let whole = steps.last().is_some_and(|step| step.layer() == Layer::Request && step.failure.is_none());
+        if whole && self.series[series].exchange == Some(Exchange::HalfCloseByOrigin) {
+            self.walks.push_back((series, attempt, Some(Control::Recall)));
+        }
     }
 
     /// Once nothing else is left to do: one trace for each address and port that some attempt did not reach, and one to

@@ -8,12 +8,14 @@ use tokio::{
 };
 
 use super::{
+    exchange,
     handshake::{self, Tls},
     net::{self, Conn, Tuning},
     recorder::{Halt, Recorder, Stop},
     request, trace, tunnel,
 };
 use crate::{
+    exchange::Exchange,
     model::{Control, Evidence, HostService, Leg, Redactor, Route, Step, Target, Verification},
     plan::{Plan, Proxy},
 };
@@ -59,6 +61,8 @@ pub(super) struct Course {
     /// Where that address is really dialled.
     pub(super) dialled: SocketAddr,
     pub(super) control: Option<Control>,
+    /// What to try with the endpoint, in place of the layers that its scheme has, and the seed of its bytes.
+    pub(super) exchange: Option<(Exchange, u64)>,
     /// How many sockets it may hold at once; only a trace has use for more than one.
     pub(super) sockets: usize,
 }
@@ -92,6 +96,7 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
     if let Ok(conn) = connected {
         recorder.watch(conn.clone());
         conn.send_at_once();
+        let conn = if course.exchange.is_some() { conn.half_closing() } else { conn };
         // Boxed: a connect that waits should not hold room for the layers that may never come.
         let _ = Box::pin(beyond_connect(&mut recorder, shared, course, conn)).await;
     }
@@ -139,6 +144,10 @@ async fn origin<S: AsyncRead + AsyncWrite + Unpin>(
     target: &Target,
     mut stream: S,
 ) -> Result<(), Stop> {
+    if let Some((what, seed)) = course.exchange {
+        // Boxed: few walks are exchanges, and all would hold room for one.
+        return Box::pin(converse(rec, shared, course, (what, seed), &mut stream)).await;
+    }
     if !target.scheme.has_tls() {
         return if target.scheme.has_http() { ask(rec, shared, target, &mut stream, false).await } else { Ok(()) };
     }
@@ -166,8 +175,9 @@ async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     let budget = shared.plan.budgets.layer;
     let mut attempt = tunnel::Attempt::new(target.host.authority(port), budget);
     let credentials = proxy.credentials.as_ref().filter(|_| with_credentials);
+    let along = early_data(course);
     rec.step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut tunnel::Attempt| {
-        tunnel::tunnel(attempt, stream, credentials).await
+        tunnel::tunnel(attempt, stream, credentials, &along).await
     })
     .await
 }
@@ -199,6 +209,33 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     let trusted = matches!(rec.last_evidence(),
         Some(Evidence::Handshake(evidence)) if evidence.verification == Some(Verification::Trusted));
     Ok((stream, trusted))
+}
+
+/// What is sent together with the CONNECT.
+fn early_data(course: &Course) -> Vec<u8> {
+    match course {
+        Course { route: Route::Proxy, control: None, exchange: Some((Exchange::EarlyData, seed)), .. } => {
+            exchange::early_data(*seed)
+        }
+        _ => Vec::new(),
+    }
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    rec: &mut Recorder,
+    shared: &Shared,
+    course: &Course,
+    (what, seed): (Exchange, u64),
+    stream: &mut S,
+) -> Result<(), Stop> {
+    let layer = shared.plan.budgets.layer;
+    let along = early_data(course).len() as u64;
+    let mut attempt = exchange::Attempt::new(what, seed, layer, along);
+    let recall = course.control == Some(Control::Recall);
+    rec.step(Leg::Origin, exchange::budget(what, layer), &mut attempt, async |attempt: &mut exchange::Attempt| {
+        if recall { exchange::recall(attempt, stream).await } else { exchange::exchange(attempt, stream).await }
+    })
+    .await
 }
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     discover::{self, Machine, Proxies},
+    exchange::Exchange,
     lab::{Network, optional_duration},
     model::{Context, Expectation, Route, Target},
     plan::{Budgets, Dns, Family, HostChannel, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
@@ -65,6 +66,10 @@ pub struct ProbeSpec {
     /// Whether the engine may add probes that tell two causes apart; default true.
     #[serde(default)]
     pub controls: Option<bool>,
+    /// What to try with `tcp://` targets, which must then be origins of snapreach's own; the lab plays one at
+    /// `tcp://origin.snapreach.test:7`.
+    #[serde(default)]
+    pub exchanges: Vec<Exchange>,
     /// Whether failed connects are followed hop by hop; default false.
     #[serde(default)]
     pub trace: bool,
@@ -144,6 +149,7 @@ impl ProbeSpec {
                 return Err(format!("probe.{key}: longer than 0"));
             }
         }
+        self.exchanges.iter().try_for_each(|exchange| exchange.check()).map_err(|e| format!("probe.exchanges: {e}"))?;
         self.own_proxy()?;
         self.resolve().map(drop)
     }
@@ -243,6 +249,7 @@ impl ProbeSpec {
             source: Source { family: self.family.map(Into::into), ..Source::default() },
             controls: self.controls.unwrap_or(true),
             trace: self.trace,
+            exchanges: self.exchanges.clone(),
             host: self.host.then(HostChannel::default),
             context,
             ..Plan::default()

@@ -5,6 +5,7 @@ mod budgets;
 mod cli;
 mod cuts;
 mod estate;
+mod exchange;
 mod golden;
 mod host;
 mod hostile;

@@ -29,14 +29,14 @@ const ORIGIN: &str = "127.0.43.11";
 const NO_NAMES: &str = "127.0.43.53:53";
 
 /// A proxy on loopback, and its folder.
-struct Proxy {
+pub(crate) struct Proxy {
     _program: Program,
-    port: u16,
+    pub(crate) port: u16,
     _folder: TempDir,
 }
 
-/// Starts `name` with a configuration in which `PORT` and `DIR` are replaced, and waits until it listens.
-fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Proxy> {
+/// Starts `name` on loopback with a configuration whose placeholders are filled in, and waits until it listens.
+pub(crate) fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Proxy> {
     let Some(binary) = program(name) else {
         skipped(&format!("{name} is not installed"));
         return None;

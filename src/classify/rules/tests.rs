@@ -138,6 +138,17 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
     let tls = |kind, evidence| direct().connected().tls_fails(Leg::Origin, kind, evidence);
     let tunnel = |kind, bytes: &[u8]| proxied().connected().tunnel_fails(kind, tunnel_bytes(bytes));
     let inside = |kind, evidence| proxied().connected().tunnelled().tls_fails(Leg::Origin, kind, evidence);
+    let exchange = |exchange, kind| proxied().connected().tunnelled().exchanged(exchange, Some(kind), |_| ());
+    let whole = Exchange::Integrity { bytes: 9 };
+    let idle = |kind| proxied().connected().tunnelled().exchanged(Exchange::Idle { ms: 9 }, Some(kind), |e| e.idle_us = Some(7));
+    let half = |kind| proxied().connected().tunnelled().exchanged(Exchange::HalfCloseByClient, Some(kind), |e| e.half_closed = true);
+    let foreign = |walk: Walk, page: &str| {
+        let mut walk = walk.exchanged(whole, Some(K::Foreign), |e| e.origin_proved = false);
+        if let Some(Evidence::Request(request)) = walk.0.steps.last_mut().map(|step| &mut step.evidence) {
+            request.first_bytes = Some(Excerpt::whole(page.as_bytes()));
+        }
+        walk
+    };
     let asked = |kind| direct().connected().tls(trusted()).request_fails(kind);
     let stored = |status, code| direct().connected().tls(trusted()).answered(storage_reply(status, code));
     let alerted = |number| tls(K::Alert, alert(number));
@@ -236,6 +247,28 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (inside(K::TimedOut, read(0)), c::TUNNEL_SILENT, O),
         (Walk::proxied(HTTP_PORT).connected().tunnelled().request_fails(K::Closed), c::TUNNEL_CLOSED, O),
         (proxied().connected().tunnelled().tls(trusted()).request_fails(K::Closed), c::HTTP_CLOSED, O),
+
+        (inside(K::Undecryptable, read(99)), c::TUNNEL_CORRUPTED, O),
+        (proxied().connected().tunnelled().tls(trusted()).request_fails(K::Undecryptable), c::TUNNEL_CORRUPTED, O),
+        (inside(K::Alert, alert(20)), c::TUNNEL_CORRUPTED, O),
+        (tls(K::Alert, alert(20)), c::TLS_ALERT, O),
+        (tls(K::Undecryptable, read(99)), c::TLS_HANDSHAKE_FAILURE, O),
+        (asked(K::Undecryptable), c::HTTP_MALFORMED, O),
+        (exchange(Exchange::EarlyData, K::Lost), c::TUNNEL_EARLY_DATA_LOST, O),
+        (half(K::Closed), c::TUNNEL_HALF_CLOSE_BROKEN, O),
+        (half(K::TimedOut), c::TUNNEL_HALF_CLOSE_BROKEN, O),
+        (half(K::Differs), c::TUNNEL_CORRUPTED, O),
+        (exchange(Exchange::HalfCloseByClient, K::Reset), c::TUNNEL_RESET, O),
+        (idle(K::Closed), c::TUNNEL_IDLE_CUT, O),
+        (idle(K::TimedOut), c::TUNNEL_IDLE_CUT, O),
+        (exchange(Exchange::Idle { ms: 9 }, K::TimedOut), c::TUNNEL_SILENT, O),
+        (exchange(whole, K::Differs), c::TUNNEL_CORRUPTED, O),
+        (exchange(whole, K::Lost), c::TUNNEL_CORRUPTED, O),
+        (exchange(whole, K::Closed), c::TUNNEL_CLOSED, O),
+        (foreign(proxied().connected().tunnelled(), "SSH-2.0-x"), c::HTTP_WRONG_SPEAKER, O),
+        (foreign(proxied().connected().tunnelled(), "HTTP/1.1 500 x\r\nX-Squid-Error: ERR_CANNOT_FORWARD 0\r\n\r\n"), c::PROXY_GATEWAY_ERROR, Beyond),
+        (direct().connected().exchanged(whole, Some(K::Differs), |_| ()), c::META_UNCLASSIFIED, O),
+        (direct().connected().exchanged(Exchange::Idle { ms: 9 }, Some(K::Reset), |e| e.idle_us = Some(7)), c::TCP_RESET, O),
 
         (tls(K::NotTls, first_bytes(b"HTTP/1.1 470 status code 470\r\n\r\nAction: Deny. ")), c::HTTP_FIREWALL_DENIED, O),
         (tls(K::NotTls, first_bytes(b"HTTP/1.1 403 F\r\nX-Squid-Error: ERR_ACCESS_DENIED 0\r\n\r\n")), c::TLS_NOT_TLS, O),

@@ -113,7 +113,10 @@ pub(in crate::lab) fn play(faults: &[Fault], names: &[NameSpec], dial: &mut Dial
     // The parties themselves stand in the map too, by their sockets.
     let addresses: Vec<SocketAddr> = dial.addresses.keys().copied().filter(|at| !at.ip().is_loopback()).collect();
     if let Some(idle) = faults.iter().find(|fault| !addresses.iter().any(|&at| concerns(fault, at, names))) {
-        let message = format!("the lab has no address that this fault could meet: {idle:?}");
+        let message = format!(
+            "a fault at `network` meets no address of the lab: hosts {:?}, addresses {:?}, ports {:?}",
+            idle.hosts, idle.addresses, idle.ports
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let mut silent = None;
