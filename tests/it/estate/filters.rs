@@ -15,7 +15,7 @@ fn refusals_of_a_firewall() {
         ("tcp dport 443 reject with tcp reset", "tcp-refused"),
         ("tcp dport 443 reject with icmpx type admin-prohibited", "tcp-admin-prohibited"),
         ("tcp dport 443 reject with icmpx type admin-prohibited", "path-blocked-after-rejected"),
-        ("tcp dport 443 reject with icmpx type host-unreachable", "tcp-unreachable-by-router"),
+        ("tcp dport 443 reject with icmpx type host-unreachable", "tcp-unreachable"),
         // What carries data, as the ClientHello and the request do.
         ("tcp dport 443 meta length > 100 reject with tcp reset", "tls-reset-after-hello"),
         ("tcp dport 80 meta length > 100 reject with tcp reset", "tcp-reset"),

@@ -51,9 +51,9 @@ fn squid() {
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with tcp reset");
     unmet.extend(estate.unmet("proxy-reports-refused", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with icmp type host-unreachable");
-    unmet.extend(estate.unmet("tcp-unreachable", &through));
+    unmet.extend(estate.unmet("proxy-reports-unreachable", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with icmp type admin-prohibited");
-    unmet.extend(estate.unmet("tcp-unreachable", &through));
+    unmet.extend(estate.unmet("proxy-reports-unreachable", &through));
     estate.forward("");
     unmet.extend(estate.unmet("proxy-expects-plaintext", &["--proxy", "https://10.0.0.5:3128"]));
     drop(mended);
