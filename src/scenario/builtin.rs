@@ -26,6 +26,7 @@ pub(super) const ALL: &[BuiltIn] = built_in! {
     "config-proxy-needs-auth"
     "consumer-distrusts-anchor"
     "consumer-ignores-proxy"
+    "consumer-uses-proxy"
     "dns-malformed"
     "dns-nodata"
     "dns-nxdomain"
