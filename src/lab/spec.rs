@@ -2,7 +2,8 @@
 //! the defaults are a healthy world.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -57,6 +58,9 @@ impl LabSpec {
         }
         if let Some(conn) = &self.proxy.conn {
             conn.check(&self.proxy.when).map_err(|e| format!("lab.proxy: {e}"))?;
+        }
+        if let Some(elsewhere) = self.proxy.reach.values().find(|socket| !socket.ip().is_loopback()) {
+            return Err(format!("lab.proxy.reach: {elsewhere} is not on loopback, which the lab does not leave"));
         }
         for rule in &self.proxy.rules {
             if rule.reply.is_some() == rule.tunnel.is_some() {
@@ -215,6 +219,8 @@ pub struct ProxySpec {
     pub stream: Option<Stream>,
     /// Whether it answers 200 before it has reached the origin.
     pub optimistic: bool,
+    /// Addresses that it reaches beside those of the lab, each with the socket on loopback that plays it.
+    pub reach: BTreeMap<SocketAddr, SocketAddr>,
     /// Deviations by target. The first that matches wins.
     pub rules: Vec<ProxyRule>,
 }
