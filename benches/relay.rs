@@ -1,8 +1,8 @@
 //! Goodput of the lab's relay beside haproxy and squid, and of its origin beside nginx: on loopback, in turn, medians;
 //! every party is a process of its own, and its CPU time is told.
 //!
-//! `cargo bench --bench relay`; with `-- --test` one short round, which only shows that everything works. What is not
-//! installed is reported so.
+//! `cargo bench --bench relay [-- NAME]`; with `-- --test` one short round, which only shows that everything works.
+//! What is not installed is reported so.
 
 mod support;
 
@@ -21,15 +21,15 @@ use socket2::SockRef;
 
 use support::{Server, configuration, free_port, program};
 
-/// How much a run moves, and how often.
-#[derive(Debug, Clone, Copy)]
-struct Size {
+/// What is run.
+#[derive(Debug)]
+struct Plan {
+    /// What one run moves.
     bytes: u64,
     rounds: usize,
+    /// Only comparisons whose title contains it.
+    wanted: String,
 }
-
-const FULL: Size = Size { bytes: 2_000_000_000, rounds: 5 };
-const SMOKE: Size = Size { bytes: 8_000_000, rounds: 1 };
 
 /// How many connections share the bytes.
 const CONNECTIONS: [u64; 2] = [1, 4];
@@ -47,17 +47,20 @@ fn main() {
     {
         return serve_lab(far.parse().expect("a socket"));
     }
-    let size = if arguments.iter().any(|argument| argument == "--test") { SMOKE } else { FULL };
+    let smoke = arguments.iter().any(|argument| argument == "--test");
+    let (bytes, rounds) = if smoke { (8_000_000, 1) } else { (2_000_000_000, 5) };
+    let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
+    let plan = Plan { bytes, rounds, wanted };
     let far = start_far_end();
     let lab = LabProcess::start(far);
     let folder = support::folder();
-    relays(size, far, &lab, folder.path());
-    origins(size, &lab, folder.path());
+    relays(&plan, far, &lab, folder.path());
+    origins(&plan, &lab, folder.path());
 }
 
 // ---- what is compared
 
-fn relays(size: Size, far: SocketAddr, lab: &LabProcess, folder: &Path) {
+fn relays(plan: &Plan, far: SocketAddr, lab: &LabProcess, folder: &Path) {
     let copying = haproxy(folder, far, "haproxy.cfg", "");
     let splicing = haproxy(folder, far, "splicing.cfg", "option splice-auto");
     let squid = support::squid(folder, far.port(), "");
@@ -66,7 +69,7 @@ fn relays(size: Size, far: SocketAddr, lab: &LabProcess, folder: &Path) {
             let through = |entry: SocketAddr, tunnel: bool| -> Run<'_> {
                 Box::new(move || {
                     in_parallel(connections, || {
-                        move_bytes(order, size.bytes / connections, entry, tunnel.then_some(far))
+                        move_bytes(order, plan.bytes / connections, entry, tunnel.then_some(far))
                     });
                 })
             };
@@ -77,7 +80,7 @@ fn relays(size: Size, far: SocketAddr, lab: &LabProcess, folder: &Path) {
             };
             compare(
                 &format!("{word} through a relay, {connections} at once"),
-                size,
+                plan,
                 &[
                     Contender { name: "lab", pid: Some(lab.child.id()), run: Some(through(lab.proxy, true)) },
                     server("haproxy", copying.as_ref(), false),
@@ -90,8 +93,8 @@ fn relays(size: Size, far: SocketAddr, lab: &LabProcess, folder: &Path) {
     }
 }
 
-fn origins(size: Size, lab: &LabProcess, folder: &Path) {
-    let blob = size.bytes / 20;
+fn origins(plan: &Plan, lab: &LabProcess, folder: &Path) {
+    let blob = plan.bytes / 20;
     fs::write(folder.join("blob"), vec![7; usize::try_from(blob).expect("it fits")]).expect("a file");
     let port = free_port();
     let nginx = support::nginx(
@@ -101,11 +104,11 @@ fn origins(size: Size, lab: &LabProcess, folder: &Path) {
     );
     for connections in CONNECTIONS {
         let from = |origin: SocketAddr, path: String| -> Run<'_> {
-            Box::new(move || in_parallel(connections, || get(origin, &path, blob, size.bytes / blob / connections)))
+            Box::new(move || in_parallel(connections, || get(origin, &path, blob, plan.bytes / blob / connections)))
         };
         compare(
             &format!("GET of {blob} bytes over and over from an origin, {connections} at once"),
-            size,
+            plan,
             &[
                 Contender {
                     name: "lab",
@@ -143,11 +146,14 @@ struct Figures {
 }
 
 /// Runs all in turn; the first one is ours, and the others are compared to it.
-fn compare(what: &str, size: Size, contenders: &[Contender<'_>]) {
+fn compare(what: &str, plan: &Plan, contenders: &[Contender<'_>]) {
+    if !what.contains(&plan.wanted) {
+        return;
+    }
     let mut figures: Vec<Figures> = contenders.iter().map(|_| Figures::default()).collect();
     #[expect(clippy::cast_precision_loss, reason = "a few gigabytes")]
-    let gigabytes = size.bytes as f64 / 1e9;
-    for _ in 0..size.rounds {
+    let gigabytes = plan.bytes as f64 / 1e9;
+    for _ in 0..plan.rounds {
         for (contender, figures) in contenders.iter().zip(&mut figures) {
             let Some(run) = &contender.run else { continue };
             let (start, cpu) = (Instant::now(), contender.pid.map(cpu_time));
@@ -157,7 +163,7 @@ fn compare(what: &str, size: Size, contenders: &[Contender<'_>]) {
             figures.cpu_per_gigabyte.extend(used.map(|used| used.as_secs_f64() / gigabytes));
         }
     }
-    println!("\n{what}, median of {}", size.rounds);
+    println!("\n{what}, median of {}", plan.rounds);
     let ours = median(&mut figures[0].gigabytes_per_second);
     for (contender, figures) in contenders.iter().zip(&mut figures) {
         let Some(rate) = median(&mut figures.gigabytes_per_second) else {
@@ -175,13 +181,15 @@ fn median(values: &mut [f64]) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// The CPU time of a process so far, from proc_pid_stat(5).
+/// The CPU time of a process and its children so far, from proc_pid_stat(5).
 fn cpu_time(pid: u32) -> Duration {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let of_children: Duration = children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_time).sum();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
     let after_name = stat.rsplit(')').next().expect("its name stands in brackets");
     let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse().unwrap_or(0)).sum();
     // USER_HZ is 100 on every Linux.
-    Duration::from_millis(ticks * 10)
+    Duration::from_millis(ticks * 10) + of_children
 }
 
 fn in_parallel(connections: u64, run: impl Fn() + Sync) {
