@@ -1,7 +1,6 @@
 //! As much of HTTP/1.1 as a server needs that knows its clients.
 
 use std::{
-    any::Any,
     io,
     ops::Range,
     sync::{
@@ -21,10 +20,10 @@ pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// How much of a body is read or written at once: large enough that the origin is no bottleneck.
 const LARGE: usize = 256 * 1024;
 
-/// What a party reads and writes. `Any`, so that the relay can tell a plain connection.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin + Any {}
+/// What a party reads and writes.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + Any> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A request head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,8 +204,7 @@ static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| (0..=250).cycle().take(LARG
 
 async fn write_blob(io: &mut (impl AsyncWrite + Unpin), mut range: Range<u64>) -> io::Result<()> {
     while !range.is_empty() {
-        // Always less than the period, so it fits.
-        let start = (range.start % PERIOD) as usize;
+        let start = usize::try_from(range.start % PERIOD).unwrap_or(0);
         let left = usize::try_from(range.end - range.start).unwrap_or(LARGE);
         let chunk = &PATTERN[start..LARGE.min(start.saturating_add(left))];
         io.write_all(chunk).await?;

@@ -49,6 +49,7 @@ async fn serve_connection(world: &World, stream: TcpStream, peer: SocketAddr) ->
         },
     };
     stream.set_nodelay(true)?;
+    relay::shorten_queue(&stream);
     let breaker = Breaker::of(&stream)?;
     let io: Box<dyn Io> = match spec.stream.clone() {
         Some(fault) => {
