@@ -20,12 +20,12 @@
 //! | module | knows | feature |
 //! |---|---|---|
 //! | [`model`], [`http`] | each other | always |
-//! | [`plan`], [`azure`], [`discover`] | `model` | always |
+//! | [`plan`], [`azure`], [`discover`] | `model`; `discover` also `plan` | always |
 //! | [`classify`] | `model`, `http`, `azure` | always |
 //! | [`report`] | `model`, and the judgement it is given | always |
 //! | [`probe`] | `model`, `http`, `plan` | `probe` |
 //! | [`lab`] | `model`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
-//! | [`scenario`] | `lab`, `plan` | `scenario` |
+//! | [`scenario`] | `lab`, `plan`, `discover` | `scenario` |
 //! | [`cli`] | everything | `cli` |
 //!
 //! The always-on part needs neither an event loop nor sockets; features only add modules.

@@ -206,6 +206,20 @@ pub struct Dns {
     pub system: SystemResolver,
     /// The name server to ask beside it: given, configured, or none.
     pub server: NameServer,
+    /// Names, lower case, that the hosts file pins. getaddrinfo finds them there by itself; a stub is not asked for them.
+    pub pinned: HashMap<String, Pinned>,
+}
+
+/// Where the hosts file is (hosts(5)).
+pub const HOSTS_FILE: &str = "/etc/hosts";
+
+/// What the hosts file says of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// Its addresses, in order.
+    pub addresses: Vec<IpAddr>,
+    /// The line of the first one.
+    pub line: usize,
 }
 
 /// Where the system's view of names comes from.

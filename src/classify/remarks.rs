@@ -1,6 +1,9 @@
 //! What accompanies a pass or a failure: warnings and context that do not decide by themselves.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use time::{PrimitiveDateTime, macros::format_description};
 
@@ -14,7 +17,10 @@ use crate::{
     azure::{ranges, storage},
     classify::codes as c,
     http::Reply,
-    model::{Code, Confidence, Hop, Layer, Leg, NotRun, Party, Route, Severity, TrustAnchor, Verification},
+    model::{
+        Code, Confidence, Hop, Layer, Leg, MisreadLine, NotRun, Party, ProxyCapture, ResolveEvidence, ResolverView,
+        Route, Severity, TrustAnchor, Verification,
+    },
 };
 
 /// The snapshot extension gives each of its operations 10 seconds.
@@ -27,7 +33,7 @@ const CLOCK_TOLERANCE_S: i64 = 300;
 pub(super) fn apply(case: &mut Case<'_>) {
     let mut found = Vec::new();
     for walk in &case.walks {
-        for (judged, note) in of_walk(walk.view, walk.judged) {
+        for (judged, note) in of_walk(walk.view, walk.judged, case.record.context.without_system_roots) {
             let route = Some(walk.view.observation.route);
             let sign = Sign::about(with_catalogue(judged), route, walk.targets.clone()).seen(walk.view);
             found.push(Sign { note: Some(note), ..sign });
@@ -51,7 +57,7 @@ fn judged(code: Code, hop: Hop, severity: Severity, confidence: Confidence, part
 
 // ---- walks
 
-fn of_walk(view: View<'_>, primary: Option<Judged>) -> Vec<(Judged, String)> {
+fn of_walk(view: View<'_>, primary: Option<Judged>, without_system_roots: bool) -> Vec<(Judged, String)> {
     let mut found = Vec::new();
     let passed = primary.is_none_or(|primary| primary.severity != Severity::Error);
     let bad_certificate = view
@@ -62,6 +68,7 @@ fn of_walk(view: View<'_>, primary: Option<Judged>) -> Vec<(Judged, String)> {
         found.push((behind, "behind a certificate that does not verify".into()));
     }
     found.extend(trusted_interception(view));
+    found.extend(distrusted_anchor(view).filter(|_| !without_system_roots));
     found.extend(clock_skew(view));
     if passed && primary.is_none_or(|primary| primary.code != c::META_DEADLINE) && view.elapsed_us() > CONSUMER_LIMIT_US
     {
@@ -93,6 +100,19 @@ fn trusted_interception(view: View<'_>) -> Option<(Judged, String)> {
     let party = interceptor(view.observation.route);
     let warning = judged(c::TLS_INTERCEPTED, Hop::ClientToOrigin, Severity::Warning, Confidence::Proof, party);
     Some((warning, format!("{note}: {}", leaf.issuer)))
+}
+
+/// A chain that only an authority given to this probe makes trusted: the consumer, which goes by the system's store,
+/// does not trust it. Where that store was left out nobody can tell.
+fn distrusted_anchor(view: View<'_>) -> Option<(Judged, String)> {
+    let handshake = view.at(Layer::Handshake, Leg::Origin)?.handshake()?;
+    if handshake.anchor != Some(TrustAnchor::Added) || !view.is_storage_name() {
+        return None;
+    }
+    let issuer = &handshake.chain.first()?.issuer;
+    let warning =
+        judged(c::CONSUMER_DISTRUSTS_ANCHOR, Hop::Consumer, Severity::Warning, Confidence::Proof, Party::Client);
+    Some((warning, format!("the system's trust store does not lead to an anchor for: {issuer}")))
 }
 
 /// The answer's `Date` disagrees with this machine's clock. When the certificate is only invalid by the local clock,
@@ -146,7 +166,7 @@ fn login_demand(view: View<'_>) -> Option<&'static str> {
 fn of_lookup(view: View<'_>) -> Vec<(Judged, String)> {
     let mut found = Vec::new();
     let hop = view.last().map_or(Hop::ClientToOrigin, |at| rules::between(at.step.leg));
-    let Some(resolve) = view.last().and_then(At::resolve) else { return found };
+    let Some(resolve) = view.last().and_then(At::resolve).filter(|resolve| !resolve.is_pinned()) else { return found };
     let name = view.host();
     let private = resolve.addresses.iter().map(|address| address.ip).find(|&ip| ranges::is_private(ip));
     if let Some(ip) = private {
@@ -172,6 +192,14 @@ fn of_lookup(view: View<'_>) -> Vec<(Judged, String)> {
 fn context(case: &mut Case<'_>) {
     let context = &case.record.context;
     let mut found = Vec::new();
+    let server_views = case
+        .lookups
+        .iter()
+        .filter(|lookup| lookup.resolver == ResolverView::Server && !context.hosts_overrides.is_empty());
+    let answers: HashMap<&str, &ResolveEvidence> = server_views
+        .filter_map(|lookup| Some((&*lookup.view.observation.subject, lookup.view.last()?.resolve()?)))
+        .filter(|(_, answer)| !answer.addresses.is_empty())
+        .collect();
     for pinned in &context.hosts_overrides {
         let name = pinned.name.to_ascii_lowercase();
         // Other names (`localhost`, the machine's own) belong there.
@@ -180,13 +208,15 @@ fn context(case: &mut Case<'_>) {
         }
         let targets = case.targets_at(&name).to_vec();
         let warning = judged(c::CONFIG_HOSTS_OVERRIDE, Hop::Local, Severity::Warning, Confidence::Proof, Party::Client);
-        let addresses: Vec<String> = pinned.addresses.iter().take(4).map(ToString::to_string).collect();
-        found.push(Sign::about(with_catalogue(warning), Some(Route::Direct), targets).line(format!(
-            "{}: {name} is pinned to {}",
-            pinned.place,
-            addresses.join(", ")
-        )));
+        let mut line = format!("{}: {name} is pinned to {}", pinned.place, few(pinned.addresses.iter()));
+        if let Some(answer) = answers.get(&*name) {
+            line.push_str("; the name server answers ");
+            line.push_str(&few(answer.addresses.iter().map(|address| &address.ip)));
+        }
+        found.push(Sign::about(with_catalogue(warning), Some(Route::Direct), targets).line(line));
     }
+    found.extend(context.misread_agent_file.iter().map(misread));
+    found.extend(context.proxy_captures.iter().map(captured));
     let mut proxies: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for source in &context.proxy_sources {
         if let Some(problem) = &source.problem {
@@ -208,6 +238,33 @@ fn context(case: &mut Case<'_>) {
         }
     }
     case.extra.extend(found);
+}
+
+/// A few addresses, for a line.
+fn few<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> String {
+    addresses.take(4).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A line of waagent.conf that agent and extension read differently.
+fn misread<'a>(line: &MisreadLine) -> Sign<'a> {
+    let code = c::CONFIG_AGENT_FILE_UNREADABLE_BY_EXTENSION;
+    let warning = judged(code, Hop::Local, Severity::Warning, Confidence::Proof, Party::Client);
+    let reading = match &line.reading {
+        None => "the extension fails on this line, drops the whole file and goes direct".to_owned(),
+        Some(value) => format!("the extension reads the value `{value}`"),
+    };
+    Sign::about(with_catalogue(warning), None, Vec::new()).line(format!("{}: `{}`: {reading}", line.place, line.text))
+}
+
+/// A proxy variable that would send the platform's own addresses to the proxy.
+fn captured<'a>(capture: &ProxyCapture) -> Sign<'a> {
+    let code = c::CONFIG_NO_PROXY_INCOMPLETE;
+    let warning = judged(code, Hop::Local, Severity::Warning, Confidence::Proof, Party::Client);
+    let ProxyCapture { origin, proxy, no_proxy, addresses } = capture;
+    let exceptions =
+        no_proxy.as_ref().map_or_else(|| "no_proxy is not set".into(), |list| format!("no_proxy is `{list}`"));
+    let line = format!("{origin}: {proxy} captures {}; {exceptions}", few(addresses.iter()));
+    Sign::about(with_catalogue(warning), None, Vec::new()).line(line)
 }
 
 /// What was asked for and not measured is never a pass.

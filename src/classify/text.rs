@@ -173,7 +173,12 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::CONFIG_HOSTS_OVERRIDE => "the hosts file pins the name in {t}",
         c::CONFIG_PROXY_CONFLICT => "several places name different proxies",
         c::CONFIG_PROXY_INVALID => "a proxy setting cannot be used",
+        c::CONFIG_AGENT_FILE_UNREADABLE_BY_EXTENSION => {
+            "the snapshot extension does not read waagent.conf as the agent does"
+        }
+        c::CONFIG_NO_PROXY_INCOMPLETE => "a proxy variable captures addresses that belong to the platform",
         c::CONFIG_PROXY_NEEDS_AUTH => "agent and extension cannot reach {t} through this proxy",
+        c::CONSUMER_DISTRUSTS_ANCHOR => "this probe trusts the chain of {t}, and the extension does not",
         c::CONSUMER_IGNORES_PROXY => {
             "{t} can be reached through the proxy, but this consumer goes direct, and direct fails"
         }
@@ -218,6 +223,7 @@ fn observed(view: View<'_>, sign: &Sign<'_>, of_many: bool, add: &mut impl FnMut
     let code = sign.judged.code;
     if matches!(code, c::TLS_INTERCEPTED | c::TLS_UNKNOWN_ISSUER | c::TLS_SELF_SIGNED | c::TLS_INCOMPLETE_CHAIN)
         || matches!(code, c::TLS_EXPIRED | c::TLS_NOT_YET_VALID | c::TLS_NAME_MISMATCH | c::TLS_BAD_CERTIFICATE)
+        || code == c::CONSUMER_DISTRUSTS_ANCHOR
     {
         let certificate = view.steps().filter_map(At::handshake).find(|h| !h.chain.is_empty());
         if let Some(handshake) = certificate {

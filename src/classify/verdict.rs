@@ -84,6 +84,7 @@ fn rank(sign: &Sign<'_>) -> Rank {
         | c::CONFIG_HOSTS_OVERRIDE
         | c::CONFIG_PROXY_NEEDS_AUTH
         | c::PROXY_OPTIMISTIC_CONNECT
+        | c::CONSUMER_DISTRUSTS_ANCHOR
         | c::CONSUMER_IGNORES_PROXY
         | c::CONSUMER_USES_PROXY => Rank::Remark,
         _ if sign.view.is_some_and(|view| view.observation.is_lookup()) => Rank::Root,

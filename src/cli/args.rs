@@ -2,13 +2,17 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are help texts: what a terminal shows has no Markdown")]
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::{options::Options, output, values::Color};
-use crate::report::Format;
+use super::{
+    options::{self, Options},
+    output,
+    values::Color,
+};
+use crate::{model::Secret, report::Format};
 
 const AFTER: &str = "\
 Exit codes: 0 clear, 1 blocked, 2 wrong usage or input (nothing was probed), 3 inconclusive, 130 interrupted.
@@ -27,11 +31,31 @@ Examples:
 
 Only GET, HEAD and CONNECT are sent: nothing is created, changed or deleted.";
 
+const LAB_EXAMPLES: &str = "\
+Examples:
+  snapreach lab --ca-file-out lab.pem
+      Storage, proxy, name server and wire server on this machine, until Ctrl-C.
+  curl --proxy http://127.0.0.1:PORT --cacert lab.pem 'https://acct.blob.core.windows.net/?comp=list'
+      With the port of `proxy` in what was printed: fetch through the lab's proxy.
+  snapreach lab --scenario proxy-port-denied -v
+      Play a scenario's faults, and show what the parties see.";
+
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   snapreach replay tonight.jsonl
   snapreach replay tonight.jsonl --format markdown -o ticket.html
   ssh vm cat tonight.jsonl | snapreach replay -";
+
+const SCENARIO_EXAMPLES: &str = "\
+Examples:
+  snapreach scenario run
+      Every scenario that comes with the program, against the embedded lab.
+  snapreach scenario run estate/ --var PROXY=http://10.0.0.5:3128 -o junit.xml
+      Your own files; those without [lab] meet the real proxy and the real storage.
+  snapreach scenario run proxy-port-denied --no-lab --proxy http://10.0.0.5:3128
+      Does the real proxy do what the scenario says?
+
+Exit codes: 0 all passed, 1 an expectation failed, 2 a file cannot be used (nothing was run), 3 some were not run.";
 
 /// Find out who stands between an Azure VM and the storage its backup snapshots need
 ///
@@ -53,6 +77,15 @@ pub(super) enum Command {
     /// Judge recorded observations again, without a network
     #[command(after_long_help = REPLAY_EXAMPLES)]
     Replay(Replay),
+    /// Run declarative scenarios against the embedded lab or against real parties
+    #[command(subcommand)]
+    Scenario(Scenario),
+    /// Run the embedded lab in the foreground, for curl or an agent of your own
+    ///
+    /// Prints one line of JSON when every party is ready: their addresses, and what a client needs to reach and trust
+    /// them. Ends with Ctrl-C. Nothing leaves this machine.
+    #[command(after_long_help = LAB_EXAMPLES)]
+    Lab(Lab),
     /// Explain a finding code, or the exit codes; without CODE list all codes
     Explain(Explain),
     /// Print the completion script of a shell
@@ -112,6 +145,115 @@ pub(super) struct Replay {
     /// Colours in the text report [default: auto]
     #[arg(long, value_name = "WHEN")]
     pub(super) color: Option<Color>,
+}
+
+/// `snapreach scenario`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Scenario {
+    /// Carry scenarios out and compare what comes out with what they expect
+    #[command(after_long_help = SCENARIO_EXAMPLES)]
+    Run(Box<ScenarioRun>),
+    /// List scenarios with what they show
+    List {
+        /// Files and folders of scenarios [default: those that come with the program]
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+
+        /// Only scenarios whose name contains TEXT (repeatable: any of them)
+        #[arg(long, value_name = "TEXT")]
+        filter: Vec<String>,
+    },
+    /// Print the JSON Schema of scenario files, for editors and checks
+    Schema,
+}
+
+/// `snapreach scenario run`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each one is a flag of the command line")]
+pub(super) struct ScenarioRun {
+    /// Scenario files, folders of them, or names of built-in ones [default: all built-in ones]
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+
+    /// Only scenarios whose name contains TEXT (repeatable: any of them)
+    #[arg(long, value_name = "TEXT")]
+    pub(super) filter: Vec<String>,
+
+    /// The value of ${NAME} in the files; else the environment has it (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = options::secret)]
+    pub(super) var: Vec<Secret>,
+
+    /// Scenarios at once [default: three per processor, at most 16]
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<NonZeroUsize>,
+
+    /// Carry each scenario out N times
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) repeat: u32,
+
+    /// Start no further scenario after the first that fails
+    #[arg(long)]
+    pub(super) fail_fast: bool,
+
+    /// Seed of faults that are drawn by ratio, in place of the files' own
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+
+    /// Leave [lab] and [[fault]] out: whoever is really there answers
+    #[arg(long, help_heading = "Real parties")]
+    pub(super) no_lab: bool,
+
+    /// The proxy of scenarios without a lab: http:// or https://, user:password@ allowed
+    #[arg(long, value_name = "URL", help_heading = "Real parties", value_parser = options::secret)]
+    pub(super) proxy: Option<Secret>,
+
+    /// Trust the certificates in this PEM file too, in scenarios without a lab (repeatable)
+    #[arg(long, value_name = "PEM", help_heading = "Real parties")]
+    pub(super) ca_file: Vec<PathBuf>,
+
+    /// Do not trust the system's certificate authorities
+    #[arg(long, help_heading = "Real parties", requires = "ca_file")]
+    pub(super) no_system_roots: bool,
+
+    /// Format of the report on standard output [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Output", value_parser = output::suite_format_parser())]
+    pub(super) format: Option<Format>,
+
+    /// Write a report to FILE too, in the format of its extension: txt, json, md, xml (JUnit) (repeatable)
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(super) output: Vec<PathBuf>,
+
+    /// Keep the record and the judgement of each scenario in DIR/NAME/
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub(super) record_dir: Option<PathBuf>,
+
+    /// No progress
+    #[arg(short, long, help_heading = "Output")]
+    pub(super) quiet: bool,
+
+    /// Show the findings of each scenario
+    #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
+    pub(super) verbose: u8,
+
+    /// Colours in the text report [default: auto]
+    #[arg(long, value_name = "WHEN", help_heading = "Output")]
+    pub(super) color: Option<Color>,
+}
+
+/// `snapreach lab`.
+#[derive(Debug, Args)]
+pub(super) struct Lab {
+    /// Scenario whose faults are played: a built-in name or a .toml file [default: healthy]
+    #[arg(long, value_name = "FILE")]
+    pub(super) scenario: Option<String>,
+
+    /// Write the certificate authority of the lab to FILE too, as PEM
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file_out: Option<PathBuf>,
+
+    /// Print each event that a party sees to standard error, as JSON
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(super) verbose: u8,
 }
 
 /// `snapreach explain`.

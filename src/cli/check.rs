@@ -1,16 +1,16 @@
 //! `snapreach check`: probe, classify, predict.
 
-use std::{fs, future::Future, path::Path};
+use std::future::Future;
 
 use super::{
     args::Check,
     config::{self, File},
     exit::{self, Stop},
-    interrupt, nearest,
+    interrupt,
     options::Options,
     output::{self, Outputs},
     progress::{self, Bar},
-    request, values,
+    request, scenarios, values,
 };
 use crate::{
     classify,
@@ -19,7 +19,7 @@ use crate::{
     plan::{Plan, Proxy},
     probe::{self, Progress},
     report::{self, Format},
-    scenario,
+    scenario::Scenario,
 };
 
 /// Runs the command and gives its exit code.
@@ -47,10 +47,9 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
     if options.host_endpoint.is_some() {
         note("--host-endpoint has no effect yet: the host channel is not probed");
     }
-    let scenario = options.lab.as_deref().map(read_scenario).transpose()?;
-    let plan = match scenario {
-        Some(_) => None,
-        None => Some(request::plan(&options)?),
+    let source = match options.lab.as_deref() {
+        Some(scenario) => Source::Lab(Box::new(scenarios::load(scenario)?)),
+        None => Source::Network(Box::new(request::plan(&options)?)),
     };
     let style = output::style(options.color, options.verbose);
     let inputs: Vec<_> =
@@ -58,10 +57,10 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
     let format = options.format.unwrap_or(Format::Text);
     let mut outputs = Outputs::open(format, style, &options.output, options.record.as_deref(), &inputs)?;
 
-    let (guard, plan) = match (plan, scenario) {
-        (Some(plan), _) => (None, plan),
-        (None, scenario) => {
-            let (guard, plan) = start_lab(&scenario.unwrap_or_default(), &given)?;
+    let (guard, plan) = match source {
+        Source::Network(plan) => (None, *plan),
+        Source::Lab(scenario) => {
+            let (guard, plan) = start_lab(&scenario, &given)?;
             (Some(guard), plan)
         }
     };
@@ -80,6 +79,12 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
             Ok(exit::worst(code, stop.code()))
         }
     }
+}
+
+/// Who plays the other parties.
+enum Source {
+    Network(Box<Plan>),
+    Lab(Box<Scenario>),
 }
 
 /// Runs the engine until it is done or interrupted.
@@ -103,37 +108,11 @@ fn measure(plan: Plan, quiet: bool, interrupt: impl Future<Output = ()>) -> Resu
     record.map_err(cannot)
 }
 
-/// A scenario by its built-in name, or the text of a file.
-#[derive(Debug, Default)]
-struct Scenario {
-    name: String,
-    toml: Option<String>,
-}
-
-fn read_scenario(name: &str) -> Result<Scenario, Stop> {
-    if Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) {
-        let toml =
-            fs::read_to_string(name).map_err(|e| Stop::usage(format!("cannot read the scenario {name}: {e}")))?;
-        return Ok(Scenario { name: name.to_owned(), toml: Some(toml) });
-    }
-    let known: Vec<_> = scenario::builtins().map(|builtin| builtin.name).collect();
-    if known.contains(&name) {
-        return Ok(Scenario { name: name.to_owned(), toml: None });
-    }
-    let meant = nearest::of(name, &known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    Err(Stop::usage(format!(
-        "there is no scenario `{name}`{meant}\nThere are: {}; or give a .toml file.",
-        known.join(", ")
-    )))
-}
-
 fn start_lab(scenario: &Scenario, given: &Options) -> Result<(Lab, Plan), Stop> {
-    let builtin = scenario::find(&scenario.name).map(|builtin| builtin.toml);
-    let toml = scenario.toml.as_deref().or(builtin).unwrap_or_default();
-    let parsed = scenario::Scenario::parse(&scenario.name, toml).map_err(|e| Stop::usage(e.to_string()))?;
-    let lab = Lab::start(&parsed.lab).map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
-    let mut plan = parsed.plan(lab.network());
-    plan.context.lab.get_or_insert_with(|| scenario.name.clone());
+    let lab = Lab::start(scenarios::lab_of(scenario)?)
+        .map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
+    // A report is about one probe: the first.
+    let mut plan = scenario.plans(lab.network()).swap_remove(0);
     // Only what was asked for: the scenario's own values stand in for the defaults.
     request::complete(&mut plan, given)?;
     Ok((lab, plan))
@@ -155,14 +134,6 @@ fn summary(plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_unknown_scenario_names_the_nearest_and_all() {
-        let error = read_scenario("healty").unwrap_err().to_string();
-        assert!(error.contains("did you mean `healthy`?") && error.contains("There are: "), "{error}");
-        assert!(read_scenario("healthy").unwrap().toml.is_none());
-        assert!(read_scenario("/nonexistent/s.toml").unwrap_err().to_string().contains("/nonexistent/s.toml: "));
-    }
 
     #[test]
     fn the_summary_shows_no_password() {

@@ -10,16 +10,18 @@ mod exit;
 mod explain;
 mod generate;
 mod interrupt;
+mod lab;
 mod nearest;
 mod options;
 mod output;
 mod progress;
 mod replay;
 mod request;
+mod scenario;
+mod scenarios;
 mod secrets;
 mod targets;
 mod text;
-mod trust;
 mod values;
 
 use std::{env, ffi::OsString, fmt::Write, process::ExitCode};
@@ -44,6 +46,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Check(args) => check::run(*args),
         Command::Replay(args) => replay::run(&args),
+        Command::Scenario(command) => scenario::run(command),
+        Command::Lab(args) => lab::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { command } => generate::man(command.as_deref()),

@@ -237,7 +237,7 @@ pub(super) struct Options {
 
 /// Takes a value in that may hold credentials: it is parsed later, so that no message repeats it.
 #[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
-fn secret(text: &str) -> Result<Secret, Infallible> {
+pub(super) fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text))
 }
 

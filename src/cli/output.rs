@@ -13,6 +13,7 @@ use super::{exit::Stop, values::Color};
 use crate::{
     model::{Assessment, Record},
     report::{self, Format, Style},
+    scenario::report as suite,
 };
 
 /// The width of a report that does not go to a terminal, and the widest on one.
@@ -23,6 +24,11 @@ const MIN_WIDTH: usize = 40;
 /// A parser of format names that lists them in help and errors.
 pub(super) fn format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|name| name.parse::<Format>())
+}
+
+/// A parser of the formats that scenarios are reported in.
+pub(super) fn suite_format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(suite::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
 }
 
 /// The style of text on standard output.
@@ -44,8 +50,16 @@ pub(super) fn style(color: Option<Color>, verbose: u8) -> Style {
 /// # Errors
 /// When standard output cannot be written for another reason.
 pub(super) fn print(text: &str) -> Result<(), Stop> {
+    to_stdout(|out| out.write_all(text.as_bytes()))
+}
+
+/// Lets a reporter write to standard output. A reader that has gone away is not an error.
+///
+/// # Errors
+/// When standard output cannot be written for another reason.
+pub(super) fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Stop> {
     let mut out = io::stdout().lock();
-    quiet(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    quiet(write(&mut out).and_then(|()| out.flush()))
         .map_err(|e| Stop::CannotMeasure(format!("cannot write to standard output: {e}")))
 }
 
@@ -139,23 +153,43 @@ impl Outputs {
     /// # Errors
     /// What could not be written, after everything else has been.
     pub(super) fn write(&mut self, record: &Record, assessment: &Assessment) -> Result<(), Stop> {
+        let kept = match &mut self.record {
+            Some(file) => {
+                file.write(|out| record.write(out)).map_err(|e| format!("cannot write {}: {e}", file.path.display()))
+            }
+            None => Ok(()),
+        };
+        let report = |format, style: &Style, out: &mut dyn Write| report::write(format, record, assessment, style, out);
+        let written = self.write_with(report, report);
+        match (kept, written) {
+            (Ok(()), written) => written,
+            (Err(problem), Ok(())) => Err(Stop::CannotMeasure(problem)),
+            (Err(problem), Err(stop)) => Err(Stop::CannotMeasure(format!("{problem}\n{stop}"))),
+        }
+    }
+
+    /// Writes every file, and standard output, each with its reporter.
+    ///
+    /// # Errors
+    /// What could not be written, after everything else has been.
+    pub(super) fn write_with(
+        &mut self,
+        in_files: impl Fn(Format, &Style, &mut dyn Write) -> io::Result<()>,
+        on_stdout: impl Fn(Format, &Style, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Stop> {
         let mut problems = Vec::new();
         let mut note = |what: &str, result: io::Result<()>| {
             if let Err(e) = quiet(result) {
                 problems.push(format!("cannot write {what}: {e}"));
             }
         };
-        if let Some(file) = &mut self.record {
-            let result = file.write(|out| record.write(out));
-            note(&file.path.display().to_string(), result);
-        }
         let plain = Style { color: false, width: WIDTHS.0, ..self.style };
         for (format, file) in &mut self.reports {
-            let result = file.write(|out| report::write(*format, record, assessment, &plain, out));
+            let result = file.write(|out| in_files(*format, &plain, out));
             note(&file.path.display().to_string(), result);
         }
         let mut out = BufWriter::new(io::stdout().lock());
-        let result = report::write(self.format, record, assessment, &self.style, &mut out);
+        let result = on_stdout(self.format, &self.style, &mut out);
         note("to standard output", result.and_then(|()| out.flush()));
         // What is still buffered belongs to a report that failed.
         let _ = out.into_parts();

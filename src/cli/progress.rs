@@ -40,6 +40,40 @@ impl Bar {
     }
 }
 
+/// A bar over the scenarios of a suite.
+pub(super) struct SuiteBar(Bar);
+
+impl SuiteBar {
+    /// A bar if standard error is a terminal and `quiet` is not asked for.
+    pub(super) fn new(quiet: bool, scenarios: usize) -> Self {
+        let bar = Bar::new(quiet);
+        if let Some(bar) = &bar.0 {
+            let template = "{spinner} {elapsed} [{bar:30}] {pos}/{len} scenarios{msg}";
+            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_length(scenarios as u64);
+            bar.enable_steady_tick(INTERVAL);
+        }
+        Self(bar)
+    }
+
+    /// Prints something while the bar is out of the way.
+    pub(super) fn hidden(&self, print: impl FnOnce()) {
+        match &self.0.0 {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// One more is done.
+    pub(super) fn advance(&self, failed: bool) {
+        let Some(bar) = &self.0.0 else { return };
+        bar.inc(1);
+        if failed {
+            bar.set_message(", with failures");
+        }
+    }
+}
+
 impl Drop for Bar {
     fn drop(&mut self) {
         if let Some(bar) = &self.0 {

@@ -1,17 +1,18 @@
 //! From options to a plan.
 
-use std::{fmt::Write, net::IpAddr, path::Path};
+use std::{fmt::Write, net::IpAddr};
 
 use super::{
     exit::Stop,
     options::Options,
-    targets, trust,
+    targets,
     values::{self, Routes},
 };
 use crate::{
-    discover::{Found, Proxies},
+    discover::{self, Found, Machine, Proxies},
     model::{Context, Route, Secret},
     plan::{Budgets, DialMap, Dns, NameServer, Plan, Proxy, Source, Trust},
+    probe,
 };
 
 /// The plan of a run on the network.
@@ -28,14 +29,19 @@ pub(super) fn plan(options: &Options) -> Result<Plan, Stop> {
     }
     let mut added = Vec::new();
     for path in &options.ca_file {
-        added.extend(trust::read(path)?);
+        added.extend(probe::read_anchors(path).map_err(Stop::usage)?);
     }
-    let proxies = proxies(options)?;
+    let machine = Machine::this();
+    let mut proxies = Proxies::read(&machine, explicit_proxy(options)?);
+    if options.no_proxy {
+        proxies.chosen = None;
+    }
     let mut plan = Plan {
         targets,
-        proxy: proxies.chosen,
+        proxy: proxies.chosen.clone(),
         dns: Dns {
             server: options.dns_server.map_or(NameServer::Configured, |server| NameServer::Given(server.0)),
+            pinned: discover::pinned(&machine),
             ..Dns::default()
         },
         dial: DialMap {
@@ -46,7 +52,8 @@ pub(super) fn plan(options: &Options) -> Result<Plan, Stop> {
         controls: true,
         ..Plan::default()
     };
-    plan.context.proxy_sources = proxies.sources;
+    proxies.describe(&mut plan.context);
+    plan.context.without_system_roots = options.no_system_roots;
     plan.context.cloud = values::name(&options.cloud.unwrap_or_default());
     plan.context.region.clone_from(&options.region);
     // The list is shown, so it must not be one in which somebody left credentials.
@@ -142,18 +149,6 @@ fn no_proxy(route: Routes, context: &Context) -> Stop {
         }
     }
     Stop::usage(message)
-}
-
-/// What names a proxy, in order of precedence; nothing is chosen with `--no-proxy`.
-fn proxies(options: &Options) -> Result<Proxies, Stop> {
-    let variables: Vec<_> = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.to_string_lossy().into_owned())))
-        .collect();
-    let mut proxies = Proxies::read(Path::new("/"), &variables, explicit_proxy(options)?);
-    if options.no_proxy {
-        proxies.chosen = None;
-    }
-    Ok(proxies)
 }
 
 fn explicit_proxy(options: &Options) -> Result<Option<Found>, Stop> {

@@ -1,7 +1,19 @@
-//! The proxy that the Linux agent reads from `waagent.conf`.
+//! The proxy that the Linux agent reads from `waagent.conf`, and what the snapshot extension makes of the same file.
 
 use super::Found;
-use crate::{model::Host, plan::Proxy};
+use crate::{
+    model::{Host, MisreadLine},
+    plan::Proxy,
+};
+
+const HOST: &str = "HttpProxy.Host";
+const PORT: &str = "HttpProxy.Port";
+
+/// Lines of one file that are reported: they share their cause and their remedy.
+const MAX_MISREAD: usize = 8;
+
+/// Characters of a line that are shown.
+const MAX_SHOWN: usize = 80;
 
 /// Where distributions keep the agent's file, most usual first (`WALinuxAgent`, `osutil/*.py`: default, FreeBSD, Clear
 /// Linux, `CoreOS` and Flatcar, Ubuntu snappy).
@@ -19,7 +31,7 @@ pub const AGENT_FILES: [&str; 5] = [
 /// `restutil.py`), so that is a problem and not a proxy.
 #[must_use]
 pub fn agent_file(origin: &str, text: &str) -> Vec<Found> {
-    let Some((line, host)) = setting(text, "HttpProxy.Host") else {
+    let Some((line, host)) = last(text, HOST, as_agent) else {
         return Vec::new();
     };
     let unusable = |problem: String| vec![Found::unusable(origin, problem)];
@@ -31,7 +43,7 @@ pub fn agent_file(origin: &str, text: &str) -> Vec<Found> {
             "line {line}: HttpProxy.Host must be a host name or an address alone, with neither scheme, port nor credentials"
         ));
     };
-    match setting(text, "HttpProxy.Port") {
+    match last(text, PORT, as_agent) {
         None => unusable(format!(
             "line {line}: HttpProxy.Host is set without HttpProxy.Port; the agent needs both and goes direct otherwise"
         )),
@@ -44,24 +56,94 @@ pub fn agent_file(origin: &str, text: &str) -> Vec<Found> {
     }
 }
 
-/// The last value of a key and its line, read as the agent reads it (`WALinuxAgent`, `conf.py`): a line counts unless it
-/// starts with `#` in the first column; spaces around `=` are allowed; `#` ends the value; quotes and spaces around it
-/// go; `None` means unset. Keys are case-sensitive.
-fn setting<'a>(text: &'a str, key: &str) -> Option<(usize, &'a str)> {
-    let mut last = None;
-    for (index, line) in text.split('\n').enumerate() {
-        if line.starts_with('#') {
-            continue;
-        }
-        let Some((name, value)) = line.split_once('=') else {
-            continue;
-        };
-        if name.trim() == key {
-            let value = value.split('#').next().unwrap_or_default().trim_matches(['"', ' ']).trim();
-            last = (value != "None").then_some((index + 1, value));
-        }
+/// The lines that the snapshot extension reads otherwise than the agent.
+///
+/// A line that the extension cannot split makes it drop the whole file, so where there is one, these lines alone are
+/// listed. Else those that give the proxy another host or port.
+#[must_use]
+pub fn misread_by_extension(path: &str, text: &str) -> Vec<MisreadLine> {
+    let misread = |number: usize, line: &str, reading| MisreadLine {
+        place: format!("{path}:{number}"),
+        text: shown(line),
+        reading,
+    };
+    let unreadable: Vec<_> = assignments(text)
+        .filter(|(_, line)| as_extension(line).is_none())
+        .take(MAX_MISREAD)
+        .map(|(number, line)| misread(number, line, None))
+        .collect();
+    if !unreadable.is_empty() {
+        return unreadable;
     }
-    last
+    let differing = |key| {
+        let (agent, extension) = (last(text, key, as_agent), last(text, key, as_extension));
+        if agent.map(|(_, value)| value) == extension.map(|(_, value)| value) {
+            return None;
+        }
+        let number = extension.or(agent)?.0;
+        let line = text.split('\n').nth(number - 1)?;
+        let reading = extension.map_or("None", |(_, value)| value);
+        // The extension cuts values short, and half of a password is one too.
+        let reading = if line.contains('@') { "…".to_owned() } else { cut(reading) };
+        Some(misread(number, line, Some(reading)))
+    };
+    [HOST, PORT].into_iter().filter_map(differing).collect()
+}
+
+/// The lines that both readers look at, with their numbers: those with a `=` that do not start with `#`.
+fn assignments(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.split('\n').enumerate().map(|(index, line)| (index + 1, line));
+    lines.filter(|(_, line)| !line.starts_with('#') && line.contains('='))
+}
+
+/// Key and value as the agent reads them (`WALinuxAgent`, `conf.py`): spaces around `=` are allowed; `#` ends the value;
+/// quotes and spaces around it go.
+fn as_agent(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line.split_once('=')?;
+    Some((key.trim(), value.split('#').next().unwrap_or_default().trim_matches(['"', ' ']).trim()))
+}
+
+/// Key and value as the snapshot extension reads them (`azure-linux-extensions`, `VMBackup/main/WaagentLib.py`, class
+/// `ConfigurationProvider`): the first word of the line alone counts, split at every `=`. `None` where it raises an
+/// error, after which nothing of the file counts (`HttpUtil.py` then goes direct).
+fn as_extension(line: &str) -> Option<(&str, &str)> {
+    let (key, rest) = line.split_whitespace().next()?.split_once('=')?;
+    Some((key, rest.split('=').next().unwrap_or_default().trim_matches(['"', ' '])))
+}
+
+/// The last value of a key and its line; `None` means unset, to both readers. Keys are case-sensitive.
+fn last<'a>(
+    text: &'a str,
+    key: &str,
+    read: impl Fn(&'a str) -> Option<(&'a str, &'a str)>,
+) -> Option<(usize, &'a str)> {
+    let all = assignments(text).filter_map(|(number, line)| Some((number, read(line)?)));
+    let (number, (_, value)) = all.filter(|(_, (name, _))| *name == key).last()?;
+    (value != "None").then_some((number, value))
+}
+
+/// A line as far as it may be shown: values of other keys than the proxy's may be anything, and what stands before an
+/// `@` may be a password.
+fn shown(line: &str) -> String {
+    let (key, value) = line.split_once('=').unwrap_or((line, ""));
+    let value = match value.trim() {
+        "" => value.to_owned(),
+        _ if matches!(key.trim(), HOST | PORT) => without_credentials(value),
+        _ => format!("{}…", if value.starts_with(' ') { " " } else { "" }),
+    };
+    cut(&format!("{}={value}", without_credentials(key)))
+}
+
+fn without_credentials(text: &str) -> String {
+    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"))
+}
+
+fn cut(text: &str) -> String {
+    let text = text.trim_end();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -112,10 +194,77 @@ mod tests {
         assert!(with_password.contains("nor credentials") && !with_password.contains("TOPSECRET"), "{with_password}");
     }
 
+    /// Place, text and reading of each line that the extension reads otherwise.
+    fn misread(text: &str) -> Vec<(String, String, Option<String>)> {
+        let lines = misread_by_extension("f", text);
+        lines.into_iter().map(|line| (line.place, line.text, line.reading)).collect()
+    }
+
+    #[test]
+    fn lines_that_both_read_alike_are_no_difference() {
+        for text in [
+            "",
+            "#HttpProxy.Host=x",
+            " #HttpProxy.Host=x",
+            "HttpProxy.Host=10.0.0.5 # note\nHttpProxy.Port=3128\r\n",
+            "HttpProxy.Host=\"10.0.0.5\"",
+            "HttpProxy.Host=None",
+            "HttpProxy.Host=",
+            "HttpProxy.Port=abc",
+            "HttpProxy.Host=a\nHttpProxy.Host=b",
+            "no assignment at all",
+            "OS.RootDeviceScsiTimeout=300 # was = 100",
+        ] {
+            assert_eq!(misread(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_first_word_without_an_equals_sign_costs_the_whole_file() {
+        for (line, text) in [
+            ("HttpProxy.Host = 10.0.0.5", "HttpProxy.Host = 10.0.0.5"),
+            ("HttpProxy.Port =3128\r", "HttpProxy.Port =3128"),
+            (" # a = b", " # a = …"),
+            ("OS.EnableFirewall = y", "OS.EnableFirewall = …"),
+        ] {
+            let file = format!("# waagent\nHttpProxy.Host=10.0.0.4\n{line}\n");
+            assert_eq!(misread(&file), [("f:3".to_owned(), text.to_owned(), None)], "{line}");
+        }
+        let many = " # a = b\n".repeat(50);
+        assert_eq!(misread(&many).len(), MAX_MISREAD);
+    }
+
+    #[test]
+    fn values_that_the_extension_reads_otherwise_are_told() {
+        for (line, reading) in [
+            ("HttpProxy.Host= 10.0.0.5", ""),
+            ("HttpProxy.Port=3128#note", "3128#note"),
+            ("HttpProxy.Host=a=b", "a"),
+            ("HttpProxy.Host=None#x", "None#x"),
+        ] {
+            assert_eq!(misread(line), [("f:1".to_owned(), line.to_owned(), Some(reading.to_owned()))], "{line}");
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        for line in [
+            "HttpProxy.Host = http://svc:TOPSECRET@10.0.0.5",
+            "HttpProxy.Host=http://svc:TOPSECRET HALF@10.0.0.5",
+            "HttpProxy.Host=http://svc:TOPSECRET#HALF@10.0.0.5",
+            " # password = TOPSECRET",
+            " # http://svc:TOPSECRET@h/?a = b",
+        ] {
+            let found = format!("{:?}", misread(line));
+            assert!(found.contains("f:1") && !found.contains("TOPSECRET"), "{found}");
+        }
+    }
+
     proptest! {
         #[test]
         fn parsing_never_panics(text in "(HttpProxy\\.(Host|Port) ?[=#\"] ?\\PC{0,12}\n?){0,4}") {
             let _ = agent_file("waagent.conf", &text);
+            prop_assert!(misread_by_extension("waagent.conf", &text).len() <= MAX_MISREAD);
         }
 
         #[test]

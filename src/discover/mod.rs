@@ -1,17 +1,22 @@
-//! What this machine says about its proxies: parsers over text, pure, and one thin reader.
+//! What this machine says about its proxies and names: parsers over text, pure, and one thin reader.
 //!
 //! Every place that names a proxy is kept, also the unusable ones with the reason, because a place that is silently
 //! ignored is what makes two programs on one machine take different ways. No problem text ever holds a password.
 
 mod agent;
 mod environment;
+mod hosts;
+mod machine;
 
-use std::{fs, io::ErrorKind, path::Path};
+pub use agent::{AGENT_FILES, agent_file, misread_by_extension};
+pub use environment::{ENVIRONMENT_FILE, captures, captures_of_file, environment, environment_file, excepts, no_proxy};
+pub use hosts::{hosts_file, pinned};
+pub use machine::Machine;
 
-pub use agent::{AGENT_FILES, agent_file};
-pub use environment::{ENVIRONMENT_FILE, environment, environment_file, no_proxy};
-
-use crate::{model::ProxySource, plan::Proxy};
+use crate::{
+    model::{Context, MisreadLine, ProxyCapture, ProxySource},
+    plan::Proxy,
+};
 
 /// A place that names a proxy, with the proxy in usable form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +51,10 @@ pub struct Proxies {
     pub chosen: Option<Proxy>,
     /// The exceptions that the environment asks for. Kept as context: they do not change what is probed.
     pub no_proxy: Option<String>,
+    /// Lines of the agent's file that the snapshot extension reads otherwise.
+    pub misread: Vec<MisreadLine>,
+    /// Variables that would send addresses of the platform to a proxy.
+    pub captured: Vec<ProxyCapture>,
 }
 
 impl Proxies {
@@ -60,28 +69,53 @@ impl Proxies {
         proxies
     }
 
-    /// Reads the machine below `root`: an explicit proxy first, then the agent's file, the `variables` of this process,
-    /// and the login environment. What cannot be read becomes an unusable source.
+    /// Reads a machine: an explicit proxy first, then the agent's file, the variables of the process, and the login
+    /// environment. What cannot be read becomes an unusable source.
     #[must_use]
-    pub fn read(root: &Path, variables: &[(String, String)], explicit: Option<Found>) -> Self {
-        let agent = AGENT_FILES.iter().find_map(|path| text_of(root, path, agent_file)).unwrap_or_default();
-        let login = text_of(root, ENVIRONMENT_FILE, environment_file).unwrap_or_default();
-        let found = explicit.into_iter().chain(agent).chain(environment(variables)).chain(login);
-        Self { no_proxy: no_proxy(variables), ..Self::choose(found) }
+    pub fn read(machine: &Machine, explicit: Option<Found>) -> Self {
+        let variables = machine.variables();
+        let mut found: Vec<Found> = explicit.into_iter().collect();
+        let mut misread = Vec::new();
+        for path in AGENT_FILES {
+            match machine.text(path) {
+                Ok(None) => continue,
+                Ok(Some(text)) => {
+                    found.extend(agent_file(path, &text));
+                    misread = misread_by_extension(path, &text);
+                }
+                Err(e) => found.push(unreadable(path, &e)),
+            }
+            break;
+        }
+        found.extend(environment(variables));
+        let mut captured: Vec<_> = captures(variables).into_iter().collect();
+        match machine.text(ENVIRONMENT_FILE) {
+            Ok(None) => {}
+            Ok(Some(text)) => {
+                found.extend(environment_file(ENVIRONMENT_FILE, &text));
+                captured.extend(captures_of_file(ENVIRONMENT_FILE, &text));
+            }
+            Err(e) => found.push(unreadable(ENVIRONMENT_FILE, &e)),
+        }
+        Self { no_proxy: no_proxy(variables), misread, captured, ..Self::choose(found) }
+    }
+
+    /// Puts into the context what the classifier judges.
+    pub fn describe(&self, context: &mut Context) {
+        context.proxy_sources.clone_from(&self.sources);
+        context.misread_agent_file.clone_from(&self.misread);
+        context.proxy_captures.clone_from(&self.captured);
     }
 }
 
-/// Parses the file at `path` below `root`; `None` when there is none.
-fn text_of(root: &Path, path: &str, parse: impl FnOnce(&str, &str) -> Vec<Found>) -> Option<Vec<Found>> {
-    match fs::read(root.join(path.trim_start_matches('/'))) {
-        Ok(bytes) => Some(parse(path, &String::from_utf8_lossy(&bytes))),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
-        Err(e) => Some(vec![Found::unusable(path, format!("cannot be read: {e}"))]),
-    }
+fn unreadable(path: &str, error: &std::io::Error) -> Found {
+    Found::unusable(path, format!("cannot be read: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, fs, path::Path};
+
     use super::*;
 
     fn write(root: &Path, path: &str, text: &str) {
@@ -102,23 +136,29 @@ mod tests {
         let env = variables(&[("https_proxy", "http://variable:2"), ("no_proxy", "168.63.129.16")]);
         let explicit = Found::usable("--proxy", "http://flag:9".parse().unwrap());
 
-        let all = Proxies::read(root.path(), &env, Some(explicit));
+        let all = Proxies::read(&Machine::below(root.path(), env.clone()), Some(explicit));
         let origins: Vec<_> = all.sources.iter().map(|s| s.origin.as_str()).collect();
         assert_eq!(origins, ["--proxy", "/etc/waagent.conf", "https_proxy", "/etc/environment (http_proxy)"]);
         assert_eq!(all.chosen.unwrap().url(), "http://flag:9");
         assert_eq!(all.no_proxy.as_deref(), Some("168.63.129.16"));
 
-        assert_eq!(Proxies::read(root.path(), &env, None).chosen.unwrap().url(), "http://agent:1");
+        assert_eq!(
+            Proxies::read(&Machine::below(root.path(), env.clone()), None).chosen.unwrap().url(),
+            "http://agent:1"
+        );
         fs::remove_file(root.path().join("etc/waagent.conf")).unwrap();
-        assert_eq!(Proxies::read(root.path(), &env, None).chosen.unwrap().url(), "http://variable:2");
-        assert_eq!(Proxies::read(root.path(), &[], None).chosen.unwrap().url(), "http://login:3");
+        assert_eq!(
+            Proxies::read(&Machine::below(root.path(), env.clone()), None).chosen.unwrap().url(),
+            "http://variable:2"
+        );
+        assert_eq!(Proxies::read(&Machine::below(root.path(), []), None).chosen.unwrap().url(), "http://login:3");
     }
 
     #[test]
     fn an_unusable_source_is_kept_and_the_next_one_chosen() {
         let env = variables(&[("https_proxy", "http://svc:TOPSECRET@proxy"), ("http_proxy", "http://proxy:3128")]);
         let root = tempfile::tempdir().unwrap();
-        let found = Proxies::read(root.path(), &env, None);
+        let found = Proxies::read(&Machine::below(root.path(), env.clone()), None);
         assert_eq!(found.chosen.unwrap().url(), "http://proxy:3128");
         assert!(found.sources[0].problem.as_ref().unwrap().contains("needs a port"));
         assert!(!format!("{:?}", found.sources).contains("TOPSECRET"));
@@ -127,9 +167,9 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_a_problem_and_a_missing_one_is_not() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(Proxies::read(root.path(), &[], None), Proxies::default());
+        assert_eq!(Proxies::read(&Machine::below(root.path(), []), None), Proxies::default());
         fs::create_dir_all(root.path().join("etc/waagent.conf")).unwrap();
-        let found = Proxies::read(root.path(), &[], None);
+        let found = Proxies::read(&Machine::below(root.path(), []), None);
         assert!(found.sources[0].problem.as_ref().unwrap().starts_with("cannot be read"), "{found:?}");
         assert_eq!(found.chosen, None);
     }
@@ -138,8 +178,33 @@ mod tests {
     fn the_agent_file_of_another_distribution_is_found() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), "/usr/share/oem/waagent.conf", "HttpProxy.Host=10.0.0.5\nHttpProxy.Port=3128\n");
-        let found = Proxies::read(root.path(), &[], None);
+        let found = Proxies::read(&Machine::below(root.path(), []), None);
         assert_eq!(found.sources[0].origin, "/usr/share/oem/waagent.conf");
         assert_eq!(found.chosen.unwrap().url(), "http://10.0.0.5:3128");
+    }
+
+    #[test]
+    fn a_described_machine_has_what_is_described_and_nothing_else() {
+        let files = [
+            ("/etc/waagent.conf", "HttpProxy.Host = agent\nHttpProxy.Port=1\n"),
+            ("/etc/environment", "http_proxy=http://login:3\n"),
+            ("/etc/hosts", "10.0.0.4 acct.blob.core.windows.net\n"),
+        ];
+        let files: BTreeMap<_, _> = files.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
+        let machine = Machine::described(files, variables(&[("http_proxy", "http://variable:2")]));
+
+        let mut context = Context::default();
+        let proxies = Proxies::read(&machine, None);
+        proxies.describe(&mut context);
+        assert_eq!(proxies.chosen.unwrap().url(), "http://agent:1");
+        assert_eq!(context.proxy_sources.len(), 3);
+        assert_eq!(context.misread_agent_file[0].place, "/etc/waagent.conf:1");
+        let origins: Vec<_> = context.proxy_captures.iter().map(|capture| capture.origin.as_str()).collect();
+        assert_eq!(origins, ["http_proxy", "/etc/environment (http_proxy)"]);
+        assert_eq!(pinned(&machine)["acct.blob.core.windows.net"].line, 1);
+
+        let bare = Machine::described(BTreeMap::new(), []);
+        assert_eq!(Proxies::read(&bare, None), Proxies::default());
+        assert!(pinned(&bare).is_empty());
     }
 }

@@ -21,8 +21,9 @@ use super::{
         conn::{self, ClosedPort},
         proto::DnsFault,
     },
-    log::{Event, Log, View},
-    spec::Ede,
+    log::{Event, View},
+    spec::{Ede, Fault, Party},
+    world::World,
     zone::{Lookup, Zone},
 };
 
@@ -46,14 +47,14 @@ enum State {
 }
 
 impl DnsSockets {
-    /// Binds the same port for UDP and TCP.
-    pub(super) fn open(fault: Option<DnsFault>) -> io::Result<Self> {
+    /// Binds the same port for UDP and TCP, and closes it to everybody when asked.
+    pub(super) fn open(closed: bool) -> io::Result<Self> {
         let mut last = io::Error::other("no port is free for both UDP and TCP");
         // The kernel chooses a free UDP port, whose TCP twin may be taken: then the next one.
         for _ in 0..32 {
             let udp = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
             let address = udp.local_addr()?;
-            let state = if fault == Some(DnsFault::Closed) {
+            let state = if closed {
                 // Port 1 (tcpmux) of a loopback address that nobody uses.
                 udp.connect(("127.255.255.254", 1))?;
                 ClosedPort::open(address).map(|tcp| State::Closed { _udp: udp, _tcp: tcp })
@@ -70,7 +71,7 @@ impl DnsSockets {
     }
 
     /// Answers questions until dropped.
-    pub(super) async fn run(self, view: View, fault: Option<DnsFault>, zone: Zone, log: Log) {
+    pub(super) async fn run(self, view: View, zone: Zone, world: Arc<World>) {
         let (udp, tcp) = match self.state {
             State::Open(udp, tcp) => (udp, tcp),
             held @ State::Closed { .. } => {
@@ -79,14 +80,26 @@ impl DnsSockets {
             }
         };
         let (Ok(udp), Ok(tcp)) = (UdpSocket::from_std(udp), TcpListener::from_std(tcp)) else { return };
-        if fault == Some(DnsFault::Garbage) {
+        if shows(&world.spec.faults, view, DnsFault::Garbage) {
             return answer_garbage(udp).await;
         }
-        let mut server = Server::new(NameServer { view, fault, zone: Arc::new(zone), log });
+        let mut server = Server::new(NameServer { view, zone, world });
         server.register_socket(udp);
         server.register_listener(tcp, Duration::from_secs(5), 4096);
         // Ends with the runtime; an error of one socket is the end of this server.
         let _ = server.block_until_done().await;
+    }
+}
+
+/// Whether the server of a view has this fault as a whole.
+pub(super) fn shows(faults: &[Fault], view: View, fault: DnsFault) -> bool {
+    faults.iter().any(|f| f.at == party(view) && f.dns == Some(fault))
+}
+
+fn party(view: View) -> Party {
+    match view {
+        View::System => Party::Dns,
+        View::Server => Party::DnsServer,
     }
 }
 
@@ -102,9 +115,8 @@ async fn answer_garbage(udp: UdpSocket) {
 
 struct NameServer {
     view: View,
-    fault: Option<DnsFault>,
-    zone: Arc<Zone>,
-    log: Log,
+    zone: Zone,
+    world: Arc<World>,
 }
 
 #[async_trait::async_trait]
@@ -117,8 +129,9 @@ impl RequestHandler for NameServer {
         let tcp = info.protocol == Protocol::Tcp;
         let kind = info.query.query_type();
         let name = info.query.name().to_string().trim_end_matches('.').to_ascii_lowercase();
-        self.log.add(Event::Question { view: self.view, name: name.clone(), kind: kind.to_string(), tcp });
-        match self.fault {
+        self.world.log.add(Event::Question { view: self.view, name: name.clone(), kind: kind.to_string(), tcp });
+        let fault = self.world.dns_fault(party(self.view), &name);
+        match fault {
             Some(DnsFault::Silent) => return unsent,
             Some(DnsFault::WrongId) => metadata.id ^= 0x5a5a,
             Some(DnsFault::Truncated) if !tcp => metadata.truncation = true,
@@ -129,8 +142,9 @@ impl RequestHandler for NameServer {
         else {
             return unsent;
         };
-        metadata.response_code = rcode.into();
-        let wanted = matches!(kind, RecordType::A | RecordType::AAAA) && !metadata.truncation;
+        let forced = if let Some(DnsFault::Rcode(rcode)) = fault { Some(rcode) } else { None };
+        metadata.response_code = forced.unwrap_or(rcode).into();
+        let wanted = matches!(kind, RecordType::A | RecordType::AAAA) && !metadata.truncation && forced.is_none();
         let records = if wanted { records(ttl, &aliases, &owner, &addresses) } else { Vec::new() };
         // EDNS only for those who speak it (RFC 6891 section 7).
         let edns = request.edns.as_ref().map(|_| edns(ede));

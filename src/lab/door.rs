@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::{
     fault::conn::{self, ClosedPort, Conn, SilentPort},
     origin,
-    spec::OriginRule,
+    spec::{Fault, Party},
     world::{Door, World, concerns},
 };
 
@@ -39,13 +39,10 @@ enum State {
 }
 
 impl Port {
-    /// Opens the port behind a door as the rules demand.
-    pub(super) fn open(door: Door, rules: &[OriginRule]) -> io::Result<Self> {
+    /// Opens the port behind a door as the faults demand.
+    pub(super) fn open(door: Door, faults: &[Fault]) -> io::Result<Self> {
         let at = conn::loopback(door.address.ip());
-        let fault = rules.iter().find_map(|rule| {
-            let conn = rule.conn.filter(|conn| conn.before_accept() && concerns(rule, door))?;
-            Some((conn, rule.when.after.unwrap_or(0)))
-        });
+        let fault = of_the_port(faults, |fault| fault.at == Party::Origin && concerns(fault, door));
         match Self::bind(at, fault) {
             // A machine without IPv6 still plays the other parties; IPv6 addresses then lead to IPv4 sockets.
             Err(_) if at.is_ipv6() => Self::bind(conn::loopback(Ipv4Addr::LOCALHOST.into()), fault),
@@ -108,6 +105,14 @@ impl Port {
             }
         }
     }
+}
+
+/// The fault that the kernel shows at a port, and after how many connections.
+pub(super) fn of_the_port(faults: &[Fault], concerned: impl Fn(&Fault) -> bool) -> Option<(Conn, u32)> {
+    faults.iter().filter(|fault| concerned(fault)).find_map(|fault| {
+        let conn = fault.conn.filter(|conn| conn.before_accept())?;
+        Some((conn, fault.when.after.unwrap_or(0)))
+    })
 }
 
 /// What keeps a port in its new state.

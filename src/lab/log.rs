@@ -1,6 +1,7 @@
 //! What each party saw, in order.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -71,7 +72,8 @@ pub enum Event {
         /// What the proxy answered, or passed on as an answer; `None` when neither.
         status: Option<u16>,
     },
-    /// The proxy opened a tunnel. The numbers are those at the moment when the log was read.
+    /// The proxy opened a tunnel. The numbers are those at the moment when the log was read; a watcher is told at the end
+    /// of the tunnel.
     Tunnel {
         /// Where it led.
         authority: String,
@@ -99,52 +101,108 @@ pub enum View {
     Server,
 }
 
-/// The events so far, shared by all parties.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<Entry>>>);
+/// Where the events of all parties go.
+#[derive(Clone)]
+pub(super) enum Log {
+    /// Into a list, to be read later.
+    Kept(Arc<Mutex<Vec<Entry>>>),
+    /// To somebody who is told of each as it happens.
+    Watched(Watcher),
+}
+
+type Watcher = Arc<dyn Fn(Event) + Send + Sync>;
+
+impl Default for Log {
+    fn default() -> Self {
+        Self::Kept(Arc::default())
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Log")
+    }
+}
 
 #[derive(Debug)]
-enum Entry {
+pub(super) enum Entry {
     Past(Event),
     /// A tunnel, whose numbers grow as long as it lives.
     Tunnel(String, Arc<Meter>),
 }
 
 /// Bytes moved through a tunnel.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Meter {
     pub(super) up: AtomicU64,
     pub(super) down: AtomicU64,
+    /// Who is told of the tunnel when it has ended.
+    end: Option<(String, Watcher)>,
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").field("up", &self.up).field("down", &self.down).finish_non_exhaustive()
+    }
+}
+
+impl Meter {
+    fn event(&self, authority: String) -> Event {
+        let read = |moved: &AtomicU64| moved.load(Ordering::Relaxed);
+        Event::Tunnel { authority, up: read(&self.up), down: read(&self.down) }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some((authority, watcher)) = self.end.take() {
+            watcher(self.event(authority));
+        }
+    }
 }
 
 impl Log {
+    /// A log that tells of each event and keeps none.
+    pub(super) fn watched(watcher: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self::Watched(Arc::new(watcher))
+    }
+
     pub(super) fn add(&self, event: Event) {
-        self.push(Entry::Past(event));
+        match self {
+            Self::Kept(entries) => push(entries, Entry::Past(event)),
+            Self::Watched(watcher) => watcher(event),
+        }
     }
 
-    /// Adds a tunnel whose numbers are those of the meter when the log is read.
+    /// Adds a tunnel whose numbers are those of the meter.
     pub(super) fn add_tunnel(&self, authority: &str) -> Arc<Meter> {
-        let meter = Arc::new(Meter::default());
-        self.push(Entry::Tunnel(authority.to_owned(), meter.clone()));
-        meter
+        match self {
+            Self::Kept(entries) => {
+                let meter = Arc::new(Meter::default());
+                push(entries, Entry::Tunnel(authority.to_owned(), meter.clone()));
+                meter
+            }
+            Self::Watched(watcher) => {
+                let end = Some((authority.to_owned(), watcher.clone()));
+                Arc::new(Meter { up: AtomicU64::new(0), down: AtomicU64::new(0), end })
+            }
+        }
     }
 
+    /// The events so far; none when they are watched.
     pub(super) fn events(&self) -> Vec<Event> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Self::Kept(entries) = self else { return Vec::new() };
+        let entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries
             .iter()
             .map(|entry| match entry {
                 Entry::Past(event) => event.clone(),
-                Entry::Tunnel(authority, meter) => Event::Tunnel {
-                    authority: authority.clone(),
-                    up: meter.up.load(Ordering::Relaxed),
-                    down: meter.down.load(Ordering::Relaxed),
-                },
+                Entry::Tunnel(authority, meter) => meter.event(authority.clone()),
             })
             .collect()
     }
+}
 
-    fn push(&self, entry: Entry) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
-    }
+fn push(entries: &Mutex<Vec<Entry>>, entry: Entry) {
+    entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
 }

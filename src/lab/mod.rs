@@ -10,6 +10,7 @@ mod forward;
 mod host;
 mod http;
 mod log;
+mod machine;
 mod origin;
 mod pki;
 mod proxy;
@@ -33,7 +34,10 @@ use tokio::sync::oneshot;
 use self::{
     dns::DnsSockets,
     door::Port,
-    fault::{conn::ClosedPort, proto::Certificate, proto::Tls},
+    fault::{
+        conn::ClosedPort,
+        proto::{Certificate, DnsFault, Tls},
+    },
     log::Log,
     pki::Pki,
     world::{Door, TlsConfigs, World},
@@ -45,11 +49,10 @@ use crate::{
 };
 
 pub use log::{Event, View};
+pub use machine::MachineSpec;
 #[cfg(feature = "scenario")]
 pub(crate) use spec::optional_duration;
-pub use spec::{
-    DnsView, Ede, HostAnswer, HostSpec, LabSpec, Login, NameSpec, OriginRule, ProxyRule, ProxySpec, Way, When,
-};
+pub use spec::{DnsView, Ede, Fault, HostAnswer, HostSpec, LabSpec, Login, NameSpec, Party, ProxySpec, Way, When};
 
 /// The ports of a storage endpoint.
 const STORAGE_PORTS: [u16; 3] = [80, 443, 8443];
@@ -82,6 +85,22 @@ pub struct Network {
     pub addresses: BTreeMap<String, SocketAddr>,
 }
 
+impl Network {
+    /// `HOST:PORT:ADDR:PORT` for each endpoint that has a name, and for the wire server: what tells a client to dial the
+    /// lab in place of the host, as `--connect-to` of curl and of this program take it.
+    #[must_use]
+    pub fn connect_to(&self) -> Vec<String> {
+        let has_host = |name: &str| name.contains(':') && !name.starts_with("host:") && !name.starts_with('*');
+        let named = self.addresses.iter().filter(|(name, _)| has_host(name));
+        let named = named.map(|(name, socket)| format!("{name}:{socket}"));
+        let wire_server = WIRE_PORTS.iter().filter_map(|&port| {
+            let socket = self.dial.addresses.get(&(WIRE_SERVER, port).into())?;
+            Some(format!("{WIRE_SERVER}:{port}:{socket}"))
+        });
+        named.chain(wire_server).collect()
+    }
+}
+
 /// The running parties. Dropping it ends them.
 #[derive(Debug)]
 pub struct Lab {
@@ -101,8 +120,20 @@ impl Lab {
     /// # Errors
     /// When the specification contradicts itself, or the system has no sockets, threads or event queues left.
     pub fn start(spec: &LabSpec) -> io::Result<Self> {
+        Self::run(spec, Log::default())
+    }
+
+    /// The same for a lab that runs for long: `watcher` is told of each event as it happens, and none is kept. It is
+    /// called by the parties themselves, so it must not block.
+    ///
+    /// # Errors
+    /// As [`Lab::start`].
+    pub fn start_watched(spec: &LabSpec, watcher: impl Fn(Event) + Send + Sync + 'static) -> io::Result<Self> {
+        Self::run(spec, Log::watched(watcher))
+    }
+
+    fn run(spec: &LabSpec, log: Log) -> io::Result<Self> {
         spec.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let log = Log::default();
         let parties = Parties::bind(spec, &log)?;
         let (network, closed) = (parties.network.clone(), ClosedPort::open(conn_v4())?);
         let mut network = network;
@@ -159,7 +190,7 @@ fn conn_v4() -> SocketAddr {
 struct Parties {
     network: Network,
     world: Arc<World>,
-    dns: Vec<(DnsSockets, View, Option<fault::proto::DnsFault>, Zone)>,
+    dns: Vec<(DnsSockets, View, Zone)>,
     origins: Vec<(Port, Door)>,
     proxy: Port,
     hosts: Vec<Port>,
@@ -169,9 +200,12 @@ impl Parties {
     fn bind(spec: &LabSpec, log: &Log) -> io::Result<Self> {
         let second = spec.dns_server.as_ref();
         let system_zone = Zone::new(&spec.dns.names);
-        let mut dns = vec![(DnsSockets::open(spec.dns.fault)?, View::System, spec.dns.fault, system_zone)];
-        if let Some(second) = second {
-            dns.push((DnsSockets::open(second.fault)?, View::Server, second.fault, Zone::new(&second.names)));
+        let closed = |view| dns::shows(&spec.faults, view, DnsFault::Closed);
+        let mut dns = vec![(DnsSockets::open(closed(View::System))?, View::System, system_zone)];
+        // A second server that knows no other names may still have faults of its own.
+        if second.is_some() || spec.faults.iter().any(|fault| fault.at == Party::DnsServer) {
+            let zone = Zone::new(&second.unwrap_or(&spec.dns).names);
+            dns.push((DnsSockets::open(closed(View::Server))?, View::Server, zone));
         }
 
         let names: Vec<NameSpec> = zone::healthy()
@@ -185,15 +219,14 @@ impl Parties {
                 let address = SocketAddr::new(ip, port);
                 for by_proxy in [false, true] {
                     let door = Door { address, by_proxy };
-                    let port = Port::open(door, &spec.origin)?;
+                    let port = Port::open(door, &spec.faults)?;
                     if by_proxy { &mut behind_proxy } else { &mut dial.addresses }.insert(address, port.socket);
                     origins.push((port, door));
                 }
             }
         }
 
-        let proxy_fault = spec.proxy.conn.filter(|conn| conn.before_accept());
-        let proxy = Port::bind(conn_v4(), proxy_fault.map(|conn| (conn, spec.proxy.when.after.unwrap_or(0))))?;
+        let proxy = Port::bind(conn_v4(), door::of_the_port(&spec.faults, |fault| fault.at == Party::Proxy))?;
         let host_fault = host::port_fault(spec.host.answer);
         let hosts = WIRE_PORTS.iter().map(|_| Port::bind(conn_v4(), host_fault)).collect::<io::Result<Vec<_>>>()?;
         for (port, logical) in hosts.iter().zip(WIRE_PORTS) {
@@ -209,9 +242,9 @@ impl Parties {
 
         let mut pki = Pki::new()?;
         let mut chains: Vec<Certificate> = spec
-            .origin
+            .faults
             .iter()
-            .filter_map(|rule| match rule.tls {
+            .filter_map(|fault| match fault.tls {
                 Some(Tls::Certificate(certificate)) => Some(certificate),
                 _ => None,
             })
@@ -232,15 +265,15 @@ impl Parties {
         };
         network.addresses = symbolic(&network, &names, proxy.socket, hosts[1].socket);
         // The proxy resolves as the system does, unless the scenario breaks that view as a whole: it has its own.
-        let proxy_zone = dns[0].3.clone();
+        let proxy_zone = dns[0].2.clone();
         let world = Arc::new(World::new(spec.clone(), log.clone(), tls, proxy_zone, behind_proxy));
         Ok(Self { network, world, dns, origins, proxy, hosts })
     }
 
     fn spawn(self) {
         let Self { world, dns, origins, proxy, hosts, .. } = self;
-        for (sockets, view, fault, zone) in dns {
-            tokio::spawn(sockets.run(view, fault, zone, world.log.clone()));
+        for (sockets, view, zone) in dns {
+            tokio::spawn(sockets.run(view, zone, world.clone()));
         }
         for (port, door) in origins {
             tokio::spawn(door::run_origin(port, door, world.clone()));

@@ -13,8 +13,8 @@ use super::{
     },
     http::{self, Answer, Io, discard_body, read_head},
     log::Event,
-    spec::{OriginRule, covers},
-    world::{Door, World},
+    spec::Fault,
+    world::{Door, World, covered, stream_fault},
 };
 
 /// The one port without TLS.
@@ -23,16 +23,16 @@ const HTTP_PORT: u16 = 80;
 /// Serves one connection.
 pub(super) async fn serve(world: Arc<World>, door: Door, stream: TcpStream, peer: SocketAddr) {
     world.log.add(Event::Connection { address: door.address, peer, by_proxy: door.by_proxy });
-    let rules = world.origin_rules(door);
-    let stream = match rules.iter().find_map(|rule| rule.conn) {
+    let faults = world.origin_faults(door);
+    let stream = match faults.iter().find_map(|fault| fault.conn) {
         None => stream,
         Some(conn) => match conn.inflict(stream).await {
             Some(stream) => stream,
             None => return,
         },
     };
-    let Ok(link) = Link::new(stream, &rules) else { return };
-    let connection = Connection { world: &world, door, peer, rules: &rules, breaker: link.breaker };
+    let Ok(link) = Link::new(stream, &faults) else { return };
+    let connection = Connection { world: &world, door, peer, faults: &faults, breaker: link.breaker };
     // An error is the client's leaving; there is nobody to tell.
     let _ = if door.address.port() == HTTP_PORT {
         connection.http(link.io, None).await
@@ -48,10 +48,10 @@ struct Link {
 }
 
 impl Link {
-    fn new(stream: TcpStream, rules: &[&OriginRule]) -> io::Result<Self> {
+    fn new(stream: TcpStream, faults: &[&Fault]) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let breaker = Breaker::of(&stream)?;
-        let io: Box<dyn Io> = match rules.iter().find_map(|rule| rule.stream.clone()) {
+        let io: Box<dyn Io> = match stream_fault(faults.iter().copied()) {
             Some(fault) => {
                 let inner = Breaker::of(&stream)?;
                 Box::new(fault.apply(Box::new(stream), inner))
@@ -64,7 +64,7 @@ impl Link {
 
 /// Answers as storage inside a TLS session that somebody else holds.
 pub(super) async fn serve_inside(world: &World, door: Door, peer: SocketAddr, io: impl Io, breaker: Breaker) {
-    let connection = Connection { world, door, peer, rules: &world.origin_rules(door), breaker };
+    let connection = Connection { world, door, peer, faults: &world.origin_faults(door), breaker };
     // As above.
     let _ = connection.http(io, None).await;
 }
@@ -73,7 +73,7 @@ struct Connection<'w> {
     world: &'w World,
     door: Door,
     peer: SocketAddr,
-    rules: &'w [&'w OriginRule],
+    faults: &'w [&'w Fault],
     breaker: Breaker,
 }
 
@@ -82,7 +82,8 @@ impl Connection<'_> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
         let sni = start.client_hello().server_name().map(str::to_owned);
         self.world.log.add(Event::Hello { address: self.door.address, sni: sni.clone(), by_proxy: self.door.by_proxy });
-        let fault = self.rules.iter().filter(|rule| names(rule, &[sni.as_deref()])).find_map(|rule| rule.tls.as_ref());
+        let fault =
+            self.faults.iter().filter(|fault| covered(fault, &[sni.as_deref()])).find_map(|fault| fault.tls.as_ref());
         match fault {
             None => self.handshake(start, self.world.tls.healthy.clone(), sni).await,
             Some(Tls::Certificate(chain)) => self.handshake(start, self.world.tls.chain(*chain), sni).await,
@@ -128,10 +129,10 @@ impl Connection<'_> {
             discard_body(&mut io, &mut buffer, head.content_length()).await?;
             let skew = self.world.spec.date_skew;
             let fault = self
-                .rules
+                .faults
                 .iter()
-                .filter(|rule| names(rule, &[sni.as_deref(), head.host()]))
-                .find_map(|rule| rule.http.as_ref());
+                .filter(|fault| covered(fault, &[sni.as_deref(), head.host()]))
+                .find_map(|fault| fault.http.as_ref());
             let answer = match fault {
                 None => http::healthy(&head, skew),
                 Some(Http::Storage(error)) => http::storage_error(*error, skew),
@@ -160,11 +161,6 @@ impl Connection<'_> {
         }
         last_words(io, b"").await
     }
-}
-
-/// Whether a rule's names cover one of those known.
-fn names(rule: &OriginRule, known: &[Option<&str>]) -> bool {
-    rule.names.is_empty() || known.iter().flatten().any(|name| rule.names.iter().any(|pattern| covers(pattern, name)))
 }
 
 /// Writes, ends this side in order, and reads until the peer ends too: a close with unread data would be a RST.

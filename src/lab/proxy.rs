@@ -19,14 +19,15 @@ use super::{
     fault::{
         conn::{Breaker, mute},
         proto::{Certificate, ProxyReply, ProxyStatusReply, Tunnel},
+        stream::Placed,
     },
     forward::{self, Target, Unusable, VIA, host_and_port},
     http::{self, Answer, Head, Io, read_head},
     log::{Event, Meter},
     origin::{self, alert, last_words},
     relay,
-    spec::Login,
-    world::{Door, World},
+    spec::{Fault, Login, Party},
+    world::{Door, World, stream_fault},
 };
 
 /// `unexpected_message` (RFC 8446 section 6): what a TLS server says to plaintext.
@@ -40,8 +41,8 @@ pub(super) async fn serve(world: Arc<World>, stream: TcpStream, peer: SocketAddr
 
 async fn serve_connection(world: &World, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     let spec = &world.spec.proxy;
-    let number = world.next_proxy_connection();
-    let stream = match spec.conn.filter(|_| spec.when.hits(number)) {
+    let faults = world.proxy_faults();
+    let stream = match faults.iter().find_map(|fault| fault.conn) {
         None => stream,
         Some(conn) => match conn.inflict(stream).await {
             Some(stream) => stream,
@@ -51,7 +52,7 @@ async fn serve_connection(world: &World, stream: TcpStream, peer: SocketAddr) ->
     stream.set_nodelay(true)?;
     relay::shorten_queue(&stream);
     let breaker = Breaker::of(&stream)?;
-    let io: Box<dyn Io> = match spec.stream.clone() {
+    let io: Box<dyn Io> = match stream_fault(faults) {
         Some(fault) => {
             let inner = Breaker::of(&stream)?;
             Box::new(fault.apply(Box::new(stream), inner))
@@ -71,8 +72,8 @@ struct Session<'w> {
 
 impl<'w> Session<'w> {
     async fn serve(self, mut io: Box<dyn Io>) -> io::Result<()> {
-        let rules = &self.world.spec.proxy.rules;
-        if let Some(ProxyReply::Banner(text)) = rules.iter().find_map(|rule| rule.reply.as_ref()) {
+        let mut replies = self.world.spec.faults.iter().filter(|fault| fault.at == Party::Proxy);
+        if let Some(ProxyReply::Banner(text)) = replies.find_map(|fault| fault.reply.as_ref()) {
             io.write_all(text.as_bytes()).await?;
             mute(io).await;
             return Ok(());
@@ -96,6 +97,17 @@ impl<'w> Session<'w> {
                 Decision::Break(tunnel, host, port) => {
                     self.log(&head, Some(200));
                     return self.break_tunnel(io, buffer, tunnel, &host, port).await;
+                }
+                Decision::Disturb(fault, host, port) => {
+                    self.log(&head, Some(200));
+                    established().write(&mut io, "CONNECT").await?;
+                    return match self.dial(&host, port).await {
+                        Ok(origin) => {
+                            let faulty = Box::new(fault.apply(io, self.breaker.again()?));
+                            self.relay(faulty, origin, &head.target, &buffer, None).await
+                        }
+                        Err(_) => last_words(io, b"").await,
+                    };
                 }
                 Decision::Tunnel(host, port) => {
                     if self.world.spec.proxy.optimistic {
@@ -158,16 +170,19 @@ impl<'w> Session<'w> {
             return Decision::Answer(answer);
         }
         let world: &'w World = self.world;
-        let rule = world.proxy_rule(&host, port);
-        match (rule.map(|rule| (&rule.reply, &rule.tunnel)), plain) {
-            (Some((Some(reply), _)), _) => match answer(reply) {
+        match (world.request_fault(&host, port), plain) {
+            (Some(Fault { reply: Some(reply), .. }), _) => match answer(reply) {
                 Some(answer) => Decision::Answer(answer),
                 None => Decision::Misbehave(reply),
             },
-            // A plain request has no tunnel to break.
+            // A plain request has no tunnel to break or to disturb.
             (_, Some(target)) => Decision::Forward(target),
-            (Some((None, Some(tunnel))), None) => Decision::Break(tunnel, host, port),
-            _ => Decision::Tunnel(host, port),
+            (Some(Fault { tunnel: Some(tunnel), .. }), None) => Decision::Break(tunnel, host, port),
+            (Some(fault), None) => match fault.placed() {
+                Some(placed) => Decision::Disturb(placed, host, port),
+                None => Decision::Tunnel(host, port),
+            },
+            (None, None) => Decision::Tunnel(host, port),
         }
     }
 
@@ -268,13 +283,6 @@ impl<'w> Session<'w> {
                 origin::serve_inside(self.world, door, self.peer, session, self.breaker).await;
                 Ok(())
             }
-            Tunnel::Stream(fault) => match self.dial(host, port).await {
-                Ok(origin) => {
-                    let faulty = Box::new(fault.clone().apply(io, self.breaker.again()?));
-                    self.relay(faulty, origin, &authority, &buffer, None).await
-                }
-                Err(_) => last_words(io, b"").await,
-            },
             Tunnel::Idle(limit) => match self.dial(host, port).await {
                 Ok(origin) => self.relay(io, origin, &authority, &buffer, Some(*limit)).await,
                 Err(_) => last_words(io, b"").await,
@@ -357,6 +365,7 @@ enum Decision<'w> {
     Answer(Answer),
     Misbehave(&'w ProxyReply),
     Break(&'w Tunnel, String, u16),
+    Disturb(Placed, String, u16),
     Tunnel(String, u16),
     Forward(Target),
 }
@@ -373,7 +382,7 @@ fn established() -> Answer {
     Answer::new(200, "Connection established", &[], "")
 }
 
-/// The answer of a rule, if it is a complete one.
+/// The answer of a fault, if it is a complete one.
 fn answer(reply: &ProxyReply) -> Option<Answer> {
     Some(match reply {
         ProxyReply::SquidDenied => squid(403, "Forbidden", "ERR_ACCESS_DENIED", 0),

@@ -1,5 +1,5 @@
-//! What the other parties are and how they behave: the `[lab]` part of a scenario file. Everything has a default, and
-//! the defaults are a healthy world.
+//! What the other parties are and how they deviate: the `[lab]` and `[[fault]]` parts of a scenario file. Everything has
+//! a default, and the defaults are a healthy world.
 
 use std::{
     collections::BTreeMap,
@@ -9,81 +9,232 @@ use std::{
 
 use serde::{Deserialize, Deserializer};
 
-use super::fault::{
-    conn::Conn,
-    proto::{Certificate, DnsFault, Http, ProxyReply, Tls, Tunnel},
-    stream::Stream,
+use super::{
+    fault::{
+        conn::Conn,
+        proto::{Certificate, DnsFault, Http, ProxyReply, Tls, Tunnel},
+        stream::{Direction, Placed, Stream},
+    },
+    machine::MachineSpec,
 };
 
 /// All parties.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LabSpec {
     /// By how many seconds the origin's `Date` header is ahead of this machine's clock.
     pub date_skew: i64,
-    /// Whether this machine trusts the inspection authority that issues [`Certificate::Intercepted`].
+    /// Whether this machine trusts the inspection authority that issues the `intercepted` certificate.
     pub inspection_trusted: bool,
+    /// Where the draws of faults with a `ratio` begin. The same seed gives the same draws; default 1.
+    pub seed: Option<u64>,
     /// The name server, as the system resolver sees it.
     pub dns: DnsView,
     /// The name server that is asked beside the system resolver, if its view differs.
     pub dns_server: Option<DnsView>,
-    /// How the storage origin deviates. Of each kind of fault the first rule that applies wins.
-    pub origin: Vec<OriginRule>,
     /// The forward proxy.
     pub proxy: ProxySpec,
     /// The wire server.
     pub host: HostSpec,
+    /// The machine that probes: its files and variables.
+    pub machine: MachineSpec,
+    /// How the parties deviate. Of each kind of fault the first that applies wins.
+    #[serde(skip)]
+    pub faults: Vec<Fault>,
 }
 
 impl LabSpec {
+    /// Where draws begin.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(1)
+    }
+
     /// Finds combinations that parse but mean nothing.
     ///
     /// # Errors
     /// A sentence that names the key and what is allowed.
     pub fn check(&self) -> Result<(), String> {
-        for rule in &self.origin {
-            if let Some(conn) = &rule.conn {
-                conn.check(&rule.when).map_err(|e| format!("lab.origin: {e}"))?;
-                if !rule.names.is_empty() {
-                    return Err(
-                        "lab.origin: `names` needs the ClientHello or the request, so it goes with `tls` or `http`, \
-                         not with `conn`"
-                            .into(),
-                    );
-                }
-            }
-            if rule.conn.is_none() && rule.stream.is_none() && rule.tls.is_none() && rule.http.is_none() {
-                return Err("lab.origin: a rule needs one of `conn`, `stream`, `tls`, `http`".into());
-            }
-        }
-        if let Some(conn) = &self.proxy.conn {
-            conn.check(&self.proxy.when).map_err(|e| format!("lab.proxy: {e}"))?;
-        }
         if let Some(elsewhere) = self.proxy.reach.values().find(|socket| !socket.ip().is_loopback()) {
             return Err(format!("lab.proxy.reach: {elsewhere} is not on loopback, which the lab does not leave"));
         }
-        for rule in &self.proxy.rules {
-            if rule.reply.is_some() == rule.tunnel.is_some() {
-                return Err("lab.proxy.rules: a rule has either `reply` or `tunnel`".into());
-            }
-            if rule.when.after.is_some() {
-                return Err("lab.proxy.rules: `after` goes with `conn` only; use `nth`, `first` or `every`".into());
-            }
-        }
-        if let Some(credentials) = [&self.proxy.requires, &self.proxy.credentials]
-            .into_iter()
-            .flatten()
-            .find(|c| !c.contains(':') || c.starts_with(':'))
-        {
-            let user = credentials.split(':').next().unwrap_or_default();
+        let logins = [&self.proxy.requires, &self.proxy.credentials];
+        if let Some(bad) = logins.into_iter().flatten().find(|c| !c.contains(':') || c.starts_with(':')) {
+            let user = bad.split(':').next().unwrap_or_default();
             return Err(format!("lab.proxy: credentials are written user:password (user `{user}`)"));
         }
-        Ok(())
+        self.machine.check()?;
+        self.faults.iter().try_for_each(Fault::check)
     }
 }
 
-/// Which connections a fault meets. Connections are counted from 1 per rule, among those that match the rest of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// One deviation from the healthy world: whose it is, whom it meets, when, and what it is (exactly one of `conn`,
+/// `stream`, `tls`, `http`, `reply`, `tunnel`, `dns`).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Which party deviates.
+    pub at: Party,
+    /// Only for these names (server name of TLS, `Host` of HTTP, host of CONNECT, name of a question); `*.suffix` matches
+    /// any name below the suffix; empty: all.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Only on these logical ports; empty: all.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// Only at these logical addresses of the origin; empty: all.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// Only for connections that reach the origin this way.
+    #[serde(default)]
+    pub way: Option<Way>,
+    /// Only for some connections, requests or questions, or from some byte on.
+    #[serde(default)]
+    pub when: When,
+    /// Which bytes a `stream` fault meets; default `to_client`.
+    #[serde(default)]
+    pub direction: Option<Direction>,
+    /// A fault of the connection.
+    #[serde(default)]
+    pub conn: Option<Conn>,
+    /// A fault of the byte stream.
+    #[serde(default)]
+    pub stream: Option<Stream>,
+    /// A fault of the TLS handshake.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Another answer to the HTTP request.
+    #[serde(default)]
+    pub http: Option<Http>,
+    /// The proxy's answer instead of a tunnel.
+    #[serde(default)]
+    pub reply: Option<ProxyReply>,
+    /// A tunnel that does not work as it should.
+    #[serde(default)]
+    pub tunnel: Option<Tunnel>,
+    /// A fault of the name server.
+    #[serde(default)]
+    pub dns: Option<DnsFault>,
+}
+
+/// Who deviates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// Storage, or whatever stands in front of it.
+    Origin,
+    /// The forward proxy, on its own connections.
+    Proxy,
+    /// The forward proxy, between its 200 and the end of the tunnel.
+    Tunnel,
+    /// The name server of the system's view.
+    Dns,
+    /// The name server asked beside it.
+    DnsServer,
+}
+
+impl Party {
+    /// The kinds of fault that it can show.
+    fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Origin => &["conn", "stream", "tls", "http"],
+            Self::Proxy => &["conn", "stream", "reply"],
+            Self::Tunnel => &["stream", "tunnel"],
+            Self::Dns | Self::DnsServer => &["dns"],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::Proxy => "proxy",
+            Self::Tunnel => "tunnel",
+            Self::Dns => "dns",
+            Self::DnsServer => "dns_server",
+        }
+    }
+}
+
+impl Fault {
+    /// Finds combinations that parse but mean nothing.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        let at = self.at.name();
+        let allowed = self.at.kinds();
+        let kind = match self.kinds().as_slice() {
+            [kind] if allowed.contains(kind) => *kind,
+            [kind] => return Err(format!("`{kind}` is no fault of `{at}`, which takes {}", listed(allowed))),
+            _ => return Err(format!("a fault at `{at}` needs exactly one of {}", listed(allowed))),
+        };
+        let early = matches!((self.at, kind), (Party::Origin | Party::Proxy, "conn" | "stream"));
+        if early && !self.hosts.is_empty() {
+            return Err(format!("`{kind}` comes before any name is spoken, so `hosts` does not go with it"));
+        }
+        if self.at == Party::Proxy && early && !self.ports.is_empty() {
+            return Err(format!("`{kind}` at `proxy` comes before any CONNECT, so `ports` does not go with it"));
+        }
+        if self.at != Party::Origin && (!self.addresses.is_empty() || self.way.is_some()) {
+            return Err("`addresses` and `way` go with `at = \"origin\"` only".into());
+        }
+        if kind == "dns" && !self.ports.is_empty() {
+            return Err("`ports` means nothing to a name server".into());
+        }
+        if kind != "stream" && (self.direction.is_some() || self.when.after_bytes.is_some()) {
+            return Err("`direction` and `after_bytes` go with `stream` only".into());
+        }
+        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.is_pace())
+            && self.when.after_bytes.is_some()
+        {
+            return Err(format!("{stream:?} concerns every byte, so `after_bytes` does not go with it"));
+        }
+        if let Some(dns) = self.dns
+            && dns.is_whole_server()
+            && (!self.hosts.is_empty() || !self.when.always())
+        {
+            return Err("`closed` and `garbage` concern the whole name server: neither `hosts` nor `when`".into());
+        }
+        self.when.check()?;
+        self.conn.map_or(Ok(()), |conn| conn.check(&self.when))
+    }
+
+    /// The byte-stream fault with its place.
+    pub(super) fn placed(&self) -> Option<Placed> {
+        let fault = self.stream.clone()?;
+        let (after, direction) = (self.when.after_bytes.unwrap_or(0), self.direction.unwrap_or_default());
+        Some(Placed { fault, after, direction })
+    }
+
+    /// The kinds that are set.
+    fn kinds(&self) -> Vec<&'static str> {
+        [
+            ("conn", self.conn.is_some()),
+            ("stream", self.stream.is_some()),
+            ("tls", self.tls.is_some()),
+            ("http", self.http.is_some()),
+            ("reply", self.reply.is_some()),
+            ("tunnel", self.tunnel.is_some()),
+            ("dns", self.dns.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, set)| set.then_some(name))
+        .collect()
+    }
+}
+
+fn listed(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Which connections a fault meets (for `reply` and `tunnel`: CONNECT requests; for `dns`: questions, of
+/// which a lookup asks two, A and AAAA). They are counted
+/// from 1 per fault, among those that match the rest of it. Several keys add up; none means all.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct When {
     /// Exactly these.
@@ -95,28 +246,54 @@ pub struct When {
     /// All after the first n; for `conn = "refuse"` and `"silent"` the only choice, as the kernel answers SYNs before
     /// the lab sees them.
     pub after: Option<u32>,
+    /// This share of them, from 0 to 1, drawn from the lab's seed: the same seed gives the same draws.
+    pub ratio: Option<f64>,
+    /// From this byte of the stream on; default 0.
+    pub after_bytes: Option<u64>,
 }
 
 impl When {
     /// Whether the fault meets every connection.
     #[must_use]
     pub fn always(&self) -> bool {
-        *self == Self::default()
+        *self == Self { after_bytes: self.after_bytes, ..Self::default() }
     }
 
-    /// Whether the fault meets connection `n`, counted from 1.
+    /// Whether the fault meets connection `n`, counted from 1. The seed should differ from fault to fault.
     #[must_use]
-    pub fn hits(&self, n: u32) -> bool {
+    pub fn hits(&self, n: u32, seed: u64) -> bool {
         self.always()
             || self.nth.contains(&n)
             || self.first.is_some_and(|first| n <= first)
             || self.every.is_some_and(|every| every != 0 && n.is_multiple_of(every))
             || self.after.is_some_and(|after| n > after)
+            || self.ratio.is_some_and(|ratio| draw(seed, n) < ratio)
     }
+
+    fn check(&self) -> Result<(), String> {
+        if self.ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
+            return Err("`ratio` is a share from 0 to 1".into());
+        }
+        if self.every == Some(0) || self.nth.contains(&0) {
+            return Err("connections are counted from 1: `every` and `nth` take no 0".into());
+        }
+        Ok(())
+    }
+}
+
+/// A number from 0 to 1 that depends on nothing else. `SplitMix64`: a generator of a library would give other draws with
+/// its next version, and a scenario must be repeatable.
+fn draw(seed: u64, n: u32) -> f64 {
+    let mut z = seed.wrapping_add(u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let top = u32::try_from((z ^ (z >> 31)) >> 32).unwrap_or(u32::MAX);
+    f64::from(top) / (f64::from(u32::MAX) + 1.0)
 }
 
 /// Over which way a connection reached the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// Straight from the client.
@@ -125,42 +302,18 @@ pub enum Way {
     Proxy,
 }
 
-/// A deviation of the origin.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OriginRule {
-    /// Only at these logical addresses; empty: all.
-    pub addresses: Vec<IpAddr>,
-    /// Only on these logical ports; empty: all.
-    pub ports: Vec<u16>,
-    /// Only for connections that came this way.
-    pub way: Option<Way>,
-    /// Only for these names (server name of TLS, `Host` of HTTP); `*.suffix` matches any name below the suffix.
-    pub names: Vec<String>,
-    /// Only for some connections.
-    pub when: When,
-    /// A fault of the connection.
-    pub conn: Option<Conn>,
-    /// A fault of the byte stream that the origin sends.
-    pub stream: Option<Stream>,
-    /// A fault of the TLS handshake.
-    pub tls: Option<Tls>,
-    /// Another answer to the HTTP request.
-    pub http: Option<Http>,
-}
-
 /// One view of the name system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DnsView {
-    /// What is wrong with the name server as such.
-    pub fault: Option<DnsFault>,
     /// Names that differ from the healthy world.
     pub names: Vec<NameSpec>,
 }
 
 /// What a name server says about one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct NameSpec {
     /// The name; `*` is every name that no other entry covers.
@@ -184,6 +337,7 @@ pub struct NameSpec {
 
 /// An extended DNS error (RFC 8914).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Ede {
     /// The info code.
@@ -195,6 +349,7 @@ pub struct Ede {
 
 /// The forward proxy. By default it tunnels to every host and port of the lab, and speaks as squid 5.7 does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ProxySpec {
     /// Whether its port speaks TLS.
@@ -211,22 +366,15 @@ pub struct ProxySpec {
     pub credentials: Option<String>,
     /// Whether the client is given no credentials even if the proxy demands some.
     pub no_credentials: bool,
-    /// A fault of its connections.
-    pub conn: Option<Conn>,
-    /// Which connections `conn` meets.
-    pub when: When,
-    /// A fault of the bytes it sends, from the CONNECT answer on.
-    pub stream: Option<Stream>,
     /// Whether it answers 200 before it has reached the origin.
     pub optimistic: bool,
     /// Addresses that it reaches beside those of the lab, each with the socket on loopback that plays it.
     pub reach: BTreeMap<SocketAddr, SocketAddr>,
-    /// Deviations by target. The first that matches wins.
-    pub rules: Vec<ProxyRule>,
 }
 
 /// How the proxy asks for credentials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Login {
     /// 407 with `Proxy-Authenticate: Basic`, as squid.
@@ -238,24 +386,9 @@ pub enum Login {
     Bare,
 }
 
-/// What the proxy does with some CONNECT requests.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ProxyRule {
-    /// Only for these hosts; `*.suffix` matches any name below the suffix; empty: all.
-    pub hosts: Vec<String>,
-    /// Only for these ports; empty: all.
-    pub ports: Vec<u16>,
-    /// Only for some requests.
-    pub when: When,
-    /// An answer instead of a tunnel.
-    pub reply: Option<ProxyReply>,
-    /// A tunnel that does not work as it should.
-    pub tunnel: Option<Tunnel>,
-}
-
 /// The wire server, the host's side of the platform.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct HostSpec {
     /// What it does.
@@ -264,6 +397,7 @@ pub struct HostSpec {
 
 /// What answers at the wire server's address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HostAnswer {
     /// The wire server.
@@ -328,8 +462,9 @@ mod tests {
 
     #[test]
     fn when_counts_from_one() {
-        let hits = |when: &When| (1..=6).filter(|&n| when.hits(n)).collect::<Vec<_>>();
+        let hits = |when: &When| (1..=6).filter(|&n| when.hits(n, 1)).collect::<Vec<_>>();
         assert_eq!(hits(&When::default()), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(hits(&When { after_bytes: Some(7), ..When::default() }), [1, 2, 3, 4, 5, 6]);
         assert_eq!(hits(&When { nth: vec![2, 5], ..When::default() }), [2, 5]);
         assert_eq!(hits(&When { first: Some(2), ..When::default() }), [1, 2]);
         assert_eq!(hits(&When { every: Some(3), ..When::default() }), [3, 6]);
@@ -338,17 +473,41 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_is_met_and_a_seed_repeats_it() {
+        let when = When { ratio: Some(0.25), ..When::default() };
+        let hits = |seed| (1..=10_000).filter(|&n| when.hits(n, seed)).collect::<Vec<_>>();
+        assert_eq!(hits(7), hits(7));
+        assert_ne!(hits(7), hits(8));
+        for seed in 0..20 {
+            assert!((2300..2700).contains(&hits(seed).len()), "{seed}: {}", hits(seed).len());
+        }
+        let never = When { ratio: Some(0.0), ..When::default() };
+        let all = When { ratio: Some(1.0), ..When::default() };
+        assert!((1..=1000).all(|n| all.hits(n, 3) && !never.hits(n, 3)));
+    }
+
+    #[test]
     fn what_means_nothing_is_refused() {
         for (text, part) in [
-            ("[[origin]]\nports = [443]", "needs one of"),
-            ("[[origin]]\nconn = 'silent'\nwhen = { nth = [2] }", "`after`"),
-            ("[[origin]]\nconn = 'reset'\nnames = ['*.example']", "ClientHello"),
-            ("[[proxy.rules]]\nports = [443]", "either"),
-            ("[proxy]\nrequires = 'nocolon'", "user:password"),
+            ("at = 'origin'\nports = [443]", "exactly one of `conn`, `stream`, `tls`, `http`"),
+            ("at = 'origin'\ntls = 'reset'\nconn = 'reset'", "exactly one"),
+            ("at = 'origin'\nreply = 'mute'", "no fault of `origin`"),
+            ("at = 'dns'\nconn = 'reset'", "which takes `dns`"),
+            ("at = 'origin'\nconn = 'silent'\nwhen = { nth = [2] }", "`after`"),
+            ("at = 'origin'\nconn = 'reset'\nhosts = ['*.example']", "before any name"),
+            ("at = 'proxy'\nstream = 'cut'\nports = [443]", "before any CONNECT"),
+            ("at = 'proxy'\nreply = 'mute'\nway = 'direct'", "`at = \"origin\"` only"),
+            ("at = 'origin'\ntls = 'reset'\ndirection = 'to_client'", "`stream` only"),
+            ("at = 'origin'\nstream = { delay = '1s' }\nwhen = { after_bytes = 3 }", "every byte"),
+            ("at = 'dns'\ndns = 'garbage'\nhosts = ['a']", "whole name server"),
+            ("at = 'origin'\ntls = 'reset'\nwhen = { ratio = 1.5 }", "from 0 to 1"),
+            ("at = 'origin'\ntls = 'reset'\nwhen = { nth = [0] }", "from 1"),
         ] {
-            let error = toml::from_str::<LabSpec>(text).unwrap().check().unwrap_err();
+            let error = toml::from_str::<Fault>(text).unwrap().check().unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+        let spec: LabSpec = toml::from_str("[proxy]\nrequires = 'nocolon'").unwrap();
+        assert!(spec.check().unwrap_err().contains("user:password"));
     }
 
     #[test]

@@ -30,8 +30,11 @@ const SOON: Duration = Duration::from_secs(10);
 /// Long enough to call a peer silent that answers within microseconds otherwise.
 const SILENCE: Duration = Duration::from_millis(150);
 
+/// A lab from its table, with the faults in a table of their own beside it.
 fn lab(toml: &str) -> Lab {
-    Lab::start(&toml::from_str(toml).unwrap()).unwrap()
+    let mut table: toml::Table = toml.parse().unwrap();
+    let faults = table.remove("fault").map_or_else(Vec::new, |faults| faults.try_into().unwrap());
+    Lab::start(&LabSpec { faults, ..table.try_into().unwrap() }).unwrap()
 }
 
 fn at(lab: &Lab, port: u16) -> SocketAddr {
@@ -437,8 +440,9 @@ fn the_proxy_reaches_nothing_beyond_loopback() {
 
 #[tokio::test]
 async fn the_proxy_reports_what_it_cannot_reach() {
-    let lab =
-        lab("[[origin]]\nports = [443]\nway = 'proxy'\nconn = 'refuse'\n[[origin]]\nports = [8443]\nconn = 'silent'");
+    let lab = lab(
+        "[[fault]]\nat = 'origin'\nports = [443]\nway = 'proxy'\nconn = 'refuse'\n[[fault]]\nat = 'origin'\nports = [8443]\nconn = 'silent'",
+    );
     let says = proxy_says(&lab, &connect_request(443)).await.unwrap();
     assert!(says.starts_with("HTTP/1.1 503 ") && says.contains("X-Squid-Error: ERR_CONNECT_FAIL 111"), "{says}");
     let says = proxy_says(&lab, &connect_request(8443)).await.unwrap();
@@ -486,7 +490,9 @@ async fn the_wire_server_gives_its_versions() {
 
 #[test]
 fn everything_stops_on_drop() {
-    let lab = lab("[[origin]]\nports = [8443]\nconn = 'silent'\n[[origin]]\nports = [80]\nconn = 'refuse'");
+    let lab = lab(
+        "[[fault]]\nat = 'origin'\nports = [8443]\nconn = 'silent'\n[[fault]]\nat = 'origin'\nports = [80]\nconn = 'refuse'",
+    );
     let sockets: Vec<SocketAddr> = lab.network().addresses.values().copied().collect();
     let named = &lab.network().addresses;
     let open: Vec<std::net::TcpStream> = [at(&lab, 443), named["dns"], named["proxy"], named["host"]]
@@ -513,8 +519,10 @@ fn everything_stops_on_drop() {
 
 #[tokio::test]
 async fn connection_faults_do_what_they_say() {
-    let lab = lab("[[origin]]\nports = [80]\nconn = 'reset'\n[[origin]]\nports = [443]\nconn = 'mute'\n\
-         [[origin]]\nports = [8443]\nconn = 'close'");
+    let lab = lab(
+        "[[fault]]\nat = 'origin'\nports = [80]\nconn = 'reset'\n[[fault]]\nat = 'origin'\nports = [443]\nconn = 'mute'\n\
+         [[fault]]\nat = 'origin'\nports = [8443]\nconn = 'close'",
+    );
     // The RST may overtake the client's own notice that the connection stands.
     let reset = async {
         let mut stream = TcpStream::connect(at(&lab, 80)).await?;
@@ -530,9 +538,9 @@ async fn connection_faults_do_what_they_say() {
 
 #[tokio::test]
 async fn faults_can_meet_some_connections_only() {
-    let lab = lab("[[origin]]\nports = [443]\nwhen = { nth = [2] }\nconn = 'reset'\n\
-         [[origin]]\nports = [80]\nwhen = { after = 1 }\nconn = 'refuse'\n\
-         [[origin]]\nports = [8443]\nwhen = { after = 1 }\nconn = 'silent'");
+    let lab = lab("[[fault]]\nat = 'origin'\nports = [443]\nwhen = { nth = [2] }\nconn = 'reset'\n\
+         [[fault]]\nat = 'origin'\nports = [80]\nwhen = { after = 1 }\nconn = 'refuse'\n\
+         [[fault]]\nat = 'origin'\nports = [8443]\nwhen = { after = 1 }\nconn = 'silent'");
     let mut works = Vec::new();
     for _ in 0..3 {
         let attempt = async { tls(&lab, TcpStream::connect(at(&lab, 443)).await?).await };
@@ -549,7 +557,7 @@ async fn faults_can_meet_some_connections_only() {
 
 #[tokio::test]
 async fn the_segment_size_can_decide() {
-    let lab = lab("[[origin]]\nports = [443]\nconn = { mute_above_mss = 1400 }");
+    let lab = lab("[[fault]]\nat = 'origin'\nports = [443]\nconn = { mute_above_mss = 1400 }");
     let to = at(&lab, 443);
     assert!(timeout(SILENCE * 3, tls(&lab, connect(to).await)).await.is_err());
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -563,7 +571,7 @@ async fn the_segment_size_can_decide() {
 // ---- faults of byte streams
 
 async fn raw_answer(fault: &str) -> io::Result<Vec<u8>> {
-    let lab = lab(&format!("[[origin]]\nports = [80]\nstream = {fault}"));
+    let lab = lab(&format!("[[fault]]\nat = 'origin'\nports = [80]\n{fault}"));
     let mut stream = connect(at(&lab, 80)).await;
     stream.write_all(get("/").as_bytes()).await?;
     let mut answer = Vec::new();
@@ -573,21 +581,24 @@ async fn raw_answer(fault: &str) -> io::Result<Vec<u8>> {
 
 #[tokio::test]
 async fn stream_faults_do_what_they_say() {
-    assert_eq!(raw_answer("{ cut_after = 20 }").await.unwrap().len(), 20);
-    assert_eq!(raw_answer("{ reset_after = 20 }").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    let corrupted = raw_answer("{ corrupt_at = 0 }").await.unwrap();
+    assert_eq!(raw_answer("stream = 'cut'\nwhen = { after_bytes = 20 }").await.unwrap().len(), 20);
+    assert_eq!(
+        raw_answer("stream = 'reset'\nwhen = { after_bytes = 20 }").await.unwrap_err().kind(),
+        io::ErrorKind::ConnectionReset
+    );
+    let corrupted = raw_answer("stream = 'corrupt'").await.unwrap();
     assert_eq!((corrupted[0], &corrupted[1..5]), (!b'H', &b"TTP/"[..]));
-    let injected = raw_answer("{ inject = { at = 4, text = 'XX' } }").await.unwrap();
+    let injected = raw_answer("stream = { inject = 'XX' }\nwhen = { after_bytes = 4 }").await.unwrap();
     assert!(injected.starts_with(b"HTTPXX/1.1 "));
     let started = Instant::now();
-    assert!(raw_answer("{ delay = '200ms' }").await.unwrap().starts_with(b"HTTP/1.1 400"));
+    assert!(raw_answer("stream = { delay = '200ms' }").await.unwrap().starts_with(b"HTTP/1.1 400"));
     assert!(started.elapsed() >= Duration::from_millis(200));
 }
 
 #[tokio::test]
 async fn dripping_and_stalling() {
     let lab = lab(
-        "[[origin]]\nports = [80]\nstream = { drip = '20ms' }\n[[origin]]\nports = [443]\nstream = { stall_after = 5 }",
+        "[[fault]]\nat = 'origin'\nports = [80]\nstream = { drip = '20ms' }\n[[fault]]\nat = 'origin'\nports = [443]\nstream = 'stall'\nwhen = { after_bytes = 5 }",
     );
     let mut stream = connect(at(&lab, 80)).await;
     stream.write_all(get("/").as_bytes()).await.unwrap();
@@ -602,7 +613,7 @@ async fn dripping_and_stalling() {
 // ---- faults of TLS
 
 async fn handshake_error(fault: &str) -> io::Error {
-    let lab = lab(&format!("[[origin]]\nports = [443]\ntls = {fault}"));
+    let lab = lab(&format!("[[fault]]\nat = 'origin'\nports = [443]\ntls = {fault}"));
     match tls(&lab, connect(at(&lab, 443)).await).await {
         Err(e) => e,
         // With TLS 1.3 the server's verdict on the client comes after the client's own.
@@ -635,7 +646,9 @@ async fn certificates_fail_for_the_reason_they_are_made_for() {
 
 #[tokio::test]
 async fn a_trusted_inspection_authority_verifies() {
-    let lab = lab("inspection_trusted = true\n[[origin]]\nports = [443]\ntls = { certificate = 'intercepted' }");
+    let lab = lab(
+        "inspection_trusted = true\n[[fault]]\nat = 'origin'\nports = [443]\ntls = { certificate = 'intercepted' }",
+    );
     let roots = [lab.network().roots.clone(), lab.network().added_roots.clone()].concat();
     let session = tls_with(&roots, NAME, connect(at(&lab, 443)).await).await.unwrap();
     assert_eq!(session.get_ref().1.peer_certificates().unwrap().len(), 2);
@@ -643,7 +656,7 @@ async fn a_trusted_inspection_authority_verifies() {
 
 #[tokio::test]
 async fn a_huge_chain_takes_many_segments_and_still_verifies() {
-    let lab = lab("[[origin]]\nports = [443]\ntls = { certificate = 'huge' }");
+    let lab = lab("[[fault]]\nat = 'origin'\nports = [443]\ntls = { certificate = 'huge' }");
     let session = tls(&lab, connect(at(&lab, 443)).await).await.unwrap();
     let bytes: usize = session.get_ref().1.peer_certificates().unwrap().iter().map(|c| c.len()).sum();
     assert!(bytes > 20 * 1460, "{bytes}");
@@ -667,7 +680,7 @@ async fn handshakes_fail_as_asked() {
 
 #[tokio::test]
 async fn a_name_filter_spares_other_names() {
-    let lab = lab("[[origin]]\nnames = ['*.blob.core.windows.net']\ntls = 'reset'");
+    let lab = lab("[[fault]]\nat = 'origin'\nhosts = ['*.blob.core.windows.net']\ntls = 'reset'");
     let to = at(&lab, 443);
     let error = tls(&lab, connect(to).await).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -681,7 +694,7 @@ async fn a_name_filter_spares_other_names() {
 // ---- faults of HTTP
 
 async fn http_answer(fault: &str) -> io::Result<String> {
-    let lab = lab(&format!("[[origin]]\nports = [80]\nhttp = {fault}"));
+    let lab = lab(&format!("[[fault]]\nat = 'origin'\nports = [80]\nhttp = {fault}"));
     exchange(&mut connect(at(&lab, 80)).await, &get("/")).await
 }
 
@@ -703,7 +716,7 @@ async fn http_faults_do_what_they_say() {
     assert_eq!(http_answer("{ bytes = 'HTTQ' }").await.unwrap(), "HTTQ");
     assert_eq!(http_answer("'close'").await.unwrap(), "");
     assert_eq!(http_answer("'reset'").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    let lab = lab("[[origin]]\nports = [80]\nhttp = 'mute'");
+    let lab = lab("[[fault]]\nat = 'origin'\nports = [80]\nhttp = 'mute'");
     let mut stream = connect(at(&lab, 80)).await;
     assert!(timeout(SILENCE, exchange(&mut stream, &get("/"))).await.is_err());
 }
@@ -711,7 +724,7 @@ async fn http_faults_do_what_they_say() {
 // ---- faults of the proxy
 
 async fn proxy_answer(reply: &str) -> io::Result<String> {
-    let lab = lab(&format!("[[proxy.rules]]\nreply = {reply}"));
+    let lab = lab(&format!("[[fault]]\nat = 'proxy'\nreply = {reply}"));
     proxy_says(&lab, &connect_request(443).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await
 }
 
@@ -741,7 +754,7 @@ async fn proxies_that_never_finish() {
     for (reply, first) in
         [("'mute'", ""), ("{ then_silence = 'HTTP/1.' }", "HTTP/1."), ("{ banner = 'SSH-2.0' }", "SSH-2.0")]
     {
-        let lab = lab(&format!("[[proxy.rules]]\nreply = {reply}"));
+        let lab = lab(&format!("[[fault]]\nat = 'proxy'\nreply = {reply}"));
         let mut stream = connect(lab.network().addresses["proxy"]).await;
         stream.write_all(connect_request(443).as_bytes()).await.unwrap();
         let mut seen = vec![0; first.len()];
@@ -749,7 +762,7 @@ async fn proxies_that_never_finish() {
         assert_eq!(seen, first.as_bytes());
         assert!(timeout(SILENCE, stream.read_u8()).await.is_err(), "{reply}");
     }
-    let lab = lab("[[proxy.rules]]\nreply = 'endless_head'");
+    let lab = lab("[[fault]]\nat = 'proxy'\nreply = 'endless_head'");
     let mut stream = connect(lab.network().addresses["proxy"]).await;
     stream.write_all(connect_request(443).as_bytes()).await.unwrap();
     let mut seen = vec![0; 200_000];
@@ -809,29 +822,29 @@ async fn a_plain_proxy_answers_tls_in_plaintext() {
 
 #[tokio::test]
 async fn tunnels_break_as_asked() {
-    let broken = |fault: &str| lab(&format!("[[proxy.rules]]\ntunnel = {fault}"));
-    let lab = broken("'close'");
+    let broken = |fault: &str| lab(&format!("[[fault]]\nat = 'tunnel'\n{fault}"));
+    let lab = broken("tunnel = 'close'");
     let (stream, _) = tunnel(&lab, 443).await;
     assert_eq!(tls(&lab, stream).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    let lab = broken("'reset'");
+    let lab = broken("tunnel = 'reset'");
     let (stream, _) = tunnel(&lab, 443).await;
     assert_eq!(tls(&lab, stream).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    let lab = broken("'mute'");
+    let lab = broken("tunnel = 'mute'");
     let (stream, _) = tunnel(&lab, 443).await;
     assert!(timeout(SILENCE, tls(&lab, stream)).await.is_err());
-    let lab = broken("{ bytes = \"HTTP/1.1 503 No\\r\\n\\r\\n\" }");
+    let lab = broken("tunnel = { bytes = \"HTTP/1.1 503 No\\r\\n\\r\\n\" }");
     let (mut stream, _) = tunnel(&lab, 443).await;
     assert_eq!(exchange(&mut stream, "hello").await.unwrap(), "HTTP/1.1 503 No\r\n\r\n");
-    let lab = broken("{ early = '<html>' }");
+    let lab = broken("tunnel = { early = '<html>' }");
     let (mut stream, _) = tunnel(&lab, 443).await;
     assert_eq!(exchange(&mut stream, "").await.unwrap(), "<html>");
-    let lab = broken("{ stream = { corrupt_at = 0 } }");
+    let lab = broken("stream = 'corrupt'");
     let (mut stream, _) = tunnel(&lab, 80).await;
     assert_eq!(exchange(&mut stream, &get("/")).await.unwrap().find("TTP/1.1 400"), Some('\u{fffd}'.len_utf8()));
-    let lab = broken("{ idle = '100ms' }");
+    let lab = broken("tunnel = { idle = '100ms' }");
     let (mut stream, _) = tunnel(&lab, 80).await;
     assert_eq!(timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
-    let lab = broken("'intercept'");
+    let lab = broken("tunnel = 'intercept'");
     let (stream, _) = tunnel(&lab, 443).await;
     let error = tls(&lab, stream).await.unwrap_err();
     assert!(matches!(tls_error(&error), rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)));
@@ -839,7 +852,7 @@ async fn tunnels_break_as_asked() {
 
 #[tokio::test]
 async fn an_optimistic_proxy_says_200_to_a_closed_port() {
-    let lab = lab("[proxy]\noptimistic = true\n[[origin]]\nports = [443]\nconn = 'refuse'");
+    let lab = lab("[proxy]\noptimistic = true\n[[fault]]\nat = 'origin'\nports = [443]\nconn = 'refuse'");
     let (mut stream, head) = tunnel(&lab, 443).await;
     assert!(head.starts_with("HTTP/1.1 200 "));
     assert_eq!(timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
@@ -850,7 +863,7 @@ async fn an_optimistic_proxy_says_200_to_a_closed_port() {
 #[tokio::test]
 async fn name_servers_fail_as_asked() {
     for (fault, answers) in [("silent", false), ("closed", false), ("garbage", false), ("wrong_id", true)] {
-        let lab = lab(&format!("[dns]\nfault = '{fault}'"));
+        let lab = lab(&format!("[[fault]]\nat = 'dns'\ndns = '{fault}'"));
         let asked = ask_patiently(lab.network().dns, NAME, RecordType::A);
         let patience = if fault == "silent" { SILENCE * 2 } else { SOON };
         let answer = timeout(patience, asked).await;
@@ -859,7 +872,7 @@ async fn name_servers_fail_as_asked() {
         assert_eq!(answer.is_some(), answers, "{fault}");
         assert!(answer.is_none_or(|answer| answer.metadata.id != 4711), "{fault}");
     }
-    let lab = lab("[dns]\nfault = 'truncated'");
+    let lab = lab("[[fault]]\nat = 'dns'\ndns = 'truncated'");
     let answer = ask(lab.network().dns, NAME, RecordType::A).await.unwrap();
     assert!(answer.metadata.truncation && answer.answers.is_empty());
     let mut stream = connect(lab.network().dns).await;

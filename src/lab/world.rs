@@ -14,10 +14,13 @@ use std::{
 use rustls::ServerConfig;
 
 use super::{
-    fault::proto::Certificate,
+    fault::{
+        proto::{Certificate, DnsFault},
+        stream::Placed,
+    },
     log::Log,
     pki::Pki,
-    spec::{LabSpec, NameSpec, OriginRule, ProxyRule, Way, covers},
+    spec::{Fault, LabSpec, NameSpec, Party, Way, covers},
     zone::Zone,
 };
 
@@ -45,9 +48,8 @@ pub(super) struct World {
     pub(super) behind_proxy: HashMap<SocketAddr, SocketAddr>,
     /// How long the proxy waits for an origin.
     pub(super) proxy_patience: Duration,
-    origin_counts: Vec<AtomicU32>,
-    proxy_counts: Vec<AtomicU32>,
-    proxy_connections: AtomicU32,
+    /// How often each fault was in question so far.
+    counts: Vec<AtomicU32>,
 }
 
 impl World {
@@ -58,11 +60,8 @@ impl World {
         zone: Zone,
         behind_proxy: HashMap<SocketAddr, SocketAddr>,
     ) -> Self {
-        let counters = |n: usize| (0..n).map(|_| AtomicU32::new(0)).collect();
         Self {
-            origin_counts: counters(spec.origin.len()),
-            proxy_counts: counters(spec.proxy.rules.len()),
-            proxy_connections: AtomicU32::new(0),
+            counts: spec.faults.iter().map(|_| AtomicU32::new(0)).collect(),
             // Shorter than a scenario's own patience, so that the proxy is the one that reports.
             proxy_patience: Duration::from_millis(400),
             spec,
@@ -73,40 +72,60 @@ impl World {
         }
     }
 
-    /// The rules that meet a new connection at this door.
-    pub(super) fn origin_rules(&self, door: Door) -> Vec<&OriginRule> {
-        let rules = self.spec.origin.iter().zip(&self.origin_counts);
-        rules
-            .filter(|(rule, count)| {
-                concerns(rule, door) && rule.when.hits(count.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
-            })
-            .map(|(rule, _)| rule)
-            .collect()
+    /// The faults that meet a new connection at this door.
+    pub(super) fn origin_faults(&self, door: Door) -> Vec<&Fault> {
+        self.drawn(Party::Origin, |fault| concerns(fault, door)).collect()
     }
 
-    /// The rule that meets this CONNECT request.
-    pub(super) fn proxy_rule(&self, host: &str, port: u16) -> Option<&ProxyRule> {
-        let rules = self.spec.proxy.rules.iter().zip(&self.proxy_counts);
-        rules
-            .filter(|(rule, _)| {
-                (rule.ports.is_empty() || rule.ports.contains(&port))
-                    && (rule.hosts.is_empty() || rule.hosts.iter().any(|pattern| covers(pattern, host)))
-            })
-            .find(|(rule, count)| rule.when.hits(count.fetch_add(1, Ordering::Relaxed).wrapping_add(1)))
-            .map(|(rule, _)| rule)
+    /// The faults that meet a new connection to the proxy, before it has asked for anything.
+    pub(super) fn proxy_faults(&self) -> Vec<&Fault> {
+        self.drawn(Party::Proxy, |fault| fault.reply.is_none()).collect()
     }
 
-    /// The number of a new connection to the proxy, from 1.
-    pub(super) fn next_proxy_connection(&self) -> u32 {
-        self.proxy_connections.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    /// The fault that meets this request to the proxy: of its answer first, else of the tunnel.
+    pub(super) fn request_fault(&self, host: &str, port: u16) -> Option<&Fault> {
+        let concerned =
+            |fault: &Fault| (fault.ports.is_empty() || fault.ports.contains(&port)) && covered(fault, &[Some(host)]);
+        let reply = self.drawn(Party::Proxy, |fault| fault.reply.is_some() && concerned(fault)).next();
+        reply.or_else(|| self.drawn(Party::Tunnel, concerned).next())
+    }
+
+    /// The fault that meets this question at a name server.
+    pub(super) fn dns_fault(&self, at: Party, name: &str) -> Option<DnsFault> {
+        self.drawn(at, |fault| covered(fault, &[Some(name)])).find_map(|fault| fault.dns)
+    }
+
+    /// Those faults of a party that are in question and whose `when` is met. Each counts for itself.
+    fn drawn(&self, at: Party, in_question: impl Fn(&Fault) -> bool) -> impl Iterator<Item = &Fault> {
+        let seed = self.spec.seed();
+        let faults = self.spec.faults.iter().zip(&self.counts).zip(0_u64..);
+        faults
+            .filter(move |((fault, count), index)| {
+                fault.at == at
+                    && in_question(fault)
+                    && fault
+                        .when
+                        .hits(count.fetch_add(1, Ordering::Relaxed).wrapping_add(1), seed.rotate_left(32) ^ index)
+            })
+            .map(|((fault, _), _)| fault)
     }
 }
 
-/// Whether a rule concerns the connections of a door, whichever their number.
-pub(super) fn concerns(rule: &OriginRule, door: Door) -> bool {
-    (rule.addresses.is_empty() || rule.addresses.contains(&door.address.ip()))
-        && (rule.ports.is_empty() || rule.ports.contains(&door.address.port()))
-        && rule.way.is_none_or(|way| way == door.way())
+/// Whether a fault concerns the connections of a door, whichever their number.
+pub(super) fn concerns(fault: &Fault, door: Door) -> bool {
+    (fault.addresses.is_empty() || fault.addresses.contains(&door.address.ip()))
+        && (fault.ports.is_empty() || fault.ports.contains(&door.address.port()))
+        && fault.way.is_none_or(|way| way == door.way())
+}
+
+/// Whether the hosts of a fault cover one of those known.
+pub(super) fn covered(fault: &Fault, known: &[Option<&str>]) -> bool {
+    fault.hosts.is_empty() || known.iter().flatten().any(|name| fault.hosts.iter().any(|pattern| covers(pattern, name)))
+}
+
+/// The byte-stream fault among those drawn.
+pub(super) fn stream_fault<'f>(faults: impl IntoIterator<Item = &'f Fault>) -> Option<Placed> {
+    faults.into_iter().find_map(Fault::placed)
 }
 
 /// The TLS servers that the scenario needs.

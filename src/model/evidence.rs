@@ -113,6 +113,14 @@ pub struct ResolveEvidence {
     pub hosts_file: Vec<IpAddr>,
 }
 
+impl ResolveEvidence {
+    /// Whether the addresses are those that the hosts file pins, so that no name server had a say.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        !self.addresses.is_empty() && self.addresses.iter().all(|address| self.hosts_file.contains(&address.ip))
+    }
+}
+
 /// An address and how long it may be cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {

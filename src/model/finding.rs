@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Route;
 
@@ -18,7 +18,8 @@ impl fmt::Display for Code {
 }
 
 /// Between whom it happened, and therefore who must act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Hop {
     /// This machine, before any packet.
@@ -40,7 +41,8 @@ pub enum Hop {
 }
 
 /// How sure a finding is, surest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// Error number, response code, alert, signed chain, authentic storage answer.
@@ -56,7 +58,8 @@ pub enum Confidence {
 }
 
 /// How bad a finding is, worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// This route to this target does not work.
@@ -126,7 +129,8 @@ pub struct Finding {
 }
 
 /// The overall result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Every target answers as storage on the route that counts.
@@ -157,8 +161,56 @@ pub struct Prediction {
     pub consumer: String,
     /// Which snapshot method.
     pub method: String,
+    /// How it ends.
+    pub outcome: Outcome,
+    /// What that means for people, whatever number the build reports.
+    pub class: Class,
+    /// The status file's `code`; 1 is success.
+    pub extension_code: Option<i32>,
+    /// The health code.
+    pub extension_error_code: Option<i32>,
+    /// The extension's own name of the code.
+    pub extension_name: Option<String>,
+    /// What the portal shows.
+    pub portal_error: Option<String>,
     /// Why.
     pub reason: String,
+    /// Ids of the observations behind it.
+    pub observations: Vec<u32>,
+}
+
+/// How a consumer's work ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The snapshot is taken.
+    Success,
+    /// It is not.
+    Failure,
+    /// Too little was observed.
+    Unknown,
+}
+
+/// What a failed snapshot means for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Nothing failed.
+    None,
+    /// No storage endpoint could be reached.
+    NoNetwork,
+    /// Some could.
+    RestrictedNetwork,
+    /// The host refused.
+    HostError,
+    /// Too many snapshots in too short a time.
+    RateExceeded,
+    /// Too many snapshots of a blob.
+    LimitReached,
+    /// Anything else.
+    GenericError,
 }
 
 /// The state of one target on one route.

@@ -19,9 +19,12 @@ pub use evidence::{
 pub use excerpt::Excerpt;
 pub use failure::{Failure, FailureKind};
 pub use finding::{
-    Assessment, Cell, CellStatus, Code, Confidence, Finding, Hop, Party, Prediction, Remedy, Severity, Status, Verdict,
+    Assessment, Cell, CellStatus, Class, Code, Confidence, Finding, Hop, Outcome, Party, Prediction, Remedy, Severity,
+    Status, Verdict,
 };
 pub use observation::{Control, InvalidObservation, Layer, Leg, Observation, Step};
-pub use record::{Context, HostsOverride, NotRun, ProxySource, Record, RecordError, SCHEMA, ToolInfo};
+pub use record::{
+    Context, HostsOverride, MisreadLine, NotRun, ProxyCapture, ProxySource, Record, RecordError, SCHEMA, ToolInfo,
+};
 pub use secret::{REDACTED, Redactor, Secret};
 pub use target::{Expectation, Host, Route, Scheme, Target, TargetError};

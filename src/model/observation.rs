@@ -8,6 +8,7 @@ use super::{Evidence, Failure, Route};
 
 /// A protocol layer of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
     /// Name lookup.
@@ -36,6 +37,7 @@ impl fmt::Display for Layer {
 
 /// Which peer a step talks to. Through a proxy a layer occurs twice: once with the proxy, once with the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Leg {
     /// With the proxy itself.

@@ -56,6 +56,12 @@ pub struct Context {
     /// Every place that names a proxy, in order of precedence.
     #[serde(default)]
     pub proxy_sources: Vec<ProxySource>,
+    /// Lines of `waagent.conf` that the snapshot extension reads otherwise than the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misread_agent_file: Vec<MisreadLine>,
+    /// Proxy variables that capture addresses of the platform.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxy_captures: Vec<ProxyCapture>,
     /// The proxy in use, as a URL without credentials.
     #[serde(default)]
     pub proxy: Option<String>,
@@ -86,6 +92,9 @@ pub struct Context {
     /// The name server asked beside the system resolver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_server: Option<SocketAddr>,
+    /// Whether the system's trust store was left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_system_roots: bool,
     /// Names pinned in the hosts file among those that were probed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts_overrides: Vec<HostsOverride>,
@@ -107,6 +116,30 @@ pub struct ProxySource {
     /// Why it cannot be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// A line of `waagent.conf` that the snapshot extension's parser reads otherwise than the agent's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MisreadLine {
+    /// `path:line`.
+    pub place: String,
+    /// The line, without what may be a secret.
+    pub text: String,
+    /// The value that the extension reads; `None`: it cannot read the line, and nothing of the file counts.
+    pub reading: Option<String>,
+}
+
+/// A proxy variable whose exceptions leave addresses of the platform to the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyCapture {
+    /// Where: a variable, or a path and a variable.
+    pub origin: String,
+    /// The proxy, without credentials.
+    pub proxy: String,
+    /// The exceptions beside it, where there are any that may be shown.
+    pub no_proxy: Option<String>,
+    /// The addresses that would go to the proxy.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A name pinned in the hosts file.

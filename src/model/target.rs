@@ -14,6 +14,7 @@ use super::Secret;
 
 /// Which way the packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Route {
     /// From this machine to the endpoint.
@@ -72,6 +73,7 @@ impl Scheme {
 
 /// Who should answer at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Expectation {
     /// Azure Storage: the answer must carry storage's marks.

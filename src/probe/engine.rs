@@ -19,7 +19,6 @@ use super::{
     Progress,
     controls::{self, Connects},
     handshake::Tls,
-    hosts,
     limits::{self, Room},
     net,
     recorder::Recorder,
@@ -31,7 +30,7 @@ use crate::{
         Control, FailureKind, Host, HostsOverride, Leg, NotRun, Observation, Record, ResolverView, Route, Step,
         ToolInfo,
     },
-    plan::{Family, NameServer, Plan, SystemResolver, Trust},
+    plan::{Family, HOSTS_FILE, NameServer, Pinned, Plan, SystemResolver, Trust},
 };
 
 /// An attempt that takes longer than this does not hold up the next one on the same address.
@@ -60,7 +59,6 @@ struct Engine {
     shared: Arc<Shared>,
     started_at: OffsetDateTime,
     name_server: Option<SocketAddr>,
-    pinned: HashMap<String, hosts::Pinned>,
     hosts: Vec<Lookup>,
     series: Vec<Series>,
     lookups: VecDeque<(usize, ResolverView)>,
@@ -159,12 +157,6 @@ impl Engine {
             NameServer::Off => None,
             NameServer::Configured => configured_name_server(),
         };
-        let pinned = match plan.dns.system {
-            SystemResolver::Os => {
-                std::fs::read(hosts::PATH).map(|text| hosts::parse(&String::from_utf8_lossy(&text))).unwrap_or_default()
-            }
-            SystemResolver::Stub(_) => HashMap::new(),
-        };
         let redactor = Arc::new(plan.redactor());
         let trace = plan.trace;
         let shared = Shared { plan, tls: Arc::new(tls), redactor, halt: Arc::default(), epoch: Instant::now() };
@@ -172,7 +164,6 @@ impl Engine {
             shared: Arc::new(shared),
             started_at: OffsetDateTime::now_utc(),
             name_server,
-            pinned,
             hosts: Vec::new(),
             series: Vec::new(),
             lookups: VecDeque::new(),
@@ -401,9 +392,11 @@ impl Engine {
             (ResolverView::System, SystemResolver::Os) => None,
         };
         let pinned = match view {
-            ResolverView::System => self.pinned.get(&name).map(|pinned| pinned.addresses.clone()).unwrap_or_default(),
-            ResolverView::Server => Vec::new(),
+            ResolverView::System => shared.plan.dns.pinned.get(&name).map(|pinned| pinned.addresses.clone()),
+            ResolverView::Server => None,
         };
+        // getaddrinfo reads the hosts file by itself, and may be told not to (nsswitch.conf).
+        let by_file = pinned.is_some() && shared.plan.dns.system != SystemResolver::Os;
         let leg = match self.hosts[host].route {
             Route::Direct => Leg::Origin,
             Route::Proxy => Leg::Proxy,
@@ -412,9 +405,10 @@ impl Engine {
             let mut recorder = Recorder::new(shared.epoch, shared.redactor.clone(), shared.halt.clone());
             let budget = shared.plan.budgets.layer;
             let shown = server.filter(|_| view == ResolverView::Server);
-            let mut attempt = resolve::Attempt::new(view, shown, pinned);
+            let mut attempt = resolve::Attempt::new(view, shown, pinned.unwrap_or_default());
             let addresses = recorder
                 .step(leg, budget, &mut attempt, async |attempt: &mut resolve::Attempt| match server {
+                    _ if by_file => resolve::pinned(attempt),
                     Some(server) => resolve::server(attempt, &name, server, &shared.plan.source, budget).await,
                     None => resolve::system(attempt, &name).await,
                 })
@@ -594,14 +588,14 @@ impl Engine {
         context.deadline_ms = millis(plan.budgets.deadline);
         context.proxy = plan.proxy.as_ref().map(crate::plan::Proxy::url);
         let names = plan.targets.iter().filter_map(|target| target.host.name());
-        let overrides: BTreeMap<&str, &hosts::Pinned> =
-            names.filter_map(|name| Some((name, self.pinned.get(name)?))).collect();
+        let overrides: BTreeMap<&str, &Pinned> =
+            names.filter_map(|name| Some((name, plan.dns.pinned.get(name)?))).collect();
         context.hosts_overrides = overrides
             .into_iter()
             .map(|(name, pinned)| HostsOverride {
                 name: name.to_owned(),
                 addresses: pinned.addresses.clone(),
-                place: format!("{}:{}", hosts::PATH, pinned.line),
+                place: format!("{HOSTS_FILE}:{}", pinned.line),
             })
             .collect();
         Record {

@@ -1,10 +1,10 @@
 //! Walks the plan layer by layer. A failed probe is data; `Err` means that nothing could be measured.
 
+mod anchors;
 mod controls;
 mod engine;
 mod failure;
 mod handshake;
-mod hosts;
 mod http_io;
 mod limits;
 mod metered;
@@ -20,6 +20,8 @@ mod walk;
 use std::{future::Future, io, sync::atomic::AtomicU32};
 
 use crate::{model::Record, plan::Plan};
+
+pub use anchors::read_anchors;
 
 /// How far a run is; read it from another task at any time.
 #[derive(Debug, Default)]

@@ -85,6 +85,14 @@ pub(super) async fn system(attempt: &mut Attempt, name: &str) -> Result<Vec<IpAd
     conclude(attempt)
 }
 
+/// Takes the addresses of the hosts file, as getaddrinfo would.
+pub(super) fn pinned(attempt: &mut Attempt) -> Result<Vec<IpAddr>, Failure> {
+    for &ip in &attempt.evidence.hosts_file {
+        add(&mut attempt.evidence.addresses, Address { ip, ttl: None });
+    }
+    conclude(attempt)
+}
+
 /// Asks one name server for A and AAAA, side by side.
 pub(super) async fn server(
     attempt: &mut Attempt,

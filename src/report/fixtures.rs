@@ -205,6 +205,13 @@ fn prediction(method: &str) -> Prediction {
     Prediction {
         consumer: "vmsnapshot-linux".into(),
         method: method.into(),
+        outcome: crate::model::Outcome::Success,
+        class: crate::model::Class::None,
+        extension_code: Some(1),
+        extension_error_code: Some(1),
+        extension_name: Some("success".into()),
+        portal_error: None,
+        observations: vec![1],
         reason: "The wire server answers, so the host takes the snapshot; if it cannot, both disks fail.".into(),
     }
 }

@@ -28,8 +28,13 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
         not_run: &record.not_run,
         observations: &record.observations,
     };
+    pretty(&report, out)
+}
+
+/// Writes a document, pretty-printed, with a newline at the end.
+pub(crate) fn pretty(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Harmless(PrettyFormatter::new()));
-    report.serialize(&mut serializer)?;
+    document.serialize(&mut serializer)?;
     out.write_all(b"\n")
 }
 

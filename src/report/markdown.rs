@@ -106,7 +106,7 @@ fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut dyn Write)
 }
 
 /// Text without any meaning to Markdown or HTML. `@` goes as an entity, so that nobody is mentioned.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for (index, c) in clean(text).trim().chars().enumerate() {
         match c {

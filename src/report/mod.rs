@@ -25,7 +25,13 @@ use std::{
 
 use crate::model::{Assessment, Record};
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "scenario")]
+pub(crate) use json::pretty;
+#[cfg(feature = "scenario")]
+pub(crate) use markdown::escape;
+#[cfg(feature = "scenario")]
+pub(crate) use text::{Page, Paint};
+#[cfg(feature = "scenario")]
 pub(crate) use words::{clean as harmless, plural};
 
 /// An output format.

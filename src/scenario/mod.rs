@@ -1,21 +1,40 @@
-//! Declarative scenarios: how the lab's parties behave, what to probe, and what must come out.
+//! Declarative scenarios: how the other parties behave, what to probe, and what must come out.
+//!
+//! A file has up to four parts: `[lab]` and `[[fault]]` say what the embedded lab plays, `[[probe]]` what to probe, and
+//! `[expect]` what must come out. Without `[lab]` the probes meet whoever is really there.
 
 mod builtin;
+mod compare;
+mod expect;
+mod probe;
+pub mod report;
+mod run;
+mod suite;
+mod variables;
 
-use std::{net::SocketAddr, ops::Range, time::Duration};
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
+use toml::{Spanned, de::DeTable};
 
 use crate::{
-    lab::{LabSpec, Network, optional_duration},
-    model::{Confidence, Context, Expectation, Hop, Route, Status, Target},
-    plan::{Budgets, Dns, Family, NameServer, Plan, Source, SystemResolver, Trust},
+    discover::Machine,
+    lab::{Fault, LabSpec, MachineSpec, Network},
+    plan::Plan,
 };
 
 pub use builtin::BuiltIn;
-
-/// The ports of a bare host, as on the command line.
-const DEFAULT_PORTS: [u16; 3] = [80, 443, 8443];
+pub use compare::{Difference, Run, judgement, verdict};
+pub use expect::{Expect, ExpectedFinding, ExpectedPrediction, ExpectedTime};
+pub use probe::{FamilyName, ProbeSpec, Reality};
+pub use run::{Carried, Outcome, Outcomes, Setting, run};
+pub use suite::{Course, play};
+pub use variables::{Variables, is_name};
 
 /// The scenarios that come with the program, in alphabetical order.
 pub fn builtins() -> impl Iterator<Item = &'static BuiltIn> {
@@ -28,127 +47,48 @@ pub fn find(name: &str) -> Option<&'static BuiltIn> {
     builtins().find(|built_in| built_in.name == name)
 }
 
+/// The JSON Schema (draft 2020-12) of scenario files.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(File).to_value()
+}
+
 /// One scenario.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     /// Its name: the file's, without `.toml`.
     pub name: String,
     /// What it shows, in one sentence.
     pub about: String,
-    /// How the other parties behave.
-    pub lab: LabSpec,
-    /// What to probe.
-    pub probe: ProbeSpec,
+    /// What the lab plays; `None`: whoever is really there answers.
+    pub lab: Option<LabSpec>,
+    /// What to probe, one after the other.
+    pub probes: Vec<ProbeSpec>,
     /// What must come out.
     pub expect: Expect,
+    /// The folder of its file, to which paths in it are relative.
+    folder: PathBuf,
 }
 
-#[derive(Deserialize)]
+/// A scenario file.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "snapreach scenario")]
 struct File {
+    /// What it shows, in one sentence.
     about: String,
+    /// The parties that the embedded lab plays. Without this table real parties answer.
+    #[schemars(with = "Option<LabSpec>")]
+    lab: Option<Spanned<LabSpec>>,
+    /// How they deviate.
     #[serde(default)]
-    lab: LabSpec,
-    probe: ProbeSpec,
+    #[schemars(with = "Vec<Fault>")]
+    fault: Vec<Spanned<Fault>>,
+    /// What to probe, one after the other.
+    #[schemars(with = "Vec<ProbeSpec>")]
+    probe: Vec<Spanned<ProbeSpec>>,
+    /// What must come out.
     expect: Expect,
-}
-
-/// What to probe: the `[probe]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProbeSpec {
-    /// Targets as on the command line: bare hosts or URLs.
-    pub targets: Vec<String>,
-    /// The ports of bare hosts; default 80, 443, 8443.
-    #[serde(default)]
-    pub ports: Vec<u16>,
-    /// The routes; default direct. The proxy is in use when its route is among them.
-    #[serde(default = "direct_only")]
-    pub routes: Vec<Route>,
-    /// Attempts per target, address and route; default 1.
-    #[serde(default)]
-    pub attempts: Option<u16>,
-    /// Walks in flight at once; default as on the command line. 1 makes the order of connections certain.
-    #[serde(default)]
-    pub concurrency: Option<usize>,
-    /// Budget of a TCP connect; default 500ms.
-    #[serde(default, deserialize_with = "optional_duration")]
-    pub connect_timeout: Option<Duration>,
-    /// Budget of every other layer; default 800ms.
-    #[serde(default, deserialize_with = "optional_duration")]
-    pub timeout: Option<Duration>,
-    /// Budget of the whole run; default 8s.
-    #[serde(default, deserialize_with = "optional_duration")]
-    pub deadline: Option<Duration>,
-    /// Only this address family.
-    #[serde(default)]
-    pub family: Option<FamilyName>,
-    /// Whom the targets are expected to be; default storage for hosts and http(s) URLs, anyone for tcp:// and tls://.
-    #[serde(default)]
-    pub expects: Option<Expectation>,
-    /// Whether the engine may add probes that tell two causes apart; default true.
-    #[serde(default)]
-    pub controls: Option<bool>,
-    /// Whether a name server is asked beside the system resolver; default true.
-    #[serde(default)]
-    pub name_server: Option<bool>,
-    /// Whose behaviour is predicted; default `vmsnapshot-linux`.
-    #[serde(default)]
-    pub consumer: Option<String>,
-    /// The snapshot method assumed; default `firstHostThenGuest`.
-    #[serde(default)]
-    pub method: Option<String>,
-}
-
-fn direct_only() -> Vec<Route> {
-    vec![Route::Direct]
-}
-
-/// An address family, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FamilyName {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-/// What must come out: the `[expect]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Expect {
-    /// The verdict's status.
-    #[serde(deserialize_with = "status")]
-    pub status: Status,
-    /// The exit code.
-    pub exit_code: u8,
-    /// Findings that must be there. No other finding of severity error may be, unless `allowed` has its code.
-    #[serde(default)]
-    pub findings: Vec<ExpectedFinding>,
-    /// Codes that may be there.
-    #[serde(default)]
-    pub allowed: Vec<String>,
-    /// Codes that must not be there, whatever their severity.
-    #[serde(default)]
-    pub absent: Vec<String>,
-}
-
-/// A finding that must be there.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpectedFinding {
-    /// Its code.
-    pub code: String,
-    /// Between whom, if it matters.
-    #[serde(default, deserialize_with = "hop")]
-    pub hop: Option<Hop>,
-    /// How sure it must be at least, if it matters.
-    #[serde(default, deserialize_with = "confidence")]
-    pub confidence: Option<Confidence>,
-    /// Over which route, if it matters.
-    #[serde(default)]
-    pub route: Option<Route>,
 }
 
 /// A scenario file that cannot be used.
@@ -166,106 +106,110 @@ pub struct ScenarioError {
 }
 
 impl Scenario {
-    /// Reads a scenario. `name` is its file name; `.toml` and folders before it are cut off for [`Scenario::name`].
+    /// Reads a scenario file.
     ///
     /// # Errors
-    /// Says where in the text, what is wrong and what is allowed there.
-    pub fn parse(name: &str, toml: &str) -> Result<Self, ScenarioError> {
-        let fail = |span: Option<Range<usize>>, message: String| {
-            let (line, column) = position(toml, span.map_or(0, |span| span.start));
+    /// As [`Scenario::parse`]; of a file that cannot be read the place is its first line.
+    pub fn read(path: &Path, variables: &Variables) -> Result<Self, ScenarioError> {
+        let file = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(toml) => Self::parse(&file, &toml, variables),
+            Err(e) => {
+                Err(ScenarioError { file, line: 1, column: 1, message: format!("cannot read the scenario: {e}") })
+            }
+        }
+    }
+
+    /// Reads a scenario from its text. `name` is its file name; `.toml` and folders before it are cut off for
+    /// [`Scenario::name`].
+    ///
+    /// # Errors
+    /// Says where in the text, what is wrong and what is allowed there. Values of variables do not show.
+    pub fn parse(name: &str, toml: &str, variables: &Variables) -> Result<Self, ScenarioError> {
+        let mut used = variables::Used::default();
+        let result = Self::build(name, toml, variables, &mut used);
+        result.map_err(|(span, mut message)| {
+            used.hide(&mut message);
+            let (line, column) = position(toml, span.start);
             ScenarioError { file: name.to_owned(), line, column, message }
-        };
-        let file: File = toml::from_str(toml).map_err(|e| fail(e.span(), e.message().trim_end().to_owned()))?;
-        file.lab.check().map_err(|e| fail(find_text(toml, "[lab"), e))?;
-        file.probe.resolve().map_err(|e| fail(find_text(toml, "targets"), e))?;
-        let short = name.rsplit(['/', '\\']).next().unwrap_or(name);
-        Ok(Self {
-            name: short.strip_suffix(".toml").unwrap_or(short).to_owned(),
-            about: file.about,
-            lab: file.lab,
-            probe: file.probe,
-            expect: file.expect,
         })
     }
 
-    /// The plan that probes the lab as the scenario wants it.
-    #[must_use]
-    pub fn plan(&self, network: &Network) -> Plan {
-        let probe = &self.probe;
-        let defaults = Budgets::default();
-        let budgets = Budgets {
-            connect: probe.connect_timeout.unwrap_or(Duration::from_millis(500)),
-            layer: probe.timeout.unwrap_or(Duration::from_millis(800)),
-            deadline: probe.deadline.unwrap_or(Duration::from_secs(8)),
-            attempts: probe.attempts.unwrap_or(1).max(1),
-            concurrency: probe.concurrency.unwrap_or(defaults.concurrency).max(1),
-        };
-        let proxy = network.proxy.clone().filter(|_| probe.routes.contains(&Route::Proxy));
-        let asked = probe.name_server != Some(false);
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        let context = Context {
-            cloud: "public".into(),
-            proxy: proxy.as_ref().map(crate::plan::Proxy::url),
-            method: probe.method.clone().unwrap_or_else(|| "firstHostThenGuest".into()),
-            consumer: probe.consumer.clone().unwrap_or_else(|| "vmsnapshot-linux".into()),
-            routes: probe.routes.clone(),
-            attempts: budgets.attempts,
-            connect_timeout_ms: millis(budgets.connect),
-            timeout_ms: millis(budgets.layer),
-            deadline_ms: millis(budgets.deadline),
-            lab: Some(self.name.clone()),
-            dns_server: Some(network.dns_server).filter(|_| asked),
-            ..Context::default()
-        };
-        Plan {
-            // `parse` has resolved them once already.
-            targets: probe.resolve().unwrap_or_default(),
-            routes: probe.routes.clone(),
-            proxy,
-            budgets,
-            source: Source { family: probe.family.map(Into::into), ..Source::default() },
-            dns: Dns { system: SystemResolver::Stub(network.dns), server: name_server(asked, network.dns_server) },
-            dial: network.dial.clone(),
-            trust: Trust { system: false, added: network.added_roots.clone(), lab: network.roots.clone() },
-            controls: probe.controls.unwrap_or(true),
-            trace: false,
-            context,
-        }
-    }
-}
+    fn build(
+        name: &str,
+        toml: &str,
+        variables: &Variables,
+        used: &mut variables::Used,
+    ) -> Result<Self, (Range<usize>, String)> {
+        let told = |e: toml::de::Error| (e.span().unwrap_or_default(), e.message().trim_end().to_owned());
+        let mut table = DeTable::parse(toml).map_err(told)?;
+        variables::expand(table.get_mut(), variables, used)?;
+        let file = File::deserialize(toml::Deserializer::from(table)).map_err(told)?;
 
-fn name_server(asked: bool, at: SocketAddr) -> NameServer {
-    if asked { NameServer::Given(at) } else { NameServer::Off }
-}
-
-impl ProbeSpec {
-    fn resolve(&self) -> Result<Vec<Target>, String> {
-        let ports = if self.ports.is_empty() { &DEFAULT_PORTS[..] } else { &self.ports };
-        if self.targets.is_empty() {
-            return Err("probe.targets: at least one target".into());
-        }
-        if self.routes.is_empty() {
-            return Err("probe.routes: `direct`, `proxy` or both".into());
-        }
-        let mut targets: Vec<Target> = Vec::new();
-        for text in &self.targets {
-            for mut target in Target::parse(text, ports).map_err(|e| format!("probe.targets: {e}"))? {
-                target.expects = self.expects.unwrap_or(target.expects);
-                if !targets.contains(&target) {
-                    targets.push(target);
-                }
+        let Some(first) = file.probe.first() else {
+            return Err((0..0, "a scenario needs at least one [[probe]]".into()));
+        };
+        for fault in &file.fault {
+            if file.lab.is_none() {
+                let message = "faults are played by the lab: add a [lab] table, or leave them out";
+                return Err((fault.span(), message.into()));
             }
+            fault.get_ref().check().map_err(|message| (fault.span(), message))?;
         }
-        Ok(targets)
+        for probe in &file.probe {
+            probe.get_ref().check().map_err(|message| (probe.span(), message))?;
+        }
+        let place = first.span();
+        let probes: Vec<_> = file.probe.into_iter().map(Spanned::into_inner).collect();
+        file.expect.check(&probes)?;
+        let lab = match file.lab {
+            None => None,
+            Some(lab) => {
+                lab.get_ref().check().map_err(|message| (lab.span(), message))?;
+                let faults = file.fault.into_iter().map(Spanned::into_inner).collect();
+                Some(LabSpec { faults, ..lab.into_inner() })
+            }
+        };
+        let path = Path::new(name);
+        let scenario = Self {
+            name: path.file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned()),
+            about: file.about,
+            lab,
+            probes,
+            expect: file.expect,
+            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+        };
+        if scenario.lab.is_none() {
+            scenario.anchors().map_err(|message| (place, message))?;
+        }
+        Ok(scenario)
     }
-}
 
-impl From<FamilyName> for Family {
-    fn from(name: FamilyName) -> Self {
-        match name {
-            FamilyName::V4 => Self::V4,
-            FamilyName::V6 => Self::V6,
-        }
+    /// The plans that probe a lab as the scenario wants it, in order.
+    #[must_use]
+    pub fn plans(&self, network: &Network) -> Vec<Plan> {
+        let MachineSpec { files, environment, .. } =
+            self.lab.as_ref().map(|lab| lab.machine.clone()).unwrap_or_default();
+        let machine = Machine::described(files, environment);
+        self.probes.iter().map(|probe| probe.plan_lab(&self.name, &machine, network)).collect()
+    }
+
+    /// The plans that probe whoever is really there.
+    ///
+    /// # Errors
+    /// Why that cannot be done here.
+    fn plans_of_reality(&self, reality: &Reality) -> Result<Vec<Plan>, String> {
+        let anchors = self.anchors()?;
+        self.probes.iter().zip(anchors).map(|(probe, anchors)| probe.plan_reality(reality, anchors)).collect()
+    }
+
+    /// The trust anchors of each probe's own files.
+    fn anchors(&self) -> Result<Vec<Vec<Vec<u8>>>, String> {
+        let of_probe = |probe: &ProbeSpec| {
+            let files = probe.ca_file.iter().map(|file| crate::probe::read_anchors(&self.folder.join(file)));
+            Ok(files.collect::<Result<Vec<_>, String>>()?.concat())
+        };
+        self.probes.iter().map(of_probe).collect()
     }
 }
 
@@ -276,57 +220,6 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-fn find_text(toml: &str, part: &str) -> Option<Range<usize>> {
-    toml.find(part).map(|at| at..at + part.len())
-}
-
-// The model's enums serialise only: nobody reads verdicts back. Here their names are read, and an unknown one says
-// which there are.
-
-macro_rules! by_name {
-    ($function:ident, $type:ty, $($variant:ident = $name:literal),*) => {
-        fn $function<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
-            const NAMES: &[&str] = &[$($name),*];
-            let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
-            match text.as_ref() {
-                $($name => Ok(<$type>::$variant),)*
-                other => Err(serde::de::Error::unknown_variant(other, NAMES)),
-            }
-        }
-    };
-}
-
-by_name!(status, Status, Clear = "clear", Degraded = "degraded", Blocked = "blocked", Inconclusive = "inconclusive");
-by_name!(
-    some_hop,
-    Hop,
-    Local = "local",
-    ClientToProxy = "client_to_proxy",
-    Proxy = "proxy",
-    ProxyToOrigin = "proxy_to_origin",
-    ClientToOrigin = "client_to_origin",
-    Origin = "origin",
-    Host = "host",
-    Consumer = "consumer"
-);
-by_name!(
-    some_confidence,
-    Confidence,
-    Proof = "proof",
-    Reported = "reported",
-    Differential = "differential",
-    Heuristic = "heuristic",
-    Unknown = "unknown"
-);
-
-fn hop<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Hop>, D::Error> {
-    some_hop(deserializer).map(Some)
-}
-
-fn confidence<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Confidence>, D::Error> {
-    some_confidence(deserializer).map(Some)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -334,35 +227,28 @@ mod tests {
     use super::*;
     use crate::classify::codes;
 
+    fn parse(name: &str, toml: &str) -> Result<Scenario, ScenarioError> {
+        Scenario::parse(name, toml, &Variables::default())
+    }
+
     #[test]
     fn every_file_is_embedded() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
         let files: BTreeSet<String> =
-            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         let embedded: Vec<String> = builtins().map(|built_in| format!("{}.toml", built_in.name)).collect();
         assert_eq!(embedded, files.into_iter().collect::<Vec<_>>());
     }
 
     #[test]
-    fn every_file_parses_and_names_known_codes() {
-        let known: BTreeSet<&str> = codes::ALL.iter().map(|code| code.0).collect();
+    fn every_file_is_named_after_what_it_shows() {
         for built_in in builtins() {
-            let scenario = Scenario::parse(built_in.name, built_in.toml).unwrap();
+            let scenario = parse(built_in.name, built_in.toml).unwrap();
             assert_eq!(scenario.name, built_in.name);
             assert!(scenario.about.ends_with('.'), "{}: about is a sentence", built_in.name);
-            for code in scenario
-                .expect
-                .findings
-                .iter()
-                .map(|f| &f.code)
-                .chain(&scenario.expect.allowed)
-                .chain(&scenario.expect.absent)
-            {
-                assert!(known.contains(code.as_str()), "{}: {code}", built_in.name);
-            }
             let named = codes::ALL.iter().find(|code| code.0.replacen('.', "-", 1).replace('_', "-") == built_in.name);
             if let Some(code) = named {
-                let expected = scenario.expect.findings.iter().any(|finding| finding.code == code.0);
+                let expected = scenario.expect.findings.iter().any(|finding| finding.get_ref().code == code.0);
                 assert!(expected, "{} must expect {code}", built_in.name);
             }
         }
@@ -371,9 +257,9 @@ mod tests {
     #[test]
     fn every_lab_starts() {
         for built_in in builtins() {
-            let scenario = Scenario::parse(built_in.name, built_in.toml).unwrap();
-            let lab = crate::lab::Lab::start(&scenario.lab).unwrap();
-            assert!(!scenario.plan(lab.network()).targets.is_empty(), "{}", built_in.name);
+            let scenario = parse(built_in.name, built_in.toml).unwrap();
+            let lab = crate::lab::Lab::start(scenario.lab.as_ref().unwrap()).unwrap();
+            assert!(scenario.plans(lab.network()).iter().all(|plan| !plan.targets.is_empty()), "{}", built_in.name);
         }
     }
 
@@ -382,46 +268,78 @@ mod tests {
         let good = find("healthy").unwrap().toml;
         let typo = good.replace("routes", "ruotes");
         let line = typo.lines().position(|line| line.starts_with("ruotes")).unwrap() + 1;
-        let error = Scenario::parse("scenarios/healthy.toml", &typo).unwrap_err();
+        let error = parse("scenarios/healthy.toml", &typo).unwrap_err();
         assert_eq!((error.line, error.column), (line, 1), "{error}");
         assert!(error.to_string().starts_with(&format!("scenarios/healthy.toml:{line}:1: ")), "{error}");
         assert!(error.message.contains("`ruotes`") && error.message.contains("`routes`"), "{error}");
     }
 
+    /// A file of six lines, and what is wrong in those that follow.
+    const HEAD: &str =
+        "about = \"x\"\n[lab]\n[expect]\nverdict = \"blocked\"\n[[probe]]\ntargets = [\"https://a.example\"]\n";
+
     #[test]
-    fn errors_inside_the_lab_have_a_place_too() {
-        let head = "about = \"x\"\n[probe]\ntargets = [\"a.example\"]\n[expect]\nstatus = \"clear\"\nexit_code = 0\n";
+    fn errors_have_a_place_and_name_what_is_allowed() {
         for (tail, line, part) in [
-            ("[[lab.origin]]\nports = [443]\nconn = \"slient\"", 9, "`silent`"),
-            ("[[lab.origin]]\ntls = { alert = 300 }", 8, "u8"),
-            ("[[lab.origin]]\nhttp = { slow = \"11\" }", 8, "250ms"),
-            ("[[lab.proxy.rules]]\nreply = { proxy_status = { eror = \"x\" } }", 8, "`error`"),
-            ("[[lab.origin]]\nports = [1]", 7, "needs one of"),
+            ("[[fault]]\nat = \"origin\"\nconn = \"slient\"", 9, "`silent`"),
+            ("[[fault]]\nat = \"orign\"", 8, "`origin`"),
+            ("[[fault]]\nat = \"origin\"\ntls = { alert = 300 }", 9, "u8"),
+            ("[[fault]]\nat = \"origin\"\nhttp = { slow = \"11\" }", 9, "250ms"),
+            ("[[fault]]\nat = \"proxy\"\nreply = { proxy_status = { eror = \"x\" } }", 9, "`error`"),
+            ("[[fault]]\nat = \"origin\"\nports = [1]", 7, "exactly one of"),
+            ("[[fault]]\nat = \"dns\"\ntls = \"reset\"", 7, "takes `dns`"),
+            ("[[probe]]\ntargets = [\"ftp://x\"]", 7, "probe.targets"),
+            ("[[probe]]\ntargets = [\"https://x\"]\nproxy = \"p:1\"", 7, "http://HOST:PORT"),
+            ("[[probe]]\ntargets = [\"https://x\"]\nattempts = 0", 7, "at least 1"),
+            ("[[probe]]\ntargets = [\"https://${NOT_THERE}\"]", 8, "--var NOT_THERE=VALUE"),
+            ("[[expect.findings]]\ncode = \"tls.expierd\"", 7, "tls.expired"),
+            ("[[expect.findings]]\ncode = \"tls.expired\"\nhop = \"orign\"", 9, "`origin`"),
+            ("[[expect.findings]]\ncode = \"tls.expired\"\nroute = \"proxy\"", 7, "no probe takes the route"),
+            ("[[expect.findings]]\ncode = \"tls.expired\"\nfailed = 3\ntried = 2", 7, "3 of 2"),
+            ("[[expect.findings]]\ncode = \"tls.expired\"\ntarget = \"b.example:443\"", 7, "no probe has the target"),
+            ("[[expect.findings]]\ncode = \"tls.expired\"\nprobe = \"second\"", 7, "no probe has the name"),
+            ("[[expect.times]]\nlayer = \"tunnel\"\nat_most = \"1s\"", 7, "no probe goes through a proxy"),
+            ("[[expect.times]]\nlayer = \"connect\"\nat_most = \"1s\"\nat_least = \"2s\"", 7, "impossible"),
+            ("[[expect.times]]\nlayer = \"connect\"", 7, "at_least"),
         ] {
-            let error = Scenario::parse("x", &format!("{head}{tail}")).unwrap_err();
-            assert_eq!(error.line, line, "{error}");
-            assert!(error.message.contains(part), "{error}");
+            let error = parse("s.toml", &format!("{HEAD}{tail}\n")).unwrap_err();
+            assert_eq!(error.line, line, "{tail}: {error}");
+            assert!(error.message.contains(part), "{tail}: {error}");
         }
-        let bad = head.replace("\"clear\"", "\"fine\"");
-        let error = Scenario::parse("x", &bad).unwrap_err();
-        assert_eq!(error.line, 5);
-        assert!(error.message.contains("`blocked`"), "{error}");
-        let bad = head.replace("a.example", "ftp://a");
-        let error = Scenario::parse("x", &bad).unwrap_err();
-        assert_eq!((error.line, error.column), (3, 1), "{error}");
+        for (from, to, line, part) in [
+            ("\"blocked\"", "\"blokced\"", 4, "`blocked`"),
+            ("\"blocked\"", "\"blocked\"\nexit_code = 0", 5, "exits 1"),
+            ("\"blocked\"", "\"clear\"\nallowed = [\"a.b\"]", 5, "no finding code"),
+            ("[lab]\n", "[[fault]]\nat = \"origin\"\nconn = \"reset\"\n", 2, "add a [lab] table"),
+            (
+                "\"blocked\"",
+                "\"clear\"\nfindings = [{ code = \"tls.expired\", severity = \"error\" }]",
+                5,
+                "not `clear`",
+            ),
+        ] {
+            let error = parse("s.toml", &HEAD.replacen(from, to, 1)).unwrap_err();
+            assert_eq!(error.line, line, "{to}: {error}");
+            assert!(error.message.contains(part), "{to}: {error}");
+        }
     }
 
     #[test]
-    fn the_plan_stays_inside_the_lab() {
-        let scenario = Scenario::parse("healthy", find("healthy").unwrap().toml).unwrap();
-        let lab = crate::lab::Lab::start(&scenario.lab).unwrap();
-        let plan = scenario.plan(lab.network());
-        assert_eq!(plan.targets.len(), 3);
-        assert!(!plan.trust.system && plan.trust.lab.len() == 1 && plan.trust.added.is_empty());
-        assert_eq!(plan.dns.system, SystemResolver::Stub(lab.network().dns));
-        assert!(plan.dial.otherwise.is_some_and(|to| to.ip().is_loopback()));
-        assert!(plan.dial.addresses.values().all(|to| to.ip().is_loopback()));
-        assert_eq!(plan.context.lab.as_deref(), Some("healthy"));
-        assert!(plan.proxy.is_some());
+    fn variables_stand_in_strings_and_do_not_leak() {
+        let text = HEAD.replace("a.example", "${HOST}") + "proxy = \"http://svc:${PW}@proxy\"\n";
+        let variables = Variables::of([("HOST".into(), "b.example".into()), ("PW".into(), "TOPSECRET".into())]);
+        let error = Scenario::parse("s.toml", &text, &variables).unwrap_err().to_string();
+        assert!(error.contains("needs a port") && !error.contains("TOPSECRET"), "{error}");
+        let right = text.replace("@proxy", "@proxy:3128");
+        let scenario = Scenario::parse("s.toml", &right, &variables).unwrap();
+        assert_eq!(scenario.probes[0].targets, ["https://b.example"]);
+    }
+
+    #[test]
+    fn the_schema_knows_every_part() {
+        let text = schema().to_string();
+        for part in ["\"about\"", "\"fault\"", "\"after_bytes\"", "\"mute_above_mss\"", "\"verdict\"", "\"at_most\""] {
+            assert!(text.contains(part), "{part}");
+        }
     }
 }

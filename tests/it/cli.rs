@@ -142,6 +142,24 @@ fn proxies_that_cannot_be_used() {
 }
 
 #[test]
+fn a_proxy_variable_that_captures_the_platform_is_told() {
+    let place = Place::new();
+    let check = |no_proxy: &str| {
+        let mut command = place.command(&["check", "--no-proxy", "--attempts", "1", "tcp://127.77.0.1:1"]);
+        command.env("http_proxy", "http://svc:TOPSECRET@10.0.0.5:3128").env("no_proxy", no_proxy);
+        let ran = finished(command.output().unwrap());
+        ran.keeps_secrets();
+        ran.stdout
+    };
+    let told = check("localhost,169.254.0.0/16");
+    let line = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(line.contains("config.no_proxy_incomplete"), "{told}");
+    let evidence = "http_proxy: http://10.0.0.5:3128 captures 168.63.129.16; no_proxy is `localhost,169.254.0.0/16`";
+    assert!(line.contains(evidence), "{told}");
+    assert!(!check("168.63.129.16,169.254.169.254").contains("config.no_proxy_incomplete"));
+}
+
+#[test]
 fn a_secret_in_the_wrong_place_is_not_repeated() {
     for arguments in [
         &["https://md-1.blob.core.windows.net/c/b?sv=1&sig=TOPSECRET"][..],

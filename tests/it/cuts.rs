@@ -243,7 +243,7 @@ fn run(place: Place, cuts: &[Cut], layer: Duration) -> (Vec<(Cut, Record)>, [u64
     let relay = receive.recv().unwrap();
 
     let mut plan = Plan {
-        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off },
+        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off, ..Dns::default() },
         trust: Trust { lab: network.roots.clone(), ..Trust::default() },
         dial: network.dial.clone(),
         ..Plan::default()

@@ -4,13 +4,16 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod golden;
 mod hostile;
 mod interface;
+mod lab_command;
 mod namespaces;
 mod readme;
 mod real_proxies;
 mod replies;
 mod resolvers;
+mod scenario_command;
 mod scenarios;
 mod secrets;
 mod support;

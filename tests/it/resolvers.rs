@@ -134,7 +134,7 @@ fn plan(target: &str, system: SocketAddr) -> Plan {
     let mut plan = Plan {
         targets: Target::parse(target, &[443]).unwrap(),
         routes: vec![Route::Direct],
-        dns: Dns { system: SystemResolver::Stub(system), server: NameServer::Off },
+        dns: Dns { system: SystemResolver::Stub(system), server: NameServer::Off, ..Dns::default() },
         ..Plan::default()
     };
     plan.context.consumer = "none".into();
@@ -184,6 +184,19 @@ fn a_truncated_answer_is_asked_for_again_by_tcp() {
     assert_eq!(assessment.verdict.status, Status::Clear, "{:#?}", assessment.findings);
     let Evidence::Resolve(lookup) = &record.observations[0].steps[0].evidence else { panic!("{record:#?}") };
     assert!(lookup.answers.iter().all(|answer| answer.transport == Transport::Tcp), "{lookup:#?}");
+}
+
+#[test]
+fn a_stub_is_not_asked_for_a_pinned_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = NameServing::start(By::Silence, None);
+    let mut plan = plan(&format!("tcp://h.example:{}", listener.local_addr().unwrap().port()), server.address);
+    plan.dns.pinned = snapreach::discover::hosts_file("# here\n127.0.0.1 H.example\n");
+    let (record, assessment) = run(plan);
+    assert_eq!(assessment.verdict.status, Status::Clear, "{:#?}", assessment.findings);
+    let Evidence::Resolve(lookup) = &record.observations[0].steps[0].evidence else { panic!("{record:#?}") };
+    assert!(lookup.answers.is_empty() && lookup.hosts_file == [Ipv4Addr::LOCALHOST], "{lookup:#?}");
+    assert_eq!(record.context.hosts_overrides[0].place, "/etc/hosts:2");
 }
 
 #[test]

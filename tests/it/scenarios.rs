@@ -1,61 +1,24 @@
 //! Every built-in scenario, end to end: lab, probe, judgement, expectation.
 
 use std::sync::{
-    Mutex,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
 use snapreach::{
-    classify,
-    lab::{Event, Lab},
-    model::{Assessment, Record, Severity},
+    lab::Event,
     probe,
-    scenario::{self, BuiltIn, Scenario},
+    scenario::{self, BuiltIn, Outcome, Outcomes, Scenario, Setting, Variables},
 };
 
 /// Scenarios at once: most of their time they wait.
 const JOBS: usize = 6;
 
-/// Runs a scenario and gives what was seen by us and by the other parties.
-fn play(scenario: &Scenario) -> (Record, Assessment, Vec<Event>) {
-    let lab = Lab::start(&scenario.lab).unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
-    let plan = scenario.plan(lab.network());
-    let progress = probe::Progress::default();
-    let record = probe::runtime().unwrap().block_on(probe::run(plan, &progress, std::future::pending())).unwrap();
-    let assessment = classify::assess(&record);
-    (record, assessment, lab.log())
-}
-
-/// What of the expectation was not met.
-fn differences(scenario: &Scenario, assessment: &Assessment) -> Vec<String> {
-    let mut out = Vec::new();
-    let expect = &scenario.expect;
-    if assessment.verdict.status != expect.status {
-        out.push(format!("status {:?}, expected {:?}", assessment.verdict.status, expect.status));
-    }
-    if assessment.verdict.exit_code != expect.exit_code {
-        out.push(format!("exit code {}, expected {}", assessment.verdict.exit_code, expect.exit_code));
-    }
-    for wanted in &expect.findings {
-        let met = assessment.findings.iter().any(|found| {
-            found.code.0 == wanted.code
-                && wanted.hop.is_none_or(|hop| hop == found.hop)
-                && wanted.route.is_none_or(|route| Some(route) == found.route)
-                && wanted.confidence.is_none_or(|least| found.confidence <= least)
-        });
-        if !met {
-            out.push(format!("missing: {wanted:?}"));
-        }
-    }
-    for found in &assessment.findings {
-        let code = found.code.0;
-        let named =
-            expect.findings.iter().any(|wanted| wanted.code == code) || expect.allowed.iter().any(|a| a == code);
-        if (found.severity == Severity::Error && !named) || expect.absent.iter().any(|absent| absent == code) {
-            out.push(format!("unexpected: {} {:?} {:?}: {}", code, found.hop, found.route, found.summary));
-        }
-    }
-    out
+fn play(built_in: &BuiltIn) -> Outcome {
+    let scenario = Scenario::parse(built_in.name, built_in.toml, &Variables::default()).unwrap();
+    let setting = Setting::default();
+    let run = scenario::run(Arc::new(scenario), &setting, std::future::pending());
+    probe::runtime().unwrap().block_on(run)
 }
 
 #[test]
@@ -68,27 +31,9 @@ fn every_built_in_scenario_comes_out_as_it_says() {
         for _ in 0..JOBS {
             scope.spawn(|| {
                 while let Some(built_in) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let scenario = Scenario::parse(built_in.name, built_in.toml).unwrap();
-                    let (_, assessment, _) = play(&scenario);
-                    let differences = differences(&scenario, &assessment);
-                    if !differences.is_empty() {
-                        let found: Vec<_> = assessment
-                            .findings
-                            .iter()
-                            .map(|f| {
-                                format!(
-                                    "{} {:?} {:?} {:?} {:?}: {}",
-                                    f.code, f.severity, f.hop, f.confidence, f.route, f.summary
-                                )
-                            })
-                            .collect();
-                        let text = format!(
-                            "{}\n  {}\n  found:\n    {}",
-                            built_in.name,
-                            differences.join("\n  "),
-                            found.join("\n    ")
-                        );
-                        failures.lock().unwrap().push(text);
+                    let outcome = play(built_in);
+                    if outcome.result != Outcomes::Passed {
+                        failures.lock().unwrap().push(format!("{}: {:#?}", built_in.name, outcome.result));
                     }
                 }
             });
@@ -101,8 +46,8 @@ fn every_built_in_scenario_comes_out_as_it_says() {
 
 #[test]
 fn proxied_bytes_cross_the_proxy_and_the_endpoint_says_so() {
-    let healthy = scenario::find("healthy").unwrap();
-    let (record, _, log) = play(&Scenario::parse("healthy", healthy.toml).unwrap());
+    let outcome = play(scenario::find("healthy").unwrap());
+    let log = &outcome.log;
     let tunnels: Vec<_> = log
         .iter()
         .filter_map(|event| match event {
@@ -110,7 +55,7 @@ fn proxied_bytes_cross_the_proxy_and_the_endpoint_says_so() {
             _ => None,
         })
         .collect();
-    for target in &record.targets {
+    for target in &outcome.runs[0].record.targets {
         let authority = target.authority();
         assert!(
             tunnels.iter().any(|(to, up, down)| *to == authority && *up > 0 && *down > 0),
@@ -122,7 +67,7 @@ fn proxied_bytes_cross_the_proxy_and_the_endpoint_says_so() {
     };
     assert!(by_proxy(true) >= 3 && by_proxy(false) >= 3);
     // Nothing but harmless methods was ever sent.
-    for event in &log {
+    for event in log {
         if let Event::Request { method, .. } = event {
             assert!(matches!(method.as_str(), "GET" | "HEAD"), "{event:?}");
         }

@@ -13,7 +13,7 @@ use crate::{
         codes as c, rules,
         view::At,
     },
-    model::{Confidence, Party, ResolverView, Route, Severity},
+    model::{Confidence, Party, ResolveEvidence, ResolverView, Route, Severity},
 };
 
 pub(super) fn compare(case: &mut Case<'_>) {
@@ -105,8 +105,10 @@ fn one_name<'a>(lookups: &mut [Lookup<'a>], of: &[usize]) -> Option<Sign<'a>> {
             _ => lookup.judged = None,
         }
     }
-    let differs = says != other && other != Kind::Unanswered;
     let (&mine, &theirs) = (system.first()?, server.first()?);
+    // What the hosts file pins is no resolver's word.
+    let pinned = lookups[mine].view.last().and_then(At::resolve).is_some_and(ResolveEvidence::is_pinned);
+    let differs = says != other && other != Kind::Unanswered && !pinned;
     differs.then(|| {
         let words = |kind| match kind {
             Kind::Private => "a private address",

@@ -8,8 +8,9 @@ use crate::{
         testing::{NAME, Walk, chain, record, reply, storage_reply, trusted},
     },
     model::{
-        Assessment, CellStatus, Code, Confidence, Control, Failure, FailureKind as K, Finding, HandshakeEvidence,
-        HostsOverride, Leg, NotRun, ResolverView, Route, Severity, Status, TrustAnchor, Verification,
+        Assessment, CellStatus, Code, Confidence, Control, Evidence, Failure, FailureKind as K, Finding,
+        HandshakeEvidence, Hop, HostsOverride, Leg, MisreadLine, NotRun, ProxyCapture, ResolverView, Route, Severity,
+        Status, TrustAnchor, Verification,
     },
 };
 
@@ -106,7 +107,7 @@ fn controls_tell_causes_apart_and_never_count() {
 
     let closed = Walk::proxied(A443).connected().tunnel_fails(K::Closed, crate::model::TunnelEvidence::default());
     let mut by_tls = Walk::proxied(A443).connected();
-    let handshake = crate::model::Evidence::Handshake(Box::new(trusted()));
+    let handshake = Evidence::Handshake(Box::new(trusted()));
     by_tls.push(Leg::Proxy, handshake, None, 1);
     let by_tls = by_tls.tunnelled().control(Control::OtherProxyScheme);
     assert!(has(&assess(&record(&[A443], [closed, by_tls])), c::PROXY_EXPECTS_TLS));
@@ -175,6 +176,22 @@ fn lookups_fail_for_the_direct_route_only_and_views_are_compared() {
 }
 
 #[test]
+fn what_the_hosts_file_pins_is_no_resolvers_word() {
+    let mut pinned = Walk::lookup(NAME, ResolverView::System, &["10.1.2.3"], None);
+    let Evidence::Resolve(evidence) = &mut pinned.0.steps[0].evidence else { panic!("no lookup") };
+    evidence.hosts_file = vec!["10.1.2.3".parse().unwrap()];
+    let server = Walk::lookup(NAME, ResolverView::Server, &[IP], None);
+    let mut record = record(&[A443], [pinned, server, Walk::direct(A443, "10.1.2.3").reaches_storage()]);
+    let pin =
+        HostsOverride { name: NAME.into(), addresses: vec!["10.1.2.3".parse().unwrap()], place: "hosts:1".into() };
+    record.context.hosts_overrides.push(pin);
+    let got = assess(&record);
+    assert!(!has(&got, c::DNS_RESOLVER_MISMATCH) && !has(&got, c::DNS_PRIVATE_ADDRESS), "{:#?}", got.findings);
+    let evidence = &find(&got, c::CONFIG_HOSTS_OVERRIDE).evidence;
+    assert_eq!(evidence[0], format!("hosts:1: {NAME} is pinned to 10.1.2.3; the name server answers {IP}"));
+}
+
+#[test]
 fn a_sinkhole_is_the_cause_unless_storage_answers_there() {
     let lookup = || Walk::lookup(NAME, ResolverView::System, &["0.0.0.0"], None);
     let got = assess(&record(&[A443], [lookup(), Walk::direct(A443, "0.0.0.0").connect_fails(K::Refused)]));
@@ -216,6 +233,55 @@ fn what_was_not_measured_is_inconclusive() {
     let cancelled = assess(&record(&[A443], [Walk::direct(A443, IP).connect_fails(K::Cancelled)]));
     assert_eq!(cancelled.verdict.status, Status::Inconclusive);
     assert!(cancelled.findings.iter().all(|f| f.severity != Severity::Error));
+}
+
+#[test]
+fn an_added_anchor_is_not_the_consumers() {
+    let by_hand = HandshakeEvidence { anchor: Some(TrustAnchor::Added), ..trusted() };
+    let walk = || Walk::direct(A443, IP).connected().tls(by_hand.clone()).answered(storage_reply(400, "x"));
+    let got = assess(&record(&[A443], [walk()]));
+    let finding = find(&got, c::CONSUMER_DISTRUSTS_ANCHOR);
+    assert_eq!((finding.hop, finding.severity), (Hop::Consumer, Severity::Warning));
+    assert!(has(&got, c::TLS_INTERCEPTED));
+    assert_eq!(got.verdict.status, Status::Degraded);
+    // Without a look into the system's store nobody knows what is in it.
+    let mut blind = record(&[A443], [walk()]);
+    blind.context.without_system_roots = true;
+    assert!(!has(&assess(&blind), c::CONSUMER_DISTRUSTS_ANCHOR));
+    assert!(!has(&assess(&record(&[A443], [good(A443)])), c::CONSUMER_DISTRUSTS_ANCHOR));
+}
+
+#[test]
+fn what_the_machine_says_about_itself_is_judged() {
+    let mut record = record(&[A443], [good(A443)]);
+    record.context.misread_agent_file = vec![
+        MisreadLine { place: "/etc/waagent.conf:3".into(), text: "HttpProxy.Host = p".into(), reading: None },
+        MisreadLine {
+            place: "/etc/waagent.conf:4".into(),
+            text: "HttpProxy.Port=1#x".into(),
+            reading: Some("1#x".into()),
+        },
+    ];
+    record.context.proxy_captures = vec![ProxyCapture {
+        origin: "/etc/environment (http_proxy)".into(),
+        proxy: "http://10.0.0.5:3128".into(),
+        no_proxy: Some("localhost".into()),
+        addresses: vec!["168.63.129.16".parse().unwrap(), "169.254.169.254".parse().unwrap()],
+    }];
+    let got = assess(&record);
+    let unreadable = find(&got, c::CONFIG_AGENT_FILE_UNREADABLE_BY_EXTENSION);
+    let shown = unreadable.evidence.join("\n");
+    assert!(
+        ["/etc/waagent.conf:3", "`HttpProxy.Host = p`", "`1#x`"].iter().all(|part| shown.contains(part)),
+        "{shown}"
+    );
+    let captured = find(&got, c::CONFIG_NO_PROXY_INCOMPLETE);
+    for part in ["/etc/environment (http_proxy)", "http://10.0.0.5:3128", "168.63.129.16, 169.254.169.254", "localhost"]
+    {
+        assert!(captured.evidence[0].contains(part), "{:?}", captured.evidence);
+    }
+    assert!([unreadable, captured].iter().all(|finding| finding.severity == Severity::Warning));
+    assert_eq!((got.verdict.status, got.cells[0].status), (Status::Degraded, CellStatus::Ok));
 }
 
 fn any_walk() -> impl Strategy<Value = Walk> {

@@ -17,6 +17,7 @@ use crate::lab::spec::When;
 
 /// What happens to a connection before any protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Conn {
     /// The port is closed: RST to the SYN.

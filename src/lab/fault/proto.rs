@@ -6,12 +6,11 @@ use serde::Deserialize;
 
 use crate::lab::spec::duration;
 
-use super::stream::Stream;
-
 // ---- DNS
 
 /// What is wrong with a name server as such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DnsFault {
     /// No question is answered.
@@ -24,12 +23,22 @@ pub enum DnsFault {
     WrongId,
     /// Over UDP every answer says that it is truncated.
     Truncated,
+    /// Answers with this response code (RFC 6895) and no records.
+    Rcode(u16),
+}
+
+impl DnsFault {
+    /// Whether it concerns the server as such, and not one answer.
+    pub(in crate::lab) fn is_whole_server(self) -> bool {
+        matches!(self, Self::Closed | Self::Garbage)
+    }
 }
 
 // ---- TLS
 
 /// Which chain a TLS server presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Certificate {
     /// Leaf and issuing authority, under the lab's root.
@@ -57,6 +66,7 @@ pub enum Certificate {
 
 /// What happens instead of a TLS handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Tls {
     /// A handshake, with this chain.
@@ -81,6 +91,7 @@ pub enum Tls {
 
 /// What answers an HTTP request in place of healthy storage.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Http {
     /// Storage, with one of its own errors.
@@ -91,6 +102,7 @@ pub enum Http {
     Reply(CustomReply),
     /// Storage's healthy answer, but so much later.
     #[serde(deserialize_with = "duration")]
+    #[cfg_attr(feature = "scenario", schemars(with = "String"))]
     Slow(Duration),
     /// These bytes, then FIN.
     Bytes(String),
@@ -104,6 +116,7 @@ pub enum Http {
 
 /// Storage's own errors that mean something for connectivity (Blob service error codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StorageError {
     /// 403 `AuthorizationFailure`: the account's network rules.
@@ -128,6 +141,7 @@ pub enum StorageError {
 
 /// Pages that are not storage's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Page {
     /// Azure Firewall's 470 for HTTP without a matching rule.
@@ -148,6 +162,7 @@ pub enum Page {
 
 /// A head and body of the scenario's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct CustomReply {
     /// Status code.
@@ -164,6 +179,7 @@ pub struct CustomReply {
 
 /// What a proxy answers instead of opening a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ProxyReply {
     /// squid's 403 page with `X-Squid-Error: ERR_ACCESS_DENIED 0`: the same for port, host and client rules.
@@ -200,6 +216,7 @@ pub enum ProxyReply {
 
 /// An error with `Proxy-Status`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProxyStatusReply {
     /// Status code; default 502.
@@ -221,6 +238,7 @@ fn bad_gateway() -> u16 {
 
 /// How a tunnel fails after the 200.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Tunnel {
     /// FIN at once.
@@ -237,9 +255,8 @@ pub enum Tunnel {
     Bytes(String),
     /// The proxy ends TLS itself, with its inspection authority.
     Intercept,
-    /// A tunnel whose bytes to the client suffer.
-    Stream(Stream),
     /// A tunnel that is cut when no byte moved for this long.
     #[serde(deserialize_with = "duration")]
+    #[cfg_attr(feature = "scenario", schemars(with = "String"))]
     Idle(Duration),
 }

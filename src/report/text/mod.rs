@@ -10,7 +10,7 @@ use std::{
     io::{self, Write},
 };
 
-use page::{Page, Paint};
+pub(crate) use page::{Page, Paint};
 
 use super::{Style, words};
 use crate::model::{Assessment, Finding, Prediction, Record, Remedy, Severity, Status};

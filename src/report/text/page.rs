@@ -9,7 +9,7 @@ const MAX_WORD: usize = 256;
 
 /// How a piece of text is painted, when colour is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Paint {
+pub(crate) enum Paint {
     Plain,
     Good,
     Warn,
@@ -31,14 +31,14 @@ impl Paint {
 }
 
 /// The paper.
-pub(super) struct Page<'a> {
+pub(crate) struct Page<'a> {
     out: &'a mut dyn Write,
     width: usize,
     color: bool,
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(out: &'a mut dyn Write, width: usize, color: bool) -> Self {
+    pub(crate) fn new(out: &'a mut dyn Write, width: usize, color: bool) -> Self {
         Self { out, width, color }
     }
 
@@ -46,12 +46,12 @@ impl<'a> Page<'a> {
         self.width
     }
 
-    pub(super) fn blank(&mut self) -> io::Result<()> {
+    pub(crate) fn blank(&mut self) -> io::Result<()> {
         self.out.write_all(b"\n")
     }
 
     /// One line of painted pieces, not wrapped, without spaces at its end.
-    pub(super) fn pieces(&mut self, pieces: &[(Paint, &str)]) -> io::Result<()> {
+    pub(crate) fn pieces(&mut self, pieces: &[(Paint, &str)]) -> io::Result<()> {
         let last = pieces.iter().rposition(|(_, text)| !text.trim_end().is_empty());
         for (index, (paint, text)) in pieces.iter().enumerate() {
             match last {
@@ -84,7 +84,7 @@ impl<'a> Page<'a> {
     }
 
     /// Text wrapped between words: the first line after `first`, the others indented by `hang` columns.
-    pub(super) fn wrap(&mut self, first: &str, hang: usize, text: &str) -> io::Result<()> {
+    pub(crate) fn wrap(&mut self, first: &str, hang: usize, text: &str) -> io::Result<()> {
         self.wrap_after(&[(Paint::Plain, first)], &" ".repeat(hang), text)
     }
 

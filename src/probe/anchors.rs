@@ -1,19 +1,17 @@
-//! `--ca-file`: certificates in PEM.
+//! Trust anchors from files: certificates in PEM.
 
 use std::{fs, path::Path};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::exit::Stop;
-
 /// The certificates of a PEM file, DER. Other PEM blocks in it are passed over.
 ///
 /// # Errors
 /// When the file cannot be read, holds no certificate, or one that does not decode.
-pub(super) fn read(path: &Path) -> Result<Vec<Vec<u8>>, Stop> {
-    let error = |reason: &str| Stop::usage(format!("cannot use the CA file {}: {reason}", path.display()));
-    let bytes = fs::read(path).map_err(|e| error(&e.to_string()))?;
-    certificates(&bytes).map_err(|reason| error(&reason))
+pub fn read_anchors(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let error = |reason: String| format!("cannot use the CA file {}: {reason}", path.display());
+    let bytes = fs::read(path).map_err(|e| error(e.to_string()))?;
+    certificates(&bytes).map_err(error)
 }
 
 fn certificates(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
@@ -61,7 +59,7 @@ mod tests {
             let error = certificates(bytes).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
-        let error = read(Path::new("/nonexistent/ca.pem")).unwrap_err().to_string();
+        let error = read_anchors(Path::new("/nonexistent/ca.pem")).unwrap_err();
         assert!(error.contains("/nonexistent/ca.pem: "), "{error}");
     }
 }

@@ -2,18 +2,18 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-/// Where the hosts file is (hosts(5)).
-pub(super) const PATH: &str = "/etc/hosts";
+use super::Machine;
+use crate::plan::{HOSTS_FILE, Pinned};
 
-/// A name's addresses, and the line of the first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pinned {
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) line: usize,
+/// The names that a machine's hosts file pins; none when it cannot be read, as for the resolver.
+#[must_use]
+pub fn pinned(machine: &Machine) -> HashMap<String, Pinned> {
+    machine.text(HOSTS_FILE).ok().flatten().map(|text| hosts_file(&text)).unwrap_or_default()
 }
 
 /// Reads hosts(5) syntax: an address, then names, `#` comments. Lines that do not fit are skipped, as the resolver does.
-pub(super) fn parse(text: &str) -> HashMap<String, Pinned> {
+#[must_use]
+pub fn hosts_file(text: &str) -> HashMap<String, Pinned> {
     let mut names: HashMap<String, Pinned> = HashMap::new();
     for (index, line) in text.lines().enumerate() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn names_comments_and_rubbish() {
-        let names = parse(
+        let names = hosts_file(
             "127.0.0.1 localhost\n# 1.2.3.4 no\n10.0.0.4\tAcct.blob.core.windows.net. acct # pe\nrubbish x\n::1 localhost\n",
         );
         assert_eq!(
@@ -51,7 +51,7 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_never_panics(text in "\\PC*") {
-            let _ = parse(&text);
+            let _ = hosts_file(&text);
         }
     }
 }
