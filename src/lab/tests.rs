@@ -412,7 +412,8 @@ async fn a_passed_request_is_the_clients_less_what_concerns_the_proxy() {
 #[tokio::test]
 async fn plain_requests_meet_the_proxys_rules_and_faults_of_the_origin() {
     let plain = |host: &str| format!("GET http://{host}/ HTTP/1.1\r\nConnection: close\r\n\r\n");
-    let refusing = lab("[[proxy.rules]]\nhosts = ['*.blob.core.windows.net']\nports = [80]\nreply = 'squid_denied'");
+    let refusing =
+        lab("[[fault]]\nat = 'proxy'\nhosts = ['*.blob.core.windows.net']\nports = [80]\nreply = 'squid_denied'");
     let says = proxy_says(&refusing, &plain(NAME)).await.unwrap();
     assert!(says.starts_with("HTTP/1.1 403 ") && says.contains("ERR_ACCESS_DENIED"), "{says}");
     let says = proxy_says(&refusing, &plain("168.63.129.16")).await.unwrap();
@@ -422,7 +423,9 @@ async fn plain_requests_meet_the_proxys_rules_and_faults_of_the_origin() {
         ("'reset'", "ERR_READ_ERROR 104"),
         ("{ bytes = 'HTTQ' }", "ERR_INVALID_RESP 0"),
     ] {
-        let says = proxy_says(&lab(&format!("[[origin]]\nports = [80]\nhttp = {fault}")), &plain(NAME)).await.unwrap();
+        let says = proxy_says(&lab(&format!("[[fault]]\nat = 'origin'\nports = [80]\nhttp = {fault}")), &plain(NAME))
+            .await
+            .unwrap();
         assert!(says.starts_with("HTTP/1.1 502 ") && says.contains(&format!("X-Squid-Error: {error}\r\n")), "{says}");
     }
     for wrong in ["GET /", "GET https://acct.blob.core.windows.net/", "GET http://:80/", "CONNECT acct"] {
