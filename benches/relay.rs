@@ -69,7 +69,7 @@ fn relays(plan: &Plan, far: SocketAddr, lab: &LabProcess, folder: &Path) {
             let through = |entry: SocketAddr, tunnel: bool| -> Run<'_> {
                 Box::new(move || {
                     in_parallel(connections, || {
-                        move_bytes(order, plan.bytes / connections, entry, tunnel.then_some(far))
+                        move_bytes(order, plan.bytes / connections, entry, tunnel.then_some(far));
                     });
                 })
             };
@@ -159,7 +159,7 @@ fn compare(what: &str, plan: &Plan, contenders: &[Contender<'_>]) {
             let (start, cpu) = (Instant::now(), contender.pid.map(cpu_time));
             run();
             figures.gigabytes_per_second.push(gigabytes / start.elapsed().as_secs_f64());
-            let used = contender.pid.map(cpu_time).zip(cpu).map(|(after, before)| after - before);
+            let used = contender.pid.map(cpu_time).zip(cpu).map(|(after, before)| after.saturating_sub(before));
             figures.cpu_per_gigabyte.extend(used.map(|used| used.as_secs_f64() / gigabytes));
         }
     }
@@ -181,7 +181,7 @@ fn median(values: &mut [f64]) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// The CPU time of a process and its children so far, from proc_pid_stat(5).
+/// The CPU time of a process and its children so far, from `proc_pid_stat(5)`.
 fn cpu_time(pid: u32) -> Duration {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let of_children: Duration = children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_time).sum();

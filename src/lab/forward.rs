@@ -51,7 +51,7 @@ impl Target {
         let mut request = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", head.method, self.path, self.authority);
         let named = head.header("connection").unwrap_or_default();
         for (name, value) in head.headers().filter(|(name, _)| !is_hop_by_hop(name, named)) {
-            request.push_str(&format!("{name}: {value}\r\n"));
+            request.extend([name, ": ", value, "\r\n"]);
         }
         request + VIA + "\r\nConnection: close\r\n\r\n"
     }

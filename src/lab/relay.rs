@@ -21,11 +21,11 @@ use super::{http::Io, log::Meter};
 /// The buffer of one way at first: most tunnels of a prober carry little.
 const LITTLE: usize = 4 * 1024;
 
-/// The buffer of a way that carries bulk. Larger ones leave the processor's cache, and are slower.
-const LARGE: usize = 64 * 1024;
-
 /// How much may wait in a connection's receive queue, before the kernel doubles it: what Linux grants everybody.
 const QUEUE: usize = 208 * 1024;
+
+/// The buffer of a way that carries bulk: it takes a whole queue at once.
+const LARGE: usize = 2 * QUEUE;
 
 /// Keeps a connection's receive queue short. On loopback the kernel would let it grow to megabytes, all of which are
 /// cold when their turn comes; with short queues copying is faster than passing the pages on with `splice(2)`, which
