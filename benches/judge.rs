@@ -51,6 +51,7 @@ fn silent(count: u32) -> Record {
             attempt: 1,
             address: Some(peer),
             control: None,
+            host_service: None,
             steps: vec![step],
         }
     });

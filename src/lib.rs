@@ -19,13 +19,13 @@
 //!
 //! | module | knows | feature |
 //! |---|---|---|
-//! | [`model`], [`http`] | each other | always |
-//! | [`plan`], [`azure`], [`discover`] | `model`; `discover` also `plan` | always |
-//! | [`classify`] | `model`, `http`, `azure` | always |
+//! | [`model`], [`http`], [`exchange`] | each other | always |
+//! | [`plan`], [`azure`], [`discover`] | `model`; `plan` also `exchange`, `discover` also `plan` | always |
+//! | [`classify`] | `model`, `http`, `exchange`, `azure` | always |
 //! | [`report`] | `model`, and the judgement it is given | always |
-//! | [`probe`] | `model`, `http`, `plan` | `probe` |
-//! | [`lab`] | `model`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
-//! | [`scenario`] | `lab`, `plan`, `discover` | `scenario` |
+//! | [`probe`] | `model`, `http`, `exchange`, `plan` | `probe` |
+//! | [`lab`] | `model`, `exchange`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
+//! | [`scenario`] | everything but `cli` | `scenario` |
 //! | [`cli`] | everything | `cli` |
 //!
 //! The always-on part needs neither an event loop nor sockets; features only add modules.
@@ -45,14 +45,17 @@
 //!
 //! * what is sent, and what is kept of the answer: `probe/`, one file per layer
 //! * how errors are told apart: `probe/failure.rs`
+//! * what is exchanged with an origin of our own: [`exchange`], `probe/exchange.rs`, `lab/exchange.rs`
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages
 //! * how it looks: [`report`]
-//! * what the other parties can do wrong: [`lab`]; named worlds: `scenarios/*.toml`
+//! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
+//! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`
 
 pub mod azure;
 pub mod classify;
 pub mod discover;
+pub mod exchange;
 pub mod http;
 pub mod model;
 pub mod plan;

@@ -10,13 +10,18 @@ use std::{
 
 use percent_encoding::percent_decode_str;
 
-use crate::model::{Context, Host, Redactor, Route, Secret, Target, TargetError};
+use crate::{
+    exchange::Exchange,
+    model::{Context, Expectation, Host, HostService, IcmpError, Redactor, Route, Scheme, Secret, Target, TargetError},
+};
 
 /// Everything the engine needs to know.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// What to probe, without duplicates.
     pub targets: Vec<Target>,
+    /// What to try with `tcp://` targets, which are then origins of snapreach's own, in place of a mere connect.
+    pub exchanges: Vec<Exchange>,
     /// Which ways to go.
     pub routes: Vec<Route>,
     /// The proxy of [`Route::Proxy`].
@@ -29,6 +34,8 @@ pub struct Plan {
     pub dns: Dns,
     /// Which connections go elsewhere than their name says.
     pub dial: DialMap,
+    /// The host channel, if it is to be probed too.
+    pub host: Option<HostChannel>,
     /// Which certificate authorities count.
     pub trust: Trust,
     /// Whether the engine may add probes that tell two causes apart.
@@ -144,6 +151,48 @@ impl FromStr for Proxy {
     }
 }
 
+/// Where the host channel is: the two ports on which Azure's host talks to its virtual machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostChannel {
+    /// The wire server, asked for its protocol versions.
+    pub wire_server: SocketAddr,
+    /// The host plugin, asked for its health.
+    pub host_plugin: SocketAddr,
+}
+
+impl HostChannel {
+    /// The port of the host plugin.
+    const PLUGIN_PORT: u16 = 32526;
+
+    /// The channel at another place than Azure's: the wire server there, the host plugin on its own port of the same
+    /// address.
+    #[must_use]
+    pub fn at(wire_server: SocketAddr) -> Self {
+        Self { wire_server, host_plugin: SocketAddr::new(wire_server.ip(), Self::PLUGIN_PORT) }
+    }
+
+    /// What to ask each service. Both are harmless, need no header, and are what the Linux agent itself asks
+    /// (`VERSION_INFO_URI` of its `wire.py`, `URI_FORMAT_HEALTH` of its `hostplugin.py`).
+    #[must_use]
+    pub fn questions(&self) -> [(HostService, Target); 2] {
+        [
+            (HostService::WireServer, self.wire_server, "/?comp=versions"),
+            (HostService::HostPlugin, self.host_plugin, "/health"),
+        ]
+        .map(|(service, at, path)| {
+            let target = Target::new(Scheme::Http, Host::Ip(at.ip()), at.port(), Expectation::Anyone);
+            (service, Target { path: path.into(), ..target })
+        })
+    }
+}
+
+impl Default for HostChannel {
+    /// Azure's, the same in every region and cloud ("What is IP address 168.63.129.16").
+    fn default() -> Self {
+        Self::at(SocketAddr::from(([168, 63, 129, 16], 80)))
+    }
+}
+
 /// Budgets and limits of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budgets {
@@ -253,6 +302,26 @@ pub struct DialMap {
     pub addresses: HashMap<SocketAddr, SocketAddr>,
     /// Where every other address outside this machine leads; set by the lab, so that nothing leaves the machine.
     pub otherwise: Option<SocketAddr>,
+    /// What becomes of SYNs to these addresses before they get anywhere (the lab).
+    pub played: HashMap<SocketAddr, Played>,
+}
+
+/// What this machine's kernel and the routers on the way do with a SYN: what no party on loopback can show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Played {
+    /// The routers that it passes, nearest first. One that may go no further is told so by the router it reached.
+    pub routers: Vec<IpAddr>,
+    /// How it fails behind them; `None`: it arrives where the address leads.
+    pub failure: Option<PlayedFailure>,
+}
+
+/// How the kernel reports that a connect failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlayedFailure {
+    /// The error number, as on this system.
+    pub errno: i32,
+    /// The ICMP error that caused it.
+    pub icmp: Option<IcmpError>,
 }
 
 impl DialMap {

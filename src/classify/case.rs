@@ -1,5 +1,5 @@
-//! A record sorted for judging: walks, lookups and controls with the cells that they belong to, and what was concluded
-//! about each so far.
+//! A record sorted for judging: walks, lookups and controls with the cells that they belong to, attempts on the host
+//! channel, and what was concluded about each so far.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,6 +24,8 @@ pub(super) struct Case<'a> {
     pub(super) routes: Vec<Route>,
     pub(super) walks: Vec<Walk<'a>>,
     pub(super) lookups: Vec<Lookup<'a>>,
+    /// Attempts on the host channel, which belong to no cell.
+    pub(super) host: Vec<Walk<'a>>,
     /// Probes that only tell causes apart.
     pub(super) controls: Vec<View<'a>>,
     /// Conclusions beside the primary finding of each walk and lookup.
@@ -89,6 +91,15 @@ impl<'a> Sign<'a> {
     }
 }
 
+impl<'a> Walk<'a> {
+    fn new(view: View<'a>, targets: Vec<usize>) -> Self {
+        let judged = rules::primary(view).map(with_catalogue);
+        let cancelled = judged.is_some_and(|judged| judged.code == c::META_DEADLINE);
+        let failed = judged.is_some_and(|judged| judged.severity == Severity::Error);
+        Self { view, targets, judged, failed, cancelled, note: None }
+    }
+}
+
 impl<'a> Case<'a> {
     pub(super) fn new(record: &'a Record) -> Self {
         let authorities: Vec<Arc<str>> = record.targets.iter().map(|target| target.authority().into()).collect();
@@ -104,6 +115,7 @@ impl<'a> Case<'a> {
             routes: Vec::new(),
             walks: Vec::new(),
             lookups: Vec::new(),
+            host: Vec::new(),
             controls: Vec::new(),
             extra: Vec::new(),
             by_host,
@@ -116,7 +128,7 @@ impl<'a> Case<'a> {
         let mut routes: BTreeSet<Route> = record.context.routes.iter().copied().collect();
         routes.extend(record.not_run.iter().filter_map(|not_run| not_run.route));
         for observation in sorted {
-            routes.insert(observation.route);
+            routes.extend(Some(observation.route).filter(|_| observation.host_service.is_none()));
             case.add(observation);
         }
         if routes.is_empty() {
@@ -139,6 +151,8 @@ impl<'a> Case<'a> {
             let resolver = view.last().and_then(super::view::At::resolve).map_or(ResolverView::System, |r| r.view);
             let judged = rules::primary(view).map(with_catalogue);
             self.lookups.push(Lookup { view, resolver, targets, judged, note: None });
+        } else if observation.host_service.is_some() {
+            self.host.push(Walk::new(View { observation, target: None }, Vec::new()));
         } else {
             let same = self.targets_of(&observation.subject);
             let targets: Vec<usize> = match same {
@@ -146,10 +160,7 @@ impl<'a> Case<'a> {
                 one => one.to_vec(),
             };
             let view = View { observation, target: targets.first().map(|&at| &self.record.targets[at]) };
-            let judged = rules::primary(view).map(with_catalogue);
-            let cancelled = judged.is_some_and(|judged| judged.code == c::META_DEADLINE);
-            let failed = judged.is_some_and(|judged| judged.severity == Severity::Error);
-            self.walks.push(Walk { view, targets, judged, failed, cancelled, note: None });
+            self.walks.push(Walk::new(view, targets));
         }
     }
 
@@ -232,7 +243,7 @@ fn fits(target: &Target, observation: &Observation) -> bool {
     let tls = observation.step(Layer::Handshake, Leg::Origin).is_some();
     let request = observation.step(Layer::Request, Leg::Origin);
     let path = request.and_then(|step| match &step.evidence {
-        crate::model::Evidence::Request(request) => Some(request.path.as_str()),
+        crate::model::Evidence::Request(request) if request.exchange.is_none() => Some(request.path.as_str()),
         _ => None,
     });
     if tls && !target.scheme.has_tls() || path.is_some_and(|path| path != target.path || !target.scheme.has_http()) {
@@ -244,7 +255,8 @@ fn fits(target: &Target, observation: &Observation) -> bool {
     failed
         || match last.map(crate::model::Step::layer) {
             Some(Layer::Handshake) => target.scheme == Scheme::Tls,
-            Some(Layer::Connect | Layer::Tunnel) => target.scheme == Scheme::Tcp,
-            Some(Layer::Request | Layer::Resolve) | None => false,
+            // A request without a path is an exchange.
+            Some(Layer::Connect | Layer::Tunnel | Layer::Request) => target.scheme == Scheme::Tcp,
+            Some(Layer::Resolve) | None => false,
         }
 }

@@ -2,6 +2,7 @@
 //! it surer, or add a conclusion of its own; none looks at a pair of walks, so that thousands of targets stay cheap.
 
 mod dns;
+mod exchange;
 mod path;
 mod proxy;
 
@@ -11,7 +12,7 @@ use std::{
 };
 
 use super::{
-    case::{Case, Sign, Tally, with_catalogue},
+    case::{Case, Sign, Tally, Walk, with_catalogue},
     rules::{self, Judged},
     view::View,
 };
@@ -25,6 +26,7 @@ use crate::{
 pub(super) fn apply(case: &mut Case<'_>) {
     dns::compare(case);
     controls(case);
+    exchange::compare(case);
     let tallies = case.tallies();
     proxy::scope_of_denials(case);
     proxy::optimistic_connect(case, &tallies);
@@ -279,8 +281,14 @@ fn mixed_attempts(case: &mut Case<'_>, tallies: &[Tally]) {
             *(if walk.failed { &mut tally.failed } else { &mut tally.passed }) += 1;
         }
     }
-    let cells: Vec<Option<usize>> =
-        case.walks.iter().map(|walk| case.cells_of(walk).find(|&cell| tallies[cell].is_mixed())).collect();
+    // Different exchanges are no attempts at one thing.
+    let passed = exchange::passed(case);
+    let alone = |walk: &Walk<'_>| exchange::subject(walk).is_some_and(|subject| !passed.contains(&subject));
+    let cells: Vec<Option<usize>> = case
+        .walks
+        .iter()
+        .map(|walk| case.cells_of(walk).find(|&cell| tallies[cell].is_mixed() && !alone(walk)))
+        .collect();
     for (walk, cell) in case.walks.iter_mut().zip(cells) {
         let (Some(cell), Some(judged)) = (cell, &mut walk.judged) else { continue };
         if !walk.failed {

@@ -1,12 +1,12 @@
 //! Signs become findings: grouped by code, hop and route, counted, put into words.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use super::{
-    case::{Case, Sign, Tally},
+    case::{Case, Sign, Tally, Walk},
     proxy_reply,
     rules::Judged,
     text,
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     classify::catalogue::{self, Situation},
+    exchange::Exchange,
     model::{Code, Confidence, Finding, Hop, Layer, Leg, Party, ResolverView, Route, Severity},
 };
 
@@ -37,6 +38,12 @@ pub(super) fn signs<'a>(case: &mut Case<'a>) -> Vec<Sign<'a>> {
         let Some(judged) = walk.judged else { continue };
         let route = Some(walk.view.observation.route);
         let mut sign = Sign::about(judged, route, walk.targets.clone()).seen(walk.view);
+        sign.note = walk.note.take();
+        signs.push(sign);
+    }
+    for walk in &mut case.host {
+        let Some(judged) = walk.judged else { continue };
+        let mut sign = Sign::about(judged, None, Vec::new()).seen(walk.view);
         sign.note = walk.note.take();
         signs.push(sign);
     }
@@ -106,7 +113,20 @@ fn finding(
         .filter(|view| view.observation.is_lookup())
         .map(|view| (&*view.observation.subject, view.observation.route, is_server_view(view)))
         .collect();
-    let tried = if asked.is_empty() {
+    let exchanges: HashSet<Exchange> =
+        counted.iter().filter_map(|sign| Some(sign.view?.exchange()?.exchange)).collect();
+    let tried = if !exchanges.is_empty() {
+        let same = |walk: &&Walk<'_>| {
+            !walk.cancelled
+                && Some(walk.view.observation.route) == route
+                && walk.targets.iter().any(|target| indices.contains(target))
+                && walk.view.exchange().is_some_and(|evidence| exchanges.contains(&evidence.exchange))
+        };
+        u32::try_from(case.walks.iter().filter(same).count()).unwrap_or(u32::MAX)
+    } else if counted.iter().any(|sign| sign.view.is_some_and(|view| view.observation.host_service.is_some())) {
+        let services = case.host_tallies();
+        targets.iter().filter_map(|target| services.get(target.as_str())).map(|tally| tally.tried()).sum()
+    } else if asked.is_empty() {
         let cells = indices.iter().filter_map(|&at| case.cell(at, route?));
         cells.map(|cell| tallies[cell].tried()).sum()
     } else {

@@ -1,8 +1,8 @@
 //! From observations to findings: pure, total, deterministic.
 //!
 //! A [`Record`] goes through five stages, one file each: it is sorted into walks, lookups and controls (`case`); a
-//! first-match table gives each walk and lookup its primary finding (`rules`, with `proxy_reply` and `origin_reply` for
-//! what peers said); comparisons across observations sharpen or replace those (`compare`); remarks are added
+//! first-match table gives each walk and lookup its primary finding (`rules`, with `proxy_reply`, `origin_reply` and `host`
+//! for what peers said); comparisons across observations sharpen or replace those (`compare`); remarks are added
 //! (`remarks`); the whole is grouped into findings and put into words (`findings`, `text`) and summed up (`verdict`).
 
 pub mod catalogue;
@@ -12,6 +12,7 @@ pub mod explain;
 mod case;
 mod compare;
 mod findings;
+mod host;
 mod origin_reply;
 mod proxy_reply;
 mod remarks;
@@ -34,6 +35,7 @@ use crate::model::{Assessment, Record};
 pub fn assess(record: &Record) -> Assessment {
     let mut case = case::Case::new(record);
     compare::apply(&mut case);
+    host::compare(&mut case);
     remarks::apply(&mut case);
     let tallies = case.tallies();
     let signs = findings::signs(&mut case);

@@ -70,7 +70,12 @@ fn of_walk(view: View<'_>, primary: Option<Judged>, without_system_roots: bool) 
     found.extend(trusted_interception(view));
     found.extend(distrusted_anchor(view).filter(|_| !without_system_roots));
     found.extend(clock_skew(view));
-    if passed && primary.is_none_or(|primary| primary.code != c::META_DEADLINE) && view.elapsed_us() > CONSUMER_LIMIT_US
+    // An exchange takes as long as it was asked to.
+    let exchange = view.exchange().is_some();
+    if passed
+        && !exchange
+        && primary.is_none_or(|primary| primary.code != c::META_DEADLINE)
+        && view.elapsed_us() > CONSUMER_LIMIT_US
     {
         let slow = judged(c::HTTP_SLOW, Hop::ClientToOrigin, Severity::Warning, Confidence::Proof, Party::Path);
         let seconds = view.elapsed_us() / 1_000_000;

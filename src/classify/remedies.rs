@@ -1257,7 +1257,7 @@ fn host(code: Code) -> Vec<Remedy> {
         )],
         _ => vec![remedy(
             "Run the check as root: the agent's own rule drops everybody else's connections",
-            ["sudo snapreach check"],
+            ["sudo snapreach check --host-endpoint 168.63.129.16 TARGET"],
         )],
     }
 }

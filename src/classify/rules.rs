@@ -2,14 +2,18 @@
 //! which outranks everything that was said behind it, to the layers in the order of a walk.
 
 use super::{
-    origin_reply as answer, proxy_reply,
+    host, origin_reply as answer, proxy_reply,
     view::{At, View, as_reply},
 };
 use crate::{
     azure::issuer,
     classify::codes as c,
+    exchange::Exchange,
     http::Reply,
-    model::{Code, Confidence, FailureKind, HandshakeEvidence, Hop, Layer, Leg, Party, Severity, Verification},
+    model::{
+        Code, Confidence, ExchangeEvidence, FailureKind, HandshakeEvidence, Hop, Layer, Leg, Party, Severity,
+        Verification,
+    },
 };
 
 /// What a table says about an observation.
@@ -187,6 +191,23 @@ fn is_fresh_tunnel(at: &At<'_>) -> bool {
     at.view.is_tunnelled() && at.bytes_read() == 0 && !after_handshake(at)
 }
 
+/// The tunnel broke before an answer, or in the middle of an exchange with an origin of snapreach's own.
+fn breaks_tunnel(at: &At<'_>) -> bool {
+    is_fresh_tunnel(at) || tries(at, |_| true)
+}
+
+/// Whether such an exchange goes through a tunnel.
+fn tries(at: &At<'_>, when: fn(&ExchangeEvidence) -> bool) -> bool {
+    at.view.is_tunnelled() && at.exchange().is_some_and(when)
+}
+
+/// The peer could not decrypt what this side sent (RFC 8446 section 6.2).
+fn peer_could_not_decrypt(at: &At<'_>) -> bool {
+    const BAD_RECORD_MAC: u8 = 20;
+    let alert = at.handshake().and_then(|h| h.alert.as_ref()).or_else(|| at.request().and_then(|r| r.alert.as_ref()));
+    at.view.is_tunnelled() && alert.is_some_and(|alert| alert.number == BAD_RECORD_MAC)
+}
+
 fn after_handshake(at: &At<'_>) -> bool {
     at.step.layer() == Layer::Request && at.view.at(Layer::Handshake, Leg::Origin).is_some()
 }
@@ -263,6 +284,7 @@ const HTTP: &[Layer] = &[Layer::Request];
 const DNS: &[Layer] = &[Layer::Resolve];
 const ANY: &[Layer] = &[Layer::Resolve, Layer::Connect, Layer::Tunnel, Layer::Handshake, Layer::Request];
 const INSIDE: &[Layer] = &[Layer::Handshake, Layer::Request];
+const PLAIN: &[Layer] = &[Layer::Connect, Layer::Request];
 const SPEAKING: &[Layer] = &[Layer::Tunnel, Layer::Handshake, Layer::Request];
 
 const PROXY: Option<Leg> = Some(Leg::Proxy);
@@ -287,7 +309,7 @@ const fn row(
 const RULES: &[Rule] = {
     use Confidence::{Heuristic as Guess, Proof, Reported};
     use FailureKind as K;
-    use Hop::{ClientToOrigin, ClientToProxy, Local, Origin, Proxy};
+    use Hop::{ClientToOrigin, ClientToProxy, Host, Local, Origin, Proxy};
     use Party as P;
     use Verification as V;
     use Where::{Dialled, Is, Peer, Told};
@@ -311,6 +333,14 @@ const RULES: &[Rule] = {
             |a| a.handshake().and_then(|h| h.verification).is_some_and(|v| v != V::Trusted), Peer, Proof, P::Unknown),
         // The run ended: nothing about the peer follows.
         row(c::META_DEADLINE, ANY, None, &[K::Cancelled], always, Is(Local), Proof, P::Client).warning(),
+        // The host channel; what this machine itself forbids or lacks is judged as for any other walk.
+        row(c::HOST_PROXIED, HTTP, ORIGIN, &[], host::is_proxied, Is(Host), Reported, P::Client),
+        row(c::HOST_UNEXPECTED, HTTP, ORIGIN, &[], host::is_stranger, Is(Host), Proof, P::Path),
+        row(c::HOST_UNEXPECTED, HTTP, ORIGIN, &[K::NotHttp, K::BadHead, K::HeadTooLarge, K::Truncated],
+            host::is_asked, Is(Host), Proof, P::Path),
+        row(c::HOST_UNREACHABLE, PLAIN, ORIGIN, &[K::TimedOut], host::is_asked, Is(Host), Guess, P::Path),
+        row(c::HOST_UNREACHABLE, PLAIN, ORIGIN, &[K::Refused, K::Reset, K::Closed, K::HostUnreachable, K::NetworkUnreachable],
+            host::is_asked, Is(Host), Proof, P::Path),
         // This machine.
         row(c::LOCAL_DENIED, CONNECT, None, &[K::HostUnreachable, K::NetworkUnreachable, K::Refused],
             |a| a.icmp_from_self(), Is(Local), Proof, P::Client),
@@ -356,8 +386,8 @@ const RULES: &[Rule] = {
         row(c::TCP_RESET, CONNECT, None, &[K::Reset, K::Closed], always, Peer, Proof, P::Path),
         // CONNECT.
         // A proxy's page in plain text in the tunnel, whether it waited for the ClientHello or not.
-        row(c::PROXY_GATEWAY_ERROR, TLS, ORIGIN, &[K::NotTls], |a| page_in_tunnel(a).is_some(), Told(page_in_tunnel),
-            Reported, P::Proxy),
+        row(c::PROXY_GATEWAY_ERROR, INSIDE, ORIGIN, &[K::NotTls, K::Foreign], |a| page_in_tunnel(a).is_some(),
+            Told(page_in_tunnel), Reported, P::Proxy),
         row(c::PROXY_GATEWAY_ERROR, TUNNEL, PROXY, &[], |a| page_at_once(a).is_some(), Told(page_at_once), Reported, P::Proxy),
         row(c::PROXY_NOT_A_PROXY, TUNNEL, PROXY, &[], has_early_page, Is(Proxy), Reported, P::Proxy),
         row(c::PROXY_GATEWAY_ERROR, TUNNEL, PROXY, &[K::Status], |a| tunnel_reply(a).is_some(), Told(tunnel_reply),
@@ -372,12 +402,27 @@ const RULES: &[Rule] = {
         // TLS with a proxy that does not speak it.
         row(c::PROXY_EXPECTS_PLAINTEXT, TLS, PROXY, &[K::NotTls], always, Is(ClientToProxy), Proof, P::Client),
         // Inside the tunnel.
-        row(c::PROXY_NOT_A_PROXY, INSIDE, ORIGIN, &[K::NotTls, K::NotHttp, K::Closed, K::Reset, K::TimedOut],
+        row(c::PROXY_NOT_A_PROXY, INSIDE, ORIGIN, &[K::NotTls, K::NotHttp, K::Foreign, K::Closed, K::Reset, K::TimedOut],
             |a| (follows_web_page(a) || is_bare_page(a)) && !after_handshake(a), Is(Proxy), Reported, P::Proxy),
         row(c::PATH_MTU_BLACKHOLE, TLS, None, &[K::TimedOut], |a| a.is_unacknowledged(), Dialled, Guess, P::Path),
-        row(c::TUNNEL_CLOSED, INSIDE, ORIGIN, &[K::Closed, K::Truncated], is_fresh_tunnel, Peer, Proof, P::Path),
-        row(c::TUNNEL_RESET, INSIDE, ORIGIN, &[K::Reset], is_fresh_tunnel, Peer, Proof, P::Path),
-        row(c::TUNNEL_SILENT, INSIDE, ORIGIN, &[K::TimedOut], is_fresh_tunnel, Peer, Guess, P::Path),
+        // No holder of the keys makes a record that does not decrypt: bytes changed between the two ends of TLS.
+        row(c::TUNNEL_CORRUPTED, INSIDE, ORIGIN, &[K::Undecryptable], |a| a.view.is_tunnelled(), Peer, Proof, P::Proxy),
+        row(c::TUNNEL_CORRUPTED, INSIDE, ORIGIN, &[K::Alert], peer_could_not_decrypt, Peer, Reported, P::Proxy),
+        // With an origin of snapreach's own both ends are known.
+        row(c::TUNNEL_EARLY_DATA_LOST, HTTP, ORIGIN, &[K::Lost, K::Differs],
+            |a| tries(a, |e| e.exchange == Exchange::EarlyData && e.origin_proved), Peer, Proof, P::Proxy).warning(),
+        row(c::TUNNEL_HALF_CLOSE_BROKEN, HTTP, ORIGIN, &[K::Closed, K::Reset, K::Lost],
+            |a| tries(a, |e| e.half_closed), Peer, Proof, P::Proxy).warning(),
+        row(c::TUNNEL_HALF_CLOSE_BROKEN, HTTP, ORIGIN, &[K::TimedOut],
+            |a| tries(a, |e| e.half_closed), Peer, Guess, P::Proxy).warning(),
+        row(c::TUNNEL_IDLE_CUT, HTTP, ORIGIN, &[K::Closed, K::Reset],
+            |a| tries(a, |e| e.idle_us.is_some()), Peer, Proof, P::Proxy).warning(),
+        row(c::TUNNEL_IDLE_CUT, HTTP, ORIGIN, &[K::TimedOut],
+            |a| tries(a, |e| e.idle_us.is_some()), Peer, Guess, P::Proxy).warning(),
+        row(c::TUNNEL_CORRUPTED, HTTP, ORIGIN, &[K::Differs, K::Lost], |a| tries(a, |e| e.origin_proved), Peer, Proof, P::Proxy),
+        row(c::TUNNEL_CLOSED, INSIDE, ORIGIN, &[K::Closed, K::Truncated], breaks_tunnel, Peer, Proof, P::Path),
+        row(c::TUNNEL_RESET, INSIDE, ORIGIN, &[K::Reset], breaks_tunnel, Peer, Proof, P::Path),
+        row(c::TUNNEL_SILENT, INSIDE, ORIGIN, &[K::TimedOut], breaks_tunnel, Peer, Guess, P::Path),
         // TLS.
         row(c::HTTP_FIREWALL_DENIED, TLS, ORIGIN, &[K::NotTls],
             |a| a.first_bytes_as_reply().is_some_and(|reply| answer::is_firewall(&reply)), Peer, Reported, P::Path),
@@ -390,7 +435,8 @@ const RULES: &[Rule] = {
         row(c::TLS_ALERT, TLS, None, &[K::Alert], always, Peer, Proof, P::Origin),
         row(c::TLS_PROTOCOL_VERSION, TLS, None, &[K::TlsIncompatible],
             |a| a.handshake().is_some_and(|h| h.version.is_none()), Peer, Proof, P::Origin),
-        row(c::TLS_HANDSHAKE_FAILURE, TLS, None, &[K::TlsIncompatible, K::TlsProtocol], always, Peer, Proof, P::Unknown),
+        row(c::TLS_HANDSHAKE_FAILURE, TLS, None, &[K::TlsIncompatible, K::TlsProtocol, K::Undecryptable], always, Peer,
+            Proof, P::Unknown),
         row(c::TLS_BAD_CERTIFICATE, TLS, None, &[K::BadSignature], always, Peer, Proof, P::Unknown),
         row(c::TLS_NAME_MISMATCH, TLS, None, &[K::InvalidName], always, Is(Local), Proof, P::Client),
         row(c::TCP_RESET, TLS, None, &[K::Reset], |a| a.bytes_read() > 0, Peer, Proof, P::Path),
@@ -405,8 +451,9 @@ const RULES: &[Rule] = {
             P::Origin),
         row(c::HTTP_SILENT, HTTP, ORIGIN, &[K::TimedOut], always, Peer, Guess, P::Unknown),
         row(c::HTTP_CLOSED, HTTP, ORIGIN, &[K::Closed, K::Truncated], always, Peer, Proof, P::Unknown),
-        row(c::HTTP_MALFORMED, HTTP, ORIGIN, &[K::NotHttp, K::BadHead, K::HeadTooLarge, K::NotTls, K::TlsProtocol],
+        row(c::HTTP_MALFORMED, HTTP, ORIGIN, &[K::NotHttp, K::BadHead, K::HeadTooLarge, K::NotTls, K::TlsProtocol, K::Undecryptable],
             always, Peer, Proof, P::Unknown),
+        row(c::HTTP_WRONG_SPEAKER, HTTP, ORIGIN, &[K::Foreign], always, Is(ClientToOrigin), Proof, P::Unknown),
         row(c::TLS_ALERT, HTTP, ORIGIN, &[K::Alert], always, Peer, Proof, P::Origin),
         row(c::TCP_RESET, SPEAKING, None, &[K::Reset], always, Peer, Proof, P::Path),
         // The answer: storage's own.

@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use crate::{
+    exchange::Exchange,
     http::{Parsed, Reply, parse_head},
     model::{
-        Address, Alert, Certificate, ConnectEvidence, Control, Evidence, Excerpt, Failure, FailureKind,
-        HandshakeEvidence, IcmpError, IcmpFamily, Leg, Observation, Record, RequestEvidence, ResolveEvidence,
-        ResolverView, Route, Router, Step, Target, TcpInfo, TcpState, ToolInfo, TrustAnchor, TunnelEvidence,
-        Verification,
+        Address, Alert, Certificate, ConnectEvidence, Control, Evidence, Excerpt, ExchangeEvidence, Failure,
+        FailureKind, HandshakeEvidence, HostService, IcmpError, IcmpFamily, Leg, Observation, Record, RequestEvidence,
+        ResolveEvidence, ResolverView, Route, Router, Step, Target, TcpInfo, TcpState, ToolInfo, TrustAnchor,
+        TunnelEvidence, Verification,
     },
 };
 
 pub(crate) const NAME: &str = "acct.blob.core.windows.net";
 pub(crate) const NOW: i64 = 1_795_357_000;
+
+/// What the wire server says to `/?comp=versions`, shortened.
+pub(crate) const VERSIONS: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<Versions><Preferred><Version>2015-04-05</Version>\
+    </Preferred><Supported><Version>2012-11-30</Version></Supported></Versions>";
 
 /// An answer from its text: head, empty line, body.
 pub(crate) fn reply(text: &str) -> Reply {
@@ -129,6 +134,7 @@ impl Walk {
             attempt: 1,
             address: Some((ip.parse::<std::net::IpAddr>().unwrap(), port).into()),
             control: None,
+            host_service: None,
             steps: Vec::new(),
         })
     }
@@ -149,6 +155,7 @@ impl Walk {
             attempt: 1,
             address: None,
             control: None,
+            host_service: None,
             steps: Vec::new(),
         });
         walk.push(Leg::Origin, Evidence::Resolve(Box::new(evidence)), failure, 1_000);
@@ -243,6 +250,38 @@ impl Walk {
         self
     }
 
+    /// An exchange with an origin of snapreach's own, which answered something.
+    pub(crate) fn exchanged(
+        mut self,
+        exchange: Exchange,
+        kind: Option<FailureKind>,
+        change: impl FnOnce(&mut ExchangeEvidence),
+    ) -> Self {
+        let mut evidence = ExchangeEvidence {
+            exchange,
+            origin_proved: true,
+            bytes_sent: 600,
+            half_closed: false,
+            idle_us: None,
+            received: None,
+            sent_differs_at: None,
+            came_differs_at: None,
+            expected: None,
+            came: None,
+        };
+        change(&mut evidence);
+        let request = RequestEvidence {
+            method: "EXCHANGE".into(),
+            request_sent: true,
+            bytes_read: 99,
+            exchange: Some(Box::new(evidence)),
+            ..RequestEvidence::default()
+        };
+        let failure = kind.map(|kind| Failure::new(kind, "x"));
+        self.push(Leg::Origin, Evidence::Request(Box::new(request)), failure, 1_000);
+        self
+    }
+
     /// The rest of a walk that reaches storage over TLS.
     pub(crate) fn reaches_storage(self) -> Self {
         let walk = self.connected();
@@ -267,6 +306,13 @@ impl Walk {
         let failure = kind.map(|kind| Failure::new(kind, "x"));
         self.push(self.dialled(), Evidence::Connect(evidence), failure, 2_000_000);
         self.control(Control::Trace)
+    }
+
+    /// A walk to the wire server or the host plugin, by its port.
+    pub(crate) fn to_host(port: u16) -> Self {
+        let mut walk = Self::direct(&format!("168.63.129.16:{port}"), "168.63.129.16");
+        walk.0.host_service = Some(if port == 80 { HostService::WireServer } else { HostService::HostPlugin });
+        walk
     }
 
     pub(crate) fn control(mut self, control: Control) -> Self {

@@ -1,5 +1,6 @@
 //! The classifier as a whole, on records built by hand and on recorded answers of real programs.
 
 mod comparisons;
+mod host;
 mod paths;
 mod recorded;

@@ -13,8 +13,8 @@ use crate::{
     classify::{catalogue, codes as c},
     http::{Reply, parse_proxy_status},
     model::{
-        Code, Excerpt, FailureKind, HandshakeEvidence, Hop, IcmpFamily, Layer, Leg, ResolverView, Route, Router,
-        Severity, Verification,
+        Code, Excerpt, ExchangeEvidence, FailureKind, HandshakeEvidence, Hop, IcmpFamily, Layer, Leg, ResolverView,
+        Route, Router, Severity, Verification,
     },
 };
 
@@ -136,6 +136,13 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::PROXY_INTERNAL_ERROR => "the proxy fails by itself on the request for {t}",
         c::PROXY_LOOP => "the proxy reports that the request for {t} goes in a circle",
         c::PROXY_OPTIMISTIC_CONNECT => "the proxy answers 200 for {t} before it has a connection there",
+        c::TUNNEL_CLOSED if in_exchange(facts) => "the tunnel to {t} is closed in the middle of an exchange",
+        c::TUNNEL_RESET if in_exchange(facts) => "the tunnel to {t} is reset in the middle of an exchange",
+        c::TUNNEL_SILENT if in_exchange(facts) => "the tunnel to {t} falls silent in the middle of an exchange",
+        c::TUNNEL_CORRUPTED => "bytes change inside the tunnel to {t}",
+        c::TUNNEL_IDLE_CUT => "the tunnel to {t} does not survive silence",
+        c::TUNNEL_HALF_CLOSE_BROKEN => "the tunnel to {t} ends both ways when one side stops sending",
+        c::TUNNEL_EARLY_DATA_LOST => "the tunnel to {t} loses what was sent together with the CONNECT",
         c::TUNNEL_CLOSED => "the proxy opens a tunnel to {t}, which is closed before the first byte comes back",
         c::TUNNEL_RESET => "the proxy opens a tunnel to {t}, which is reset before the first byte comes back",
         c::TUNNEL_SILENT => "the proxy opens a tunnel to {t}, out of which nothing comes back",
@@ -162,6 +169,7 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::HTTP_CAPTIVE_PORTAL => "a captive portal answers in place of {t}",
         c::HTTP_BLOCK_PAGE => "a filter's block page answers in place of {t}",
         c::HTTP_REDIRECTED => "a redirect to another host comes in place of the answer of {t}",
+        c::HTTP_WRONG_SPEAKER if in_exchange(facts) => "what answers at {t} is no origin of snapreach's own",
         c::HTTP_WRONG_SPEAKER => "something that is not storage answers in place of {t}",
         c::HTTP_SLOW => "{t} answer{s}, but slower than the extension waits",
         c::STORAGE_NETWORK_RULES => "the storage firewall of {t} turns this source away",
@@ -185,11 +193,21 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::CONSUMER_USES_PROXY => {
             "{t} can be reached directly, but this consumer goes through the proxy, and that fails"
         }
+        c::HOST_UNREACHABLE => "the platform's host channel does not answer at {t}",
+        c::HOST_UNEXPECTED => "what answers at {t} is not the platform's host channel",
+        c::HOST_PROXIED => "the answer of the platform's host channel at {t} came through a proxy",
+        c::HOST_ROOT_NEEDED => "{t} {is} silent, as the host channel is for every user but root",
         c::META_NOT_RUN => "{t} {is} not measured",
         c::META_DEADLINE => "the run ended before {t} could be measured",
         c::META_UNCLASSIFIED => "the failure at {t} fits no known pattern",
         other => catalogue::find(other.0).map_or(other.0, |entry| entry.title),
     }
+}
+
+/// Whether it broke an exchange that had begun.
+fn in_exchange(facts: &Facts<'_>) -> bool {
+    let last = facts.signs.first().and_then(|sign| sign.view?.last());
+    last.is_some_and(|at| at.exchange().is_some() && at.bytes_read() > 0)
 }
 
 /// The lines of evidence: what was seen, most often first as met, repeats counted.
@@ -429,6 +447,9 @@ fn spoken_lines(at: &At<'_>, of_many: bool, add: &mut impl FnMut(String)) {
         reply_lines(&page, add);
         return;
     }
+    if let Some(exchange) = at.exchange() {
+        exchange_lines(exchange, add);
+    }
     if let Some(bytes) = at.first_bytes() {
         add(format!("first bytes: {}", one_line(bytes)));
     }
@@ -441,6 +462,7 @@ fn spoken_lines(at: &At<'_>, of_many: bool, add: &mut impl FnMut(String)) {
             FailureKind::TimedOut => "fell silent",
             FailureKind::Closed | FailureKind::Truncated => "was closed",
             FailureKind::Reset => "was reset",
+            FailureKind::Undecryptable => "brought a record that does not decrypt",
             _ => return,
         };
         let read = match at.bytes_read() {
@@ -451,6 +473,7 @@ fn spoken_lines(at: &At<'_>, of_many: bool, add: &mut impl FnMut(String)) {
         let doing = match at.step.layer() {
             Layer::Tunnel => "CONNECT",
             Layer::Handshake => "TLS",
+            _ if at.exchange().is_some() => "the exchange",
             _ => "HTTP",
         };
         add(format!("{doing} with the {peer} {kind} {read}"));
@@ -460,6 +483,24 @@ fn spoken_lines(at: &At<'_>, of_many: bool, add: &mut impl FnMut(String)) {
             "{} segments unacknowledged, {} retransmissions, segment size {}",
             tcp.unacked, tcp.retransmitted, tcp.snd_mss
         ));
+    }
+}
+
+fn exchange_lines(exchange: &ExchangeEvidence, add: &mut impl FnMut(String)) {
+    add(format!("tried: {}", exchange.exchange));
+    if let Some(at) = exchange.came_differs_at {
+        add(format!("byte {at} of those that came back is not the one that the endpoint sent"));
+        let sides = [("expected", &exchange.expected), ("came", &exchange.came)];
+        for (side, bytes) in sides {
+            if let Some(bytes) = bytes.as_ref().filter(|bytes| !bytes.is_empty()) {
+                add(format!("{side}: {}", one_line(bytes)));
+            }
+        }
+    }
+    if let Some(at) = exchange.sent_differs_at {
+        add(format!("byte {at} of those that were sent arrived as another, says the endpoint"));
+    } else if let Some(received) = exchange.received.filter(|_| exchange.came_differs_at.is_none()) {
+        add(format!("the endpoint says that {received} bytes arrived as they were sent"));
     }
 }
 

@@ -6,9 +6,9 @@ use crate::{
     azure,
     http::{Parsed, Reply, parse_head},
     model::{
-        ConnectEvidence, Evidence, Excerpt, Expectation, Failure, FailureKind, HandshakeEvidence, IcmpFamily, Layer,
-        Leg, Observation, RequestEvidence, ResolveEvidence, Route, Scheme, Step, Target, TcpInfo, TcpState,
-        TunnelEvidence, Verification,
+        ConnectEvidence, Evidence, Excerpt, ExchangeEvidence, Expectation, Failure, FailureKind, HandshakeEvidence,
+        IcmpFamily, Layer, Leg, Observation, RequestEvidence, ResolveEvidence, Route, Scheme, Step, Target, TcpInfo,
+        TcpState, TunnelEvidence, Verification,
     },
 };
 
@@ -67,10 +67,12 @@ impl<'a> View<'a> {
     /// owner, and the request, if there was one, was answered.
     pub(super) fn is_complete(self) -> bool {
         let Some(last) = self.last() else { return false };
-        let scheme = self.target.map(|target| target.scheme);
+        let asked = self.observation.host_service.map(|_| Scheme::Http);
+        let scheme = self.target.map(|target| target.scheme).or(asked);
         let proved = |at: At<'_>| at.handshake().is_none_or(|h| h.verification == Some(Verification::Trusted));
         let far_enough = match last.step.layer() {
             Layer::Resolve => true,
+            Layer::Request if last.exchange().is_some() => matches!(scheme, None | Some(Scheme::Tcp)),
             Layer::Request => {
                 let tls = self.at(Layer::Handshake, Leg::Origin).is_some();
                 self.reply().is_some() && scheme.is_none_or(|scheme| tls || !scheme.has_tls())
@@ -87,6 +89,11 @@ impl<'a> View<'a> {
     /// The endpoint's reply to the request, if one came.
     pub(super) fn reply(self) -> Option<&'a Reply> {
         self.at(Layer::Request, Leg::Origin)?.request()?.reply.as_ref()
+    }
+
+    /// What an exchange with an origin of snapreach's own showed, if the walk came so far.
+    pub(super) fn exchange(self) -> Option<&'a ExchangeEvidence> {
+        self.at(Layer::Request, Leg::Origin)?.exchange()
     }
 
     /// From the start of the first step to the end of the last, in microseconds.
@@ -134,6 +141,10 @@ impl<'a> At<'a> {
 
     pub(super) fn request(self) -> Option<&'a RequestEvidence> {
         if let Evidence::Request(evidence) = &self.step.evidence { Some(evidence) } else { None }
+    }
+
+    pub(super) fn exchange(self) -> Option<&'a ExchangeEvidence> {
+        self.request()?.exchange.as_deref()
     }
 
     pub(super) fn bytes_read(self) -> u64 {

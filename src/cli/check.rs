@@ -44,9 +44,6 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
     if let Some(path) = file.path.as_ref().filter(|_| verbose) {
         note(&format!("configuration from {}", path.display()));
     }
-    if options.host_endpoint.is_some() {
-        note("--host-endpoint has no effect yet: the host channel is not probed");
-    }
     let source = match options.lab.as_deref() {
         Some(scenario) => Source::Lab(Box::new(scenarios::load(scenario)?)),
         None => Source::Network(Box::new(request::plan(&options)?)),

@@ -179,7 +179,7 @@ pub(super) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) method: Option<Method>,
 
-    /// Wire server [default: 168.63.129.16:80] (the host channel is not probed yet)
+    /// Probe the host channel too, with the wire server here (Azure's: 168.63.129.16:80)
     #[arg(long, value_name = "ADDR[:PORT]", help_heading = CONSUMER, conflicts_with = "no_host")]
     #[serde(skip_serializing_if = "Option::is_none", with = "option")]
     pub(super) host_endpoint: Option<Endpoint<80>>,

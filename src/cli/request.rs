@@ -11,7 +11,7 @@ use super::{
 use crate::{
     discover::{self, Found, Machine, Proxies},
     model::{Context, Route, Secret},
-    plan::{Budgets, DialMap, Dns, NameServer, Plan, Proxy, Source, Trust},
+    plan::{Budgets, DialMap, Dns, HostChannel, NameServer, Plan, Proxy, Source, Trust},
     probe,
 };
 
@@ -48,6 +48,7 @@ pub(super) fn plan(options: &Options) -> Result<Plan, Stop> {
             hosts: options.connect_to.iter().map(|c| (c.host.clone(), c.port, c.to)).collect(),
             ..DialMap::default()
         },
+        host: options.host_endpoint.map(|endpoint| HostChannel::at(endpoint.0)),
         trust: Trust { system: !options.no_system_roots, added, ..Trust::default() },
         controls: true,
         ..Plan::default()
@@ -76,8 +77,8 @@ pub(super) fn check_values(options: &Options) -> Result<(), Stop> {
     explicit_proxy(options).map(drop)
 }
 
-/// Puts into a plan, made here or by a scenario, what options of every run decide: routes, budgets, address family, and
-/// whose behaviour to predict. What the options leave open stays as it is.
+/// Puts into a plan, made here or by a scenario, what options of every run decide: routes, budgets, address family,
+/// whether the host channel counts, and whose behaviour to predict. What the options leave open stays as it is.
 ///
 /// # Errors
 /// When a route through a proxy is asked for and there is none, or the source of connections is not this machine's.
@@ -112,6 +113,7 @@ pub(super) fn complete(plan: &mut Plan, options: &Options) -> Result<(), Stop> {
     *bind = options.bind.or(*bind);
     *interface = options.interface.clone().or_else(|| interface.take());
     plan.trace |= options.trace;
+    plan.host = plan.host.filter(|_| !options.no_host);
 
     let milliseconds = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let context = &mut plan.context;
@@ -215,7 +217,7 @@ mod tests {
         let plan = plan(&options(
             "target = [\"h.example\"]\nports = [443]\nproxy = \"http://svc:pw@proxy:3128\"\nattempts = 2\n\
              connect_timeout = \"250ms\"\nconnect_to = [\"h.example::127.0.0.1:1\"]\ndns_server = \"127.0.0.1:5353\"\n\
-             bind = \"127.0.0.1\"\ninterface = \"lo\"\nregion = \"westeurope\"\ntrace = true",
+             bind = \"127.0.0.1\"\nhost_endpoint = \"10.0.0.3\"\ninterface = \"lo\"\nregion = \"westeurope\"\ntrace = true",
         ))
         .unwrap();
         assert_eq!(plan.routes, [Route::Direct, Route::Proxy]);
@@ -223,6 +225,7 @@ mod tests {
         assert_eq!(plan.dns.server, NameServer::Given("127.0.0.1:5353".parse().unwrap()));
         assert_eq!(plan.source.family, Some(crate::plan::Family::V4));
         assert!(plan.trust.system && plan.controls && plan.trace);
+        assert_eq!(plan.host.unwrap().host_plugin, "10.0.0.3:32526".parse().unwrap());
         let context = &plan.context;
         assert_eq!(context.proxy_sources[0].origin, "--proxy");
         assert_eq!(context.proxy.as_deref(), Some("http://proxy:3128"));
@@ -257,11 +260,15 @@ mod tests {
         let mut plan = Plan { routes: vec![Route::Proxy], ..Plan::default() };
         plan.budgets.attempts = 7;
         plan.context.method = "onlyHost".into();
+        plan.host = Some(HostChannel::default());
         let given: Options = toml::from_str("timeout = \"1s\"").unwrap();
         complete(&mut plan, &given).unwrap();
         assert_eq!((plan.routes.as_slice(), plan.budgets.attempts), (&[Route::Proxy][..], 7));
         assert_eq!((plan.context.attempts, plan.context.timeout_ms), (7, 1000));
         assert_eq!(plan.context.method, "onlyHost");
+        assert!(plan.host.is_some());
+        complete(&mut plan, &toml::from_str("no_host = true").unwrap()).unwrap();
+        assert!(plan.host.is_none());
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Instant,
 };
 
@@ -16,16 +15,17 @@ use tokio::sync::watch;
 use super::{
     args::{Scenario as Command, ScenarioRun},
     exit::{self, Stop},
-    interrupt, nearest,
+    interrupt,
     output::{self, Outputs},
     progress::SuiteBar,
+    scenarios,
 };
 use crate::{
     plan::Proxy,
     probe,
     report::{self, Format, Style},
     scenario::{
-        self, Course, Outcome, Outcomes, Reality, Scenario, Setting, Variables, is_name,
+        self, Course, Outcome, Outcomes, Reality, Setting, Variables, is_name,
         report::{FORMATS, Suite, write, write_end, write_line},
     },
 };
@@ -48,7 +48,7 @@ pub(super) fn run(command: Command) -> Result<u8, Stop> {
 // ---- run
 
 fn run_suite(args: &ScenarioRun) -> Result<u8, Stop> {
-    let scenarios = read(&args.paths, &args.filter, &variables(args)?)?;
+    let chosen = scenarios::read(&args.paths, &args.filter, &variables(args)?)?;
     let setting = Setting { no_lab: args.no_lab, reality: reality(args)?, seed: args.seed };
     let course =
         Course { jobs: args.jobs.unwrap_or(Course::default().jobs), repeat: args.repeat, fail_fast: args.fail_fast };
@@ -65,11 +65,11 @@ fn run_suite(args: &ScenarioRun) -> Result<u8, Stop> {
     let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
     let started = Instant::now();
     let stop = stop_on_interrupt();
-    let bar = SuiteBar::new(args.quiet, scenarios.len() * course.repeat as usize);
+    let bar = SuiteBar::new(args.quiet, chosen.len() * course.repeat as usize);
     // Text appears while the suite runs; the other formats need its end.
     let live = format == Format::Text;
     let mut problem = None;
-    let outcomes = scenario::play(&scenarios, &setting, course, &stop, |outcome| {
+    let outcomes = scenario::play(&chosen, &setting, course, &stop, |outcome| {
         bar.hidden(|| {
             if live && problem.is_none() {
                 problem = output::to_stdout(|out| write_line(outcome, &style, out)).err();
@@ -155,112 +155,11 @@ fn keep(folder: &Path, outcome: &Outcome) -> Result<(), Stop> {
 fn list(paths: &[PathBuf], filter: &[String]) -> Result<u8, Stop> {
     let mut text = String::new();
     // What a scenario shows does not depend on its variables, but a file without their values cannot be read.
-    for scenario in read(paths, filter, &Variables::with_environment([]))? {
+    for scenario in scenarios::read(paths, filter, &Variables::with_environment([]))? {
         let lab = if scenario.lab.is_some() { "lab " } else { "real" };
         let (name, about) = (report::harmless(&scenario.name), report::harmless(&scenario.about));
         let _ = writeln!(text, "{name:<34} {lab}  {about}");
     }
     output::print(&text)?;
     Ok(exit::CLEAR)
-}
-
-// ---- files
-
-/// Reads all scenarios that are named; every file that cannot be used is told, not only the first.
-fn read(paths: &[PathBuf], filter: &[String], variables: &Variables) -> Result<Vec<Arc<Scenario>>, Stop> {
-    let mut sources = Vec::new();
-    if paths.is_empty() {
-        sources.extend(scenario::builtins().map(|built_in| Source::BuiltIn(built_in.name)));
-    }
-    for path in paths {
-        sources.extend(expand(path)?);
-    }
-    let wanted = |source: &Source| filter.is_empty() || filter.iter().any(|text| source.name().contains(text.as_str()));
-    let names: Vec<String> = sources.iter().map(Source::name).collect();
-    sources.retain(wanted);
-    if sources.is_empty() {
-        let known: Vec<&str> = names.iter().map(String::as_str).collect();
-        let meant = filter.first().and_then(|text| nearest::of(text, &known));
-        let meant = meant.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        return Err(Stop::usage(format!(
-            "no name of {} matches --filter{meant}",
-            report::plural(known.len(), "scenario")
-        )));
-    }
-    let (mut scenarios, mut problems) = (Vec::new(), Vec::new());
-    for source in &sources {
-        match source.read(variables) {
-            Ok(scenario) => scenarios.push(Arc::new(scenario)),
-            Err(e) => problems.push(e.to_string()),
-        }
-    }
-    if problems.is_empty() { Ok(scenarios) } else { Err(Stop::usage(problems.join("\n"))) }
-}
-
-/// Where a scenario comes from.
-enum Source {
-    File(PathBuf),
-    BuiltIn(&'static str),
-}
-
-impl Source {
-    fn name(&self) -> String {
-        match self {
-            Self::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            Self::BuiltIn(name) => (*name).to_owned(),
-        }
-    }
-
-    fn read(&self, variables: &Variables) -> Result<Scenario, scenario::ScenarioError> {
-        match self {
-            Self::File(path) => Scenario::read(path, variables),
-            Self::BuiltIn(name) => {
-                let toml = scenario::find(name).map_or("", |built_in| built_in.toml);
-                Scenario::parse(name, toml, variables)
-            }
-        }
-    }
-}
-
-/// The files that a path names: itself, those of a folder and its folders in alphabetical order, or a built-in scenario.
-fn expand(path: &Path) -> Result<Vec<Source>, Stop> {
-    let cannot = |e: &io::Error| Stop::usage(format!("cannot read {}: {e}", path.display()));
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => {
-            let mut files = Vec::new();
-            collect(path, &mut files, MAX_DEPTH).map_err(|e| cannot(&e))?;
-            if files.is_empty() {
-                return Err(Stop::usage(format!("there is no scenario (*.toml) in the folder {}", path.display())));
-            }
-            Ok(files.into_iter().map(Source::File).collect())
-        }
-        Ok(_) => Ok(vec![Source::File(path.to_owned())]),
-        Err(e) => {
-            if let Some(built_in) = path.to_str().and_then(scenario::find) {
-                return Ok(vec![Source::BuiltIn(built_in.name)]);
-            }
-            let known: Vec<_> = scenario::builtins().map(|built_in| built_in.name).collect();
-            let near = path.to_str().and_then(|text| nearest::of(text, &known));
-            let meant = near.map_or_else(String::new, |near| format!("; did you mean the built-in `{near}`?"));
-            Err(Stop::usage(format!("cannot read {}: {e}{meant}", path.display())))
-        }
-    }
-}
-
-/// Deeper folders are not looked into: a link may lead back up.
-const MAX_DEPTH: usize = 8;
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>, depth: usize) -> io::Result<()> {
-    let mut entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            if depth > 0 {
-                collect(&path, files, depth - 1)?;
-            }
-        } else if path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }

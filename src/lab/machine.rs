@@ -13,7 +13,7 @@ pub struct MachineSpec {
     pub files: BTreeMap<String, String>,
     /// The variables of the process.
     pub environment: BTreeMap<String, String>,
-    /// Whether the process is root; default: as it is.
+    /// Whether the process has the superuser's privilege; default true.
     pub privileged: Option<bool>,
 }
 

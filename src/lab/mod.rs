@@ -1,10 +1,12 @@
-//! The embedded lab: every other party on loopback (storage, a forward proxy, two name servers, the wire server), each
-//! healthy or with the fault that a scenario asks for. It needs no privileges, and nothing leaves the machine.
+//! The embedded lab: every other party on loopback (storage, a forward proxy, two name servers, the wire server, an
+//! origin of snapreach's own), each healthy or with the fault that a scenario asks for. It needs no privileges, and
+//! nothing leaves the machine.
 //!
 //! The lab never uses the probe or the classifier: a bug there must not find a bug here to agree with.
 
 mod dns;
 mod door;
+mod exchange;
 pub mod fault;
 mod forward;
 mod host;
@@ -35,7 +37,8 @@ use self::{
     dns::DnsSockets,
     door::Port,
     fault::{
-        conn::ClosedPort,
+        conn::{ClosedPort, SilentPort},
+        network,
         proto::{Certificate, DnsFault, Tls},
     },
     log::Log,
@@ -63,6 +66,9 @@ const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 /// The wire server's ports: the agent's, and the host plugin's.
 const WIRE_PORTS: [u16; 2] = [80, 32526];
 
+/// The port of the origin of snapreach's own: nothing else of the lab has it.
+const OWN_PORT: u16 = 7;
+
 /// How a plan reaches the parties.
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -81,7 +87,7 @@ pub struct Network {
     /// The wire server.
     pub host_endpoint: SocketAddr,
     /// Every party by a symbolic name: `dns`, `dns_server`, `proxy`, `host`, `host:32526`, `closed`, and `NAME:PORT` for
-    /// each storage name.
+    /// each storage name and for `origin.snapreach.test:7`, the origin of snapreach's own.
     pub addresses: BTreeMap<String, SocketAddr>,
 }
 
@@ -111,6 +117,8 @@ pub struct Lab {
     thread: Option<JoinHandle<()>>,
     /// Where addresses lead that nobody plays.
     _closed: ClosedPort,
+    /// Where addresses lead that are lost on the way.
+    _silent: Option<SilentPort>,
 }
 
 impl Lab {
@@ -135,8 +143,8 @@ impl Lab {
     fn run(spec: &LabSpec, log: Log) -> io::Result<Self> {
         spec.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let parties = Parties::bind(spec, &log)?;
-        let (network, closed) = (parties.network.clone(), ClosedPort::open(conn_v4())?);
-        let mut network = network;
+        let (mut network, closed) = (parties.network.clone(), ClosedPort::open(conn_v4())?);
+        let silent = network::play(&spec.faults, &zone::known(spec), &mut network.dial)?;
         network.dial.otherwise = Some(closed.address);
         network.addresses.insert("closed".into(), closed.address);
         let (stop, stopped) = oneshot::channel();
@@ -154,7 +162,7 @@ impl Lab {
                 }),
             }
         })?;
-        let lab = Self { network, log, stop: Some(stop), thread: Some(thread), _closed: closed };
+        let lab = Self { network, log, stop: Some(stop), thread: Some(thread), _closed: closed, _silent: silent };
         is_ready.recv().map_err(|_| io::Error::other("the lab's thread ended before it was ready"))??;
         Ok(lab)
     }
@@ -192,6 +200,7 @@ struct Parties {
     world: Arc<World>,
     dns: Vec<(DnsSockets, View, Zone)>,
     origins: Vec<(Port, Door)>,
+    own: Vec<(Port, Door)>,
     proxy: Port,
     hosts: Vec<Port>,
 }
@@ -208,11 +217,7 @@ impl Parties {
             dns.push((DnsSockets::open(closed(View::Server))?, View::Server, zone));
         }
 
-        let names: Vec<NameSpec> = zone::healthy()
-            .into_iter()
-            .chain(spec.dns.names.iter().cloned())
-            .chain(second.into_iter().flat_map(|view| view.names.iter().cloned()))
-            .collect();
+        let names = zone::known(spec);
         let (mut dial, mut behind_proxy, mut origins) = (DialMap::default(), HashMap::new(), Vec::new());
         for ip in world::origin_addresses(&names) {
             for port in STORAGE_PORTS {
@@ -225,6 +230,15 @@ impl Parties {
                 }
             }
         }
+
+        let (name, address) = zone::OWN_ORIGIN;
+        let own_address = SocketAddr::new(address.into(), OWN_PORT);
+        let own: Vec<_> = [false, true]
+            .into_iter()
+            .map(|by_proxy| Ok((Port::bind(conn_v4(), None)?, Door { address: own_address, by_proxy })))
+            .collect::<io::Result<_>>()?;
+        dial.addresses.insert(own_address, own[0].0.socket);
+        behind_proxy.insert(own_address, own[1].0.socket);
 
         let proxy = Port::bind(conn_v4(), door::of_the_port(&spec.faults, |fault| fault.at == Party::Proxy))?;
         let host_fault = host::port_fault(spec.host.answer);
@@ -264,19 +278,28 @@ impl Parties {
             dial,
         };
         network.addresses = symbolic(&network, &names, proxy.socket, hosts[1].socket);
+        network.addresses.insert(format!("{name}:{OWN_PORT}"), own[0].0.socket);
         // The proxy resolves as the system does, unless the scenario breaks that view as a whole: it has its own.
         let proxy_zone = dns[0].2.clone();
         let world = Arc::new(World::new(spec.clone(), log.clone(), tls, proxy_zone, behind_proxy));
-        Ok(Self { network, world, dns, origins, proxy, hosts })
+        Ok(Self { network, world, dns, origins, own, proxy, hosts })
     }
 
     fn spawn(self) {
-        let Self { world, dns, origins, proxy, hosts, .. } = self;
+        let Self { world, dns, origins, own, proxy, hosts, .. } = self;
         for (sockets, view, zone) in dns {
             tokio::spawn(sockets.run(view, zone, world.clone()));
         }
         for (port, door) in origins {
             tokio::spawn(door::run_origin(port, door, world.clone()));
+        }
+        let exchange = exchange::Origin::new();
+        for (port, door) in own {
+            let (exchange, log) = (exchange.clone(), world.log.clone());
+            tokio::spawn(port.run(move |stream, peer| {
+                log.add(Event::Connection { address: door.address, peer, by_proxy: door.by_proxy });
+                tokio::spawn(exchange.clone().serve(stream));
+            }));
         }
         for port in hosts {
             let (log, answer) = (world.log.clone(), world.spec.host.answer);

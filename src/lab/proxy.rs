@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     fault::{
         conn::{Breaker, mute},
+        half_close::Watched,
         proto::{Certificate, ProxyReply, ProxyStatusReply, Tunnel},
         stream::Placed,
     },
@@ -255,6 +256,12 @@ impl<'w> Session<'w> {
             bytes.extend_from_slice(text.as_bytes());
             return last_words(io, &bytes).await;
         }
+        if *tunnel == Tunnel::EarlyLost {
+            buffer.clear();
+            let mut lost = [0; 4096];
+            // What has arrived; nothing is waited for.
+            while matches!(timeout(Duration::ZERO, io.read(&mut lost)).await, Ok(Ok(1..))) {}
+        }
         established().write(&mut io, "CONNECT").await?;
         match tunnel {
             Tunnel::Early(_) | Tunnel::Close => last_words(io, b"").await,
@@ -283,6 +290,20 @@ impl<'w> Session<'w> {
                 origin::serve_inside(self.world, door, self.peer, session, self.breaker).await;
                 Ok(())
             }
+            Tunnel::EarlyLost => match self.dial(host, port).await {
+                Ok(origin) => self.relay(io, origin, &authority, &[], None).await,
+                Err(_) => last_words(io, b"").await,
+            },
+            Tunnel::HalfCloseKills => match self.dial(host, port).await {
+                Ok(origin) => {
+                    let (io, end) = Watched::new(io);
+                    tokio::select! {
+                        done = self.relay(Box::new(io), origin, &authority, &buffer, None) => done,
+                        () = end.notified() => Ok(()),
+                    }
+                }
+                Err(_) => last_words(io, b"").await,
+            },
             Tunnel::Idle(limit) => match self.dial(host, port).await {
                 Ok(origin) => self.relay(io, origin, &authority, &buffer, Some(*limit)).await,
                 Err(_) => last_words(io, b"").await,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::{
     fault::{
         conn::Conn,
+        network::{Connect, Path},
         proto::{Certificate, DnsFault, Http, ProxyReply, Tls, Tunnel},
         stream::{Direction, Placed, Stream},
     },
@@ -70,7 +71,7 @@ impl LabSpec {
 }
 
 /// One deviation from the healthy world: whose it is, whom it meets, when, and what it is (exactly one of `conn`,
-/// `stream`, `tls`, `http`, `reply`, `tunnel`, `dns`).
+/// `stream`, `tls`, `http`, `reply`, `tunnel`, `dns`, `connect`, `path`).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -84,7 +85,7 @@ pub struct Fault {
     /// Only on these logical ports; empty: all.
     #[serde(default)]
     pub ports: Vec<u16>,
-    /// Only at these logical addresses of the origin; empty: all.
+    /// Only at these logical addresses (at `network` also of the wire server); empty: all.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
     /// Only for connections that reach the origin this way.
@@ -117,6 +118,12 @@ pub struct Fault {
     /// A fault of the name server.
     #[serde(default)]
     pub dns: Option<DnsFault>,
+    /// A connect that this machine's kernel refuses.
+    #[serde(default)]
+    pub connect: Option<Connect>,
+    /// The routers on the way.
+    #[serde(default)]
+    pub path: Option<Path>,
 }
 
 /// Who deviates.
@@ -134,6 +141,8 @@ pub enum Party {
     Dns,
     /// The name server asked beside it.
     DnsServer,
+    /// This machine's kernel and the routers on its ways: to the origin and to the wire server, not to the proxy.
+    Network,
 }
 
 impl Party {
@@ -144,6 +153,7 @@ impl Party {
             Self::Proxy => &["conn", "stream", "reply"],
             Self::Tunnel => &["stream", "tunnel"],
             Self::Dns | Self::DnsServer => &["dns"],
+            Self::Network => &["connect", "path"],
         }
     }
 
@@ -154,6 +164,7 @@ impl Party {
             Self::Tunnel => "tunnel",
             Self::Dns => "dns",
             Self::DnsServer => "dns_server",
+            Self::Network => "network",
         }
     }
 }
@@ -178,8 +189,12 @@ impl Fault {
         if self.at == Party::Proxy && early && !self.ports.is_empty() {
             return Err(format!("`{kind}` at `proxy` comes before any CONNECT, so `ports` does not go with it"));
         }
-        if self.at != Party::Origin && (!self.addresses.is_empty() || self.way.is_some()) {
-            return Err("`addresses` and `way` go with `at = \"origin\"` only".into());
+        let has_addresses = matches!(self.at, Party::Origin | Party::Network);
+        if !has_addresses && !self.addresses.is_empty() || self.at != Party::Origin && self.way.is_some() {
+            return Err("`way` goes with `at = \"origin\"` only, `addresses` also with `at = \"network\"`".into());
+        }
+        if self.at == Party::Network && !self.when.always() {
+            return Err("the network treats every connect alike: no `when`".into());
         }
         if kind == "dns" && !self.ports.is_empty() {
             return Err("`ports` means nothing to a name server".into());
@@ -219,6 +234,8 @@ impl Fault {
             ("reply", self.reply.is_some()),
             ("tunnel", self.tunnel.is_some()),
             ("dns", self.dns.is_some()),
+            ("connect", self.connect.is_some()),
+            ("path", self.path.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, set)| set.then_some(name))
@@ -497,6 +514,8 @@ mod tests {
             ("at = 'origin'\nconn = 'reset'\nhosts = ['*.example']", "before any name"),
             ("at = 'proxy'\nstream = 'cut'\nports = [443]", "before any CONNECT"),
             ("at = 'proxy'\nreply = 'mute'\nway = 'direct'", "`at = \"origin\"` only"),
+            ("at = 'proxy'\nreply = 'mute'\naddresses = ['10.0.0.1']", "`at = \"network\"`"),
+            ("at = 'network'\nconnect = { errno = 'EPERM' }\nwhen = { first = 1 }", "no `when`"),
             ("at = 'origin'\ntls = 'reset'\ndirection = 'to_client'", "`stream` only"),
             ("at = 'origin'\nstream = { delay = '1s' }\nwhen = { after_bytes = 3 }", "every byte"),
             ("at = 'dns'\ndns = 'garbage'\nhosts = ['a']", "whole name server"),

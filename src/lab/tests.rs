@@ -24,6 +24,10 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
+use crate::{
+    model::{IcmpError, IcmpFamily},
+    plan::{Played, PlayedFailure},
+};
 
 const NAME: &str = "acct.blob.core.windows.net";
 const SOON: Duration = Duration::from_secs(10);
@@ -922,4 +926,38 @@ async fn the_wire_server_can_be_missing_or_another() {
         let says = exchange(&mut stream, request).await.unwrap();
         assert!(says.contains(mark), "{answer}: {says}");
     }
+}
+
+// ---- faults of the network
+
+#[tokio::test]
+async fn the_network_fails_where_a_fault_says_so_and_nowhere_else() {
+    let lab = lab(&format!(
+        "[[fault]]\nat = 'network'\nhosts = ['{NAME}']\nports = [443]\npath = {{ routers = ['10.0.0.1'], end = 'silent' }}\n\
+         [[fault]]\nat = 'network'\naddresses = ['168.63.129.16']\n\
+         connect = {{ errno = 'EACCES', icmp = {{ type = 3, code = 13, from = '10.0.0.1' }} }}"
+    ));
+    let dial = &lab.network().dial;
+    let address = SocketAddr::new([20, 60, 222, 132].into(), 443);
+    let mut played: Vec<_> = dial.played.iter().collect();
+    played.sort_by_key(|(at, _)| **at);
+    let lost = Played { routers: vec![[10, 0, 0, 1].into()], failure: None };
+    let sender = Some([10, 0, 0, 1].into());
+    let icmp = Some(IcmpError { family: IcmpFamily::V4, kind: 3, code: 13, sender });
+    let denied = Played { routers: Vec::new(), failure: Some(PlayedFailure { errno: libc::EACCES, icmp }) };
+    let wire = |port| SocketAddr::new([168, 63, 129, 16].into(), port);
+    assert_eq!(played, [(&address, &lost), (&wire(80), &denied), (&wire(32526), &denied)]);
+    // What is lost on the way is not answered; the endpoint itself is as healthy as before.
+    assert!(timeout(SILENCE, TcpStream::connect(dial.for_address(address))).await.is_err());
+    connect(at(&lab, 443)).await;
+}
+
+#[test]
+fn a_fault_of_the_network_that_meets_nobody_is_refused() {
+    let fault = "at = 'network'\naddresses = ['192.0.2.1']\nconnect = { errno = 'EPERM' }";
+    let spec = LabSpec { faults: vec![toml::from_str(fault).unwrap()], ..LabSpec::default() };
+    let error = Lab::start(&spec).unwrap_err();
+    assert!(error.kind() == io::ErrorKind::InvalidInput && error.to_string().contains("192.0.2.1"), "{error}");
+    let unknown = toml::from_str::<Fault>("at = 'network'\nconnect = { errno = 'EPREM' }").unwrap_err();
+    assert!(unknown.message().contains("`EPERM`"), "{unknown}");
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::spec::{Ede, NameSpec};
+use super::spec::{Ede, LabSpec, NameSpec};
 
 const DEFAULT_TTL: u32 = 60;
 
@@ -27,6 +27,14 @@ const HEALTHY: [(&str, &str, Ipv4Addr); 6] = [
     ("www.example.com", "", Ipv4Addr::new(23, 192, 228, 80)),
 ];
 
+/// The name and address of the origin of snapreach's own; nobody has an address for benchmarks (RFC 2544).
+pub(super) const OWN_ORIGIN: (&str, Ipv4Addr) = ("origin.snapreach.test", Ipv4Addr::new(198, 18, 0, 7));
+
+fn own_origin() -> NameSpec {
+    let (name, address) = OWN_ORIGIN;
+    NameSpec { name: name.into(), a: vec![address], ..NameSpec::default() }
+}
+
 /// The healthy entries.
 pub(super) fn healthy() -> Vec<NameSpec> {
     HEALTHY
@@ -38,6 +46,12 @@ pub(super) fn healthy() -> Vec<NameSpec> {
             ..NameSpec::default()
         })
         .collect()
+}
+
+/// The names of all views: what is healthy and what a scenario says instead.
+pub(super) fn known(spec: &LabSpec) -> Vec<NameSpec> {
+    let second = spec.dns_server.iter().flat_map(|view| &view.names);
+    healthy().into_iter().chain(spec.dns.names.iter().chain(second).cloned()).collect()
 }
 
 /// What one view knows.
@@ -69,7 +83,7 @@ const NXDOMAIN: u16 = 3;
 impl Zone {
     /// The healthy names, with a scenario's own in place of or beside them.
     pub(super) fn new(own: &[NameSpec]) -> Self {
-        let entries = healthy().into_iter().chain(own.iter().cloned());
+        let entries = healthy().into_iter().chain([own_origin()]).chain(own.iter().cloned());
         Self { names: entries.map(|entry| (entry.name.to_ascii_lowercase(), entry)).collect() }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Excerpt, Layer, Redactor};
-use crate::http::Reply;
+use crate::{exchange::Exchange, http::Reply};
 
 /// The evidence of one step. Its variant is the step's layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,8 @@ impl Evidence {
                 if let Some(reply) = &mut e.reply {
                     reply.scrub(redactor);
                 }
-                if let Some(excerpt) = &mut e.first_bytes {
+                let came = e.exchange.as_mut().and_then(|exchange| exchange.came.as_mut());
+                for excerpt in [e.first_bytes.as_mut(), came].into_iter().flatten() {
                     excerpt.scrub(redactor);
                 }
             }
@@ -311,6 +312,9 @@ pub struct TunnelEvidence {
     /// Bytes that followed the head of a 2xx answer before this side sent anything into the tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early: Option<Excerpt>,
+    /// Bytes for the tunnel that were sent together with the request, before the answer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sent_along: u64,
     /// What came, when it is no complete HTTP head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bytes: Option<Excerpt>,
@@ -437,12 +441,12 @@ pub struct Alert {
 
 // ---- request
 
-/// One HTTP request and its answer.
+/// One HTTP request and its answer, or one exchange with an origin of snapreach's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RequestEvidence {
-    /// `GET` or `HEAD`.
+    /// `GET` or `HEAD`; `EXCHANGE` for an exchange.
     pub method: String,
-    /// The path, without query.
+    /// The path, without query, except for the host channel's own question; empty for an exchange.
     pub path: String,
     /// Whether a shared access signature went along.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -471,9 +475,44 @@ pub struct RequestEvidence {
     /// The kernel's view of the connection when the step failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpInfo>,
+    /// What an exchange showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Box<ExchangeEvidence>>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
-fn is_zero(n: &u8) -> bool {
-    *n == 0
+/// An exchange with an origin of snapreach's own, of which both sides know every byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeEvidence {
+    /// What was tried.
+    pub exchange: Exchange,
+    /// Whether such an origin answered: what came holds something that nobody else can know.
+    pub origin_proved: bool,
+    /// Bytes handed to the kernel, those sent together with the CONNECT included.
+    pub bytes_sent: u64,
+    /// Whether one side had half-closed when the step ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub half_closed: bool,
+    /// How long nothing passed, on purpose, in microseconds: as long as asked for, unless the connection ended before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_us: Option<u64>,
+    /// So many bytes of the pattern arrived as they were sent, as the origin reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<u64>,
+    /// Offset of the first byte sent that arrived as another, from the first one of the exchange; `None` also when the
+    /// origin could not make out the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_differs_at: Option<u64>,
+    /// Offset of the first byte that came and is not the one that must come, from the first one of the exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_differs_at: Option<u64>,
+    /// The bytes that must come there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Excerpt>,
+    /// The bytes that came there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came: Option<Excerpt>,
+}
+
+fn is_zero<N: Default + PartialEq>(n: &N) -> bool {
+    *n == N::default()
 }

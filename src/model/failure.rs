@@ -82,11 +82,21 @@ pub enum FailureKind {
     /// EOF inside the head.
     Truncated,
 
+    // Request, as an exchange
+    /// What arrived, on this side or at the origin, is not what was sent; the evidence says where.
+    Differs,
+    /// The origin was reached, and what was sent did not arrive there.
+    Lost,
+    /// What answers is no origin of snapreach's own; the evidence has its bytes.
+    Foreign,
+
     // Handshake
     /// A fatal TLS alert came; the evidence has its number.
     Alert,
     /// The first bytes are no TLS record.
     NotTls,
+    /// A TLS record does not decrypt: it is not the one that the holder of the keys sent (RFC 8446 section 5.2).
+    Undecryptable,
     /// The peer broke the TLS protocol, or this side refused what it sent (too large, undecodable).
     TlsProtocol,
     /// No protocol version or cipher suite in common, found on this side.

@@ -12,9 +12,9 @@ mod secret;
 mod target;
 
 pub use evidence::{
-    Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExtendedError, HandshakeEvidence,
-    IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TcpState, Transport,
-    TrustAnchor, TunnelEvidence, Verification,
+    Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExchangeEvidence, ExtendedError,
+    HandshakeEvidence, IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo,
+    TcpState, Transport, TrustAnchor, TunnelEvidence, Verification,
 };
 pub use excerpt::Excerpt;
 pub use failure::{Failure, FailureKind};
@@ -22,7 +22,7 @@ pub use finding::{
     Assessment, Cell, CellStatus, Class, Code, Confidence, Finding, Hop, Outcome, Party, Prediction, Remedy, Severity,
     Status, Verdict,
 };
-pub use observation::{Control, InvalidObservation, Layer, Leg, Observation, Step};
+pub use observation::{Control, HostService, InvalidObservation, Layer, Leg, Observation, Step};
 pub use record::{
     Context, HostsOverride, MisreadLine, NotRun, ProxyCapture, ProxySource, Record, RecordError, SCHEMA, ToolInfo,
 };

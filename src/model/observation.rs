@@ -88,8 +88,21 @@ pub enum Control {
     OtherPort,
     /// TLS spoken to a proxy that was configured as plain, or the reverse.
     OtherProxyScheme,
+    /// On a new connection: what arrived at an origin of snapreach's own after it had half-closed?
+    Recall,
     /// SYNs with a growing hop limit to the same address and port: how far do they get?
     Trace,
+}
+
+/// A service of the host channel, through which the platform itself talks to the machine. It is probed beside the
+/// targets, directly and never through a proxy, and counts for none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostService {
+    /// The wire server: orders for the agent and, in most snapshot methods, the snapshot itself.
+    WireServer,
+    /// The host plugin (`HostGAPlugin`): extension packages and status uploads.
+    HostPlugin,
 }
 
 /// One walk to one address over one route, or one lookup.
@@ -100,7 +113,7 @@ pub struct Observation {
     pub id: u32,
     /// The lookup that found the address.
     pub parent: Option<u32>,
-    /// What was probed: `host:port` of the target, or the name looked up.
+    /// What was probed: `host:port` of the target or of the host channel's service, or the name looked up.
     pub subject: Arc<str>,
     /// Over which route. A lookup belongs to the route that needs it.
     pub route: Route,
@@ -112,6 +125,9 @@ pub struct Observation {
     /// Set on a probe that only tells causes apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Control>,
+    /// Set on a walk to the host channel, which is an attempt on no target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_service: Option<HostService>,
     /// The steps in order; only the last may have failed.
     pub steps: Vec<Step>,
 }
@@ -146,6 +162,7 @@ struct Unchecked {
     attempt: u16,
     address: Option<SocketAddr>,
     control: Option<Control>,
+    host_service: Option<HostService>,
     steps: Vec<Step>,
 }
 
@@ -170,7 +187,7 @@ impl TryFrom<Unchecked> for Observation {
         if before.iter().any(|step| step.failure.is_some()) {
             return Err(InvalidObservation::AfterFailure);
         }
-        let Unchecked { id, parent, subject, route, attempt, address, control, steps } = raw;
-        Ok(Self { id, parent, subject, route, attempt, address, control, steps })
+        let Unchecked { id, parent, subject, route, attempt, address, control, host_service, steps } = raw;
+        Ok(Self { id, parent, subject, route, attempt, address, control, host_service, steps })
     }
 }

@@ -98,6 +98,10 @@ pub struct Context {
     /// Names pinned in the hosts file among those that were probed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts_overrides: Vec<HostsOverride>,
+    /// Whether the run had the superuser's rights (effective user id 0), where known: the agent's own firewall rules
+    /// answer nobody else on the host channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privileged: Option<bool>,
     /// Whether the run was interrupted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
@@ -350,6 +354,7 @@ mod tests {
             attempt: 1,
             address: Some("127.0.0.1:3128".parse().unwrap()),
             control: None,
+            host_service: None,
             steps: vec![step],
         };
         Record {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::geteuid;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
     task::JoinSet,
@@ -23,14 +24,15 @@ use super::{
     net,
     recorder::Recorder,
     resolve, trace,
-    walk::{Course, Shared, walk},
+    walk::{Course, Goal, Shared, walk},
 };
 use crate::{
+    exchange::{self, Exchange},
     model::{
-        Control, FailureKind, Host, HostsOverride, Leg, NotRun, Observation, Record, ResolverView, Route, Step,
-        ToolInfo,
+        Control, FailureKind, Host, HostsOverride, Layer, Leg, NotRun, Observation, Record, ResolverView, Route,
+        Scheme, Step, ToolInfo,
     },
-    plan::{Family, HOSTS_FILE, NameServer, Pinned, Plan, SystemResolver, Trust},
+    plan::{Family, HOSTS_FILE, HostChannel, NameServer, Pinned, Plan, SystemResolver, Trust},
 };
 
 /// An attempt that takes longer than this does not hold up the next one on the same address.
@@ -50,6 +52,7 @@ const BURST: usize = 128;
 
 pub(super) async fn run(plan: Plan, progress: &Progress, interrupt: impl Future<Output = ()>) -> io::Result<Record> {
     let mut engine = Engine::new(plan)?;
+    engine.plan_host_channel();
     engine.plan_lookups();
     engine.drive(progress, interrupt).await;
     Ok(engine.into_record())
@@ -69,6 +72,8 @@ struct Engine {
     lookups_running: usize,
     room: Room,
     controls: usize,
+    /// Of this run.
+    nonce: u64,
     /// Whether failed connects are still to be traced, once everything else is done.
     trace: bool,
     /// How many sockets one trace may hold at once.
@@ -77,11 +82,11 @@ struct Engine {
     interrupted: bool,
     failed: u32,
     notes: Vec<String>,
-    not_run: Vec<(Option<usize>, NotRun)>,
+    not_run: Vec<(Goal, NotRun)>,
     observations: Vec<(Key, Observation)>,
 }
 
-/// Order of observations in the record: lookups first, then walks by target.
+/// Order of observations in the record: lookups first, then walks by target, then the host channel.
 type Key = (u8, usize, u8, usize, bool, u16);
 
 /// One host that needs addresses, and who waits for them.
@@ -104,12 +109,14 @@ enum View {
 
 /// All attempts on one target over one route at one address.
 struct Series {
-    target: usize,
+    goal: Goal,
     route: Route,
     peer: SocketAddr,
     dialled: SocketAddr,
     /// Key of the lookup that found the address.
     parent: Option<Key>,
+    /// What to try there.
+    exchange: Option<Exchange>,
     queued: u16,
     control_asked: bool,
     /// Whether an attempt got no connection out of the network, and whether one got one.
@@ -139,6 +146,9 @@ impl Engine {
         if let Some(bind) = plan.source.bind {
             net::can_bind(bind).map_err(|e| named(&e, &format!("cannot use {bind} as source address")))?;
         }
+        for exchange in &plan.exchanges {
+            exchange.check().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot try {e}")))?;
+        }
         let mut notes = Vec::new();
         let needs_tls = plan.targets.iter().any(|target| target.scheme.has_tls()) || plan.proxy.is_some();
         let (tls, tls_notes) = if needs_tls { Tls::new(&plan.trust)? } else { Tls::new(&Trust::default())? };
@@ -159,7 +169,8 @@ impl Engine {
         };
         let redactor = Arc::new(plan.redactor());
         let trace = plan.trace;
-        let shared = Shared { plan, tls: Arc::new(tls), redactor, halt: Arc::default(), epoch: Instant::now() };
+        let host = plan.host.iter().flat_map(HostChannel::questions).collect();
+        let shared = Shared { plan, host, tls: Arc::new(tls), redactor, halt: Arc::default(), epoch: Instant::now() };
         Ok(Self {
             shared: Arc::new(shared),
             started_at: OffsetDateTime::now_utc(),
@@ -173,6 +184,7 @@ impl Engine {
             lookups_running: 0,
             room,
             controls: 0,
+            nonce: uuid::Uuid::new_v4().as_u64_pair().0,
             trace,
             trace_sockets: 1,
             proxy_scheme_asked: false,
@@ -185,6 +197,16 @@ impl Engine {
     }
 
     // ---- planning
+
+    /// Directly, whatever the routes of the targets: a proxy's answer would be about the proxy's own host.
+    fn plan_host_channel(&mut self) {
+        let shared = self.shared.clone();
+        for (index, (_, target)) in shared.host.iter().enumerate() {
+            if let Host::Ip(ip) = target.host {
+                self.add_address(Goal::Host(index), Route::Direct, SocketAddr::new(ip, target.port), None);
+            }
+        }
+    }
 
     /// One lookup per name and route; addresses that are known already become walks at once.
     fn plan_lookups(&mut self) {
@@ -201,12 +223,13 @@ impl Engine {
                     (Route::Proxy, Some(proxy)) => (&proxy.host, proxy.port),
                     (Route::Proxy, None) => continue,
                 };
+                let goal = Goal::Target(index);
                 if let Some(to) = plan.dial.for_host(host, port) {
-                    if self.fits(index, route, to.ip()) {
-                        self.add_series(index, route, to, to, None);
+                    if self.fits(goal, route, to.ip()) {
+                        self.add_series(goal, route, to, to, None);
                     }
                 } else if let Host::Ip(ip) = host {
-                    self.add_address(index, route, SocketAddr::new(*ip, port), None);
+                    self.add_address(goal, route, SocketAddr::new(*ip, port), None);
                 } else {
                     let at = *by_name.entry(host).or_insert_with(|| {
                         self.hosts.push(Lookup {
@@ -233,41 +256,55 @@ impl Engine {
     }
 
     /// Whether an address is of the family asked for; what is left out is noted.
-    fn fits(&mut self, target: usize, route: Route, ip: IpAddr) -> bool {
+    fn fits(&mut self, goal: Goal, route: Route, ip: IpAddr) -> bool {
         let fits = self.shared.plan.source.family.is_none_or(|only| only == Family::of(ip));
         if !fits {
-            self.leave_out(Some(target), route, format!("{ip} is not of the address family asked for"), false);
+            self.leave_out(goal, route, format!("{ip} is not of the address family asked for"), false);
         }
         fits
     }
 
-    fn add_address(&mut self, target: usize, route: Route, peer: SocketAddr, parent: Option<Key>) {
-        if !self.fits(target, route, peer.ip()) {
+    fn add_address(&mut self, goal: Goal, route: Route, peer: SocketAddr, parent: Option<Key>) {
+        if !self.fits(goal, route, peer.ip()) {
             return;
         }
         let dialled = self.shared.plan.dial.for_address(peer);
-        self.add_series(target, route, peer, dialled, parent);
+        self.add_series(goal, route, peer, dialled, parent);
     }
 
-    fn add_series(&mut self, target: usize, route: Route, peer: SocketAddr, dialled: SocketAddr, parent: Option<Key>) {
-        let series = self.series.len();
-        self.series.push(Series {
-            target,
-            route,
-            peer,
-            dialled,
-            parent,
-            queued: 1,
-            control_asked: false,
-            unreached: false,
-            connected: false,
+    fn add_series(&mut self, goal: Goal, route: Route, peer: SocketAddr, dialled: SocketAddr, parent: Option<Key>) {
+        let shared = self.shared.clone();
+        let plan = &shared.plan;
+        let exchanges = plan.exchanges.iter().copied().filter(|_| match goal {
+            Goal::Target(target) => plan.targets[target].scheme == Scheme::Tcp,
+            Goal::Host(_) => false,
         });
-        self.walks.push_back((series, 1, None));
+        let mut exchanges = exchanges.map(Some).peekable();
+        // Most targets are walked as their scheme says: that is the one series without an exchange.
+        let none = exchanges.peek().is_none().then_some(None);
+        for exchange in exchanges.chain(none) {
+            let series = self.series.len();
+            self.series.push(Series {
+                goal,
+                route,
+                peer,
+                dialled,
+                parent,
+                exchange,
+                queued: 1,
+                control_asked: false,
+                unreached: false,
+                connected: false,
+            });
+            self.walks.push_back((series, 1, None));
+        }
     }
 
-    fn leave_out(&mut self, target: Option<usize>, route: Route, reason: String, deadline: bool) {
-        let subject = target.map_or_else(String::new, |target| self.shared.plan.targets[target].authority());
-        self.not_run.push((target, NotRun { subject, route: Some(route), reason, deadline }));
+    fn leave_out(&mut self, goal: Goal, route: Route, reason: String, deadline: bool) {
+        let subject = self.shared.target(goal).authority();
+        // The host channel belongs to no route of the targets.
+        let route = matches!(goal, Goal::Target(_)).then_some(route);
+        self.not_run.push((goal, NotRun { subject, route, reason, deadline }));
     }
 
     // ---- driving
@@ -348,17 +385,23 @@ impl Engine {
 
     fn start_walk(&mut self, series: usize, attempt: u16, control: Option<Control>) {
         let shared = self.shared.clone();
-        let Series { target, route, peer, dialled, .. } = self.series[series];
+        let Series { goal, route, peer, dialled, exchange, .. } = self.series[series];
+        let exchange = exchange.map(|exchange| (exchange, self.seed(series, attempt)));
         let sockets = if control == Some(Control::Trace) { self.trace_sockets } else { 1 };
         if control.is_none() && attempt < shared.plan.budgets.attempts {
             self.staggered.push_back((Instant::now() + STAGGER, series, attempt));
         }
         // Made out here: inside, the task would hold its parts as well as the whole.
-        let course = Course { target, route, peer, dialled, control, sockets };
+        let course = Course { goal, route, peer, dialled, control, exchange, sockets };
         self.running.spawn(async move {
             let steps = walk(&shared, &course).await;
             Done { work: Work::Walk { series, attempt, control: course.control }, steps, addresses: None }
         });
+    }
+
+    /// Of the bytes of an exchange: its own for every attempt of every run, and the same for a [`Control::Recall`].
+    fn seed(&self, series: usize, attempt: u16) -> u64 {
+        exchange::mix(self.nonce ^ ((series as u64) << 16) ^ u64::from(attempt))
     }
 
     fn start_staggered(&mut self) {
@@ -443,6 +486,7 @@ impl Engine {
             attempt: 1,
             address: None,
             control: None,
+            host_service: None,
             steps,
         };
         self.observations.push((lookup_key(host, order), observation));
@@ -471,20 +515,29 @@ impl Engine {
             addresses.iter().copied().filter(|ip| family.is_none_or(|only| only == Family::of(*ip))).collect();
         for (target, port) in std::mem::take(&mut lookup.waiting) {
             for ip in &usable {
-                self.add_address(target, route, SocketAddr::new(*ip, port), Some(lookup_key(host, order)));
+                self.add_address(
+                    Goal::Target(target),
+                    route,
+                    SocketAddr::new(*ip, port),
+                    Some(lookup_key(host, order)),
+                );
             }
             if usable.is_empty() {
-                self.leave_out(Some(target), route, "the name has no address of the family asked for".into(), false);
+                let reason = "the name has no address of the family asked for".to_owned();
+                self.leave_out(Goal::Target(target), route, reason, false);
             }
         }
     }
 
     fn take_walk(&mut self, series: usize, attempt: u16, control: Option<Control>, steps: Vec<Step>) {
-        let Series { target, route, peer, .. } = self.series[series];
+        let Series { goal, route, peer, .. } = self.series[series];
         if control.is_none() {
             self.failed += u32::from(steps.iter().any(|step| step.failure.is_some()));
             self.queue_next(series, attempt);
-            self.ask_control(series, &steps);
+        }
+        if let (Goal::Target(target), None) = (goal, &control) {
+            self.ask_control(series, target, &steps);
+            self.ask_recall(series, attempt, &steps);
             let state = &mut self.series[series];
             match controls::connects(&steps) {
                 Connects::Yes => state.connected = true,
@@ -495,33 +548,50 @@ impl Engine {
         let observation = Observation {
             id: 0,
             parent: None,
-            subject: self.shared.plan.targets[target].authority().into(),
+            subject: self.shared.target(goal).authority().into(),
             route,
             attempt,
             address: Some(peer),
             control,
+            host_service: match goal {
+                Goal::Target(_) => None,
+                Goal::Host(index) => Some(self.shared.host[index].0),
+            },
             steps,
         };
         // A trace stands behind another control on the same address.
         let last = attempt + u16::from(observation.control == Some(Control::Trace));
-        let key = (1, target, u8::from(route == Route::Proxy), series, observation.control.is_some(), last);
+        let (order, index) = match goal {
+            Goal::Target(index) => (1, index),
+            Goal::Host(index) => (2, index),
+        };
+        let key = (order, index, u8::from(route == Route::Proxy), series, observation.control.is_some(), last);
         self.observations.push((key, observation));
     }
 
-    fn ask_control(&mut self, series: usize, steps: &[Step]) {
+    fn ask_control(&mut self, series: usize, target: usize, steps: &[Step]) {
         let shared = self.shared.clone();
         let plan = &shared.plan;
         let state = &mut self.series[series];
         if !plan.controls || state.control_asked || self.controls >= MAX_CONTROLS {
             return;
         }
-        let Some(control) = controls::after(plan, state.target, state.route, steps) else { return };
+        let Some(control) = controls::after(plan, target, state.route, steps) else { return };
         if control == Control::OtherProxyScheme && std::mem::replace(&mut self.proxy_scheme_asked, true) {
             return;
         }
         state.control_asked = true;
         self.controls += 1;
         self.walks.push_back((series, 1, Some(control)));
+    }
+
+    /// What arrived after an origin half-closed only the origin knows. This is a part of the exchange, so it is asked
+    /// whether or not controls are wanted.
+    fn ask_recall(&mut self, series: usize, attempt: u16, steps: &[Step]) {
+        let whole = steps.last().is_some_and(|step| step.layer() == Layer::Request && step.failure.is_none());
+        if whole && self.series[series].exchange == Some(Exchange::HalfCloseByOrigin) {
+            self.walks.push_back((series, attempt, Some(Control::Recall)));
+        }
     }
 
     /// Once nothing else is left to do: one trace for each address and port that some attempt did not reach, and one to
@@ -531,7 +601,7 @@ impl Engine {
         if !std::mem::take(&mut self.trace) {
             return;
         }
-        let way = |series: &Series| (series.dialled, series.route);
+        let way = |series: &Series| (series.peer, series.route);
         let mut seen = HashSet::new();
         let mut failed: Vec<usize> = (0..self.series.len())
             .filter(|&at| self.series[at].unreached && seen.insert(way(&self.series[at])))
@@ -544,12 +614,12 @@ impl Engine {
         let mut answers: HashMap<(IpAddr, Route), usize> = HashMap::new();
         for (at, series) in self.series.iter().enumerate() {
             if series.connected && !seen.contains(&way(series)) {
-                answers.entry((series.dialled.ip(), series.route)).or_insert(at);
+                answers.entry((series.peer.ip(), series.route)).or_insert(at);
             }
         }
         let compared: BTreeSet<usize> = failed
             .iter()
-            .filter_map(|&at| answers.get(&(self.series[at].dialled.ip(), self.series[at].route)).copied())
+            .filter_map(|&at| answers.get(&(self.series[at].peer.ip(), self.series[at].route)).copied())
             .collect();
         self.trace_sockets = self.room.walks.min(trace::WIDTH);
         self.room.walks = (self.room.walks / trace::WIDTH).clamp(1, TRACES_AT_ONCE);
@@ -578,6 +648,8 @@ impl Engine {
         let observations = numbered.collect();
         let mut context = plan.context;
         context.interrupted = self.interrupted;
+        // The lab says who its user is.
+        context.privileged.get_or_insert_with(|| geteuid().is_root());
         context.notes.append(&mut self.notes);
         context.dns_server = self.name_server;
         context.routes = plan.routes;
@@ -621,7 +693,10 @@ impl Engine {
         let left_out: HashSet<(usize, bool)> = self
             .not_run
             .iter()
-            .filter_map(|(target, not_run)| Some(((*target)?, not_run.route == Some(Route::Proxy))))
+            .filter_map(|(goal, not_run)| match goal {
+                Goal::Target(target) => Some((*target, not_run.route == Some(Route::Proxy))),
+                Goal::Host(_) => None,
+            })
             .collect();
         let failed_by_itself =
             |step: &Step| step.failure.as_ref().is_some_and(|failure| failure.kind != FailureKind::Cancelled);
@@ -643,8 +718,15 @@ impl Engine {
                     || left_out.contains(&(index, proxied))
                     || host.name().is_some_and(|name| unresolved.contains(&(name, proxied)));
                 if !known {
-                    missing.push((index, route));
+                    missing.push((Goal::Target(index), route));
                 }
+            }
+        }
+        for index in 0..shared.host.len() {
+            let walked = self.observations.iter().any(|(key, _)| key.0 == 2 && key.1 == index);
+            let left_out = self.not_run.iter().any(|(goal, _)| *goal == Goal::Host(index));
+            if !walked && !left_out {
+                missing.push((Goal::Host(index), Route::Direct));
             }
         }
         let reason = if self.interrupted {
@@ -652,8 +734,8 @@ impl Engine {
         } else {
             format!("the deadline of {:?} passed before it was probed", plan.budgets.deadline)
         };
-        for (target, route) in missing {
-            self.leave_out(Some(target), route, reason.clone(), true);
+        for (goal, route) in missing {
+            self.leave_out(goal, route, reason.clone(), true);
         }
     }
 }

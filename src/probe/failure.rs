@@ -34,7 +34,8 @@ pub(super) fn of_io(error: &io::Error) -> Failure {
         return of_tls(tls);
     }
     let kind = match (error.raw_os_error(), error.kind()) {
-        (Some(libc::ECONNRESET | libc::EPIPE), _)
+        // ENOTCONN: of shutdown(2), once the peer's RST has closed the connection.
+        (Some(libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN), _)
         | (None, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => FailureKind::Reset,
         (Some(libc::ETIMEDOUT), _) => FailureKind::TimedOut,
         (Some(libc::EHOSTUNREACH), _) => FailureKind::HostUnreachable,
@@ -71,6 +72,7 @@ fn of_tls(error: &TlsError) -> Failure {
         TlsError::AlertReceived(_) => FailureKind::Alert,
         TlsError::PeerIncompatible(_) => FailureKind::TlsIncompatible,
         TlsError::InvalidCertificate(_) => FailureKind::BadSignature,
+        TlsError::DecryptError => FailureKind::Undecryptable,
         _ => FailureKind::TlsProtocol,
     };
     Failure::new(kind, error.to_string())

@@ -3,6 +3,7 @@
 mod anchors;
 mod controls;
 mod engine;
+mod exchange;
 mod failure;
 mod handshake;
 mod http_io;

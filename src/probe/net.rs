@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, Shutdown, SocketAddr, SocketAddrV6},
     os::fd::{AsFd, AsRawFd},
     pin::Pin,
     sync::Arc,
@@ -13,7 +13,7 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt,
     sockopt::{Ipv4RecvErr, Ipv6RecvErr},
 };
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UdpSocket},
@@ -22,25 +22,37 @@ use tokio::{
 use super::{failure, recorder::Slot, sys};
 use crate::{
     model::{ConnectEvidence, Evidence, Failure, FailureKind, IcmpError, IcmpFamily, TcpInfo, TcpState},
-    plan::Source,
+    plan::{Played, PlayedFailure, Source},
 };
 
 /// A connected TCP stream whose socket outlives the layer that uses it, so that the kernel can still be asked about the
 /// connection after a timeout dropped the layer.
 #[derive(Debug, Clone)]
-pub(super) struct Conn(Arc<TcpStream>);
+pub(super) struct Conn {
+    stream: Arc<TcpStream>,
+    half_closes: bool,
+}
 
 impl Conn {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream: Arc::new(stream), half_closes: false }
+    }
+
+    /// The same connection, on which a shutdown sends FIN.
+    pub(super) fn half_closing(self) -> Self {
+        Self { half_closes: true, ..self }
+    }
+
     /// Sends small writes at once: a request behind the end of a handshake must not wait for a delayed acknowledgement
     /// (Nagle, RFC 896).
     pub(super) fn send_at_once(&self) {
         // Without it the probe is slower, not wrong.
-        let _ = self.0.set_nodelay(true);
+        let _ = self.stream.set_nodelay(true);
     }
 
     /// The kernel's view of the connection now.
     pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
-        sys::tcp_info(self.0.as_fd())
+        sys::tcp_info(self.stream.as_fd())
     }
 }
 
@@ -54,8 +66,18 @@ pub(super) struct Tuning {
 }
 
 /// Connects to `evidence.dialled` (or `.peer`). Whatever happens, `evidence` tells what was learned; after a timeout
-/// dropped this future, [`Attempt::finish`] still asks the kernel.
-pub(super) async fn connect(attempt: &mut Attempt, source: &Source, tuning: Tuning) -> Result<Conn, Failure> {
+/// dropped this future, [`Attempt::finish`] still asks the kernel. A failure that the plan plays stands for the kernel's
+/// own and goes the same way.
+pub(super) async fn connect(
+    attempt: &mut Attempt,
+    source: &Source,
+    tuning: Tuning,
+    played: Option<&Played>,
+) -> Result<Conn, Failure> {
+    if let Some(PlayedFailure { errno, icmp }) = played.and_then(|played| fate(played, tuning.ttl)) {
+        attempt.evidence.icmp = icmp;
+        return Err(failure::of_connect(&io::Error::from_raw_os_error(errno)));
+    }
     let to = attempt.evidence.dialled.unwrap_or(attempt.evidence.peer);
     let socket = prepare(to, source, tuning).map_err(|e| failure::of_connect(&e))?;
     match socket.connect(&SockAddr::from(to)) {
@@ -67,12 +89,26 @@ pub(super) async fn connect(attempt: &mut Attempt, source: &Source, tuning: Tuni
         }
     }
     let stream = TcpStream::from_std(socket.into()).map_err(|e| failure::of_connect(&e))?;
-    let conn = Conn(Arc::new(stream));
+    let conn = Conn::new(stream);
     attempt.conn = Some(conn.clone());
-    conn.0.writable().await.map_err(|e| failure::of_connect(&e))?;
-    match conn.0.take_error() {
+    conn.stream.writable().await.map_err(|e| failure::of_connect(&e))?;
+    match conn.stream.take_error() {
         Ok(None) => Ok(conn),
         Ok(Some(e)) | Err(e) => Err(failure::of_connect(&e)),
+    }
+}
+
+/// How a played SYN fails; `None`: it arrives.
+fn fate(played: &Played, ttl: Option<u8>) -> Option<PlayedFailure> {
+    let expired = ttl.and_then(|ttl| played.routers.get(usize::from(ttl).checked_sub(1)?));
+    match expired {
+        // As Linux reports time exceeded (icmp(7)).
+        Some(&router) => {
+            let (family, kind) = if router.is_ipv4() { (IcmpFamily::V4, 11) } else { (IcmpFamily::V6, 3) };
+            let icmp = IcmpError { family, kind, code: 0, sender: Some(router) };
+            Some(PlayedFailure { errno: libc::EHOSTUNREACH, icmp: Some(icmp) })
+        }
+        None => played.failure,
     }
 }
 
@@ -96,7 +132,7 @@ impl Attempt {
 impl Attempt {
     /// The evidence, completed by what the kernel says now.
     pub(super) fn complete(&mut self, failure: Option<&Failure>) -> ConnectEvidence {
-        if let Some(Conn(stream)) = &self.conn {
+        if let Some(Conn { stream, .. }) = &self.conn {
             self.evidence.local = stream.local_addr().ok().filter(|local| !local.ip().is_unspecified());
             self.evidence.tcp = sys::tcp_info(stream.as_fd());
             // A reset closes the connection at once and says all there is to say; an ICMP error leaves its mark.
@@ -219,8 +255,8 @@ pub(super) fn can_bind(ip: IpAddr) -> io::Result<()> {
 impl AsyncRead for Conn {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buf) {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_buf(buf) {
                 Ok(_) => return Poll::Ready(Ok(())),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e)),
@@ -232,8 +268,8 @@ impl AsyncRead for Conn {
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(buf) {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write(buf) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
@@ -244,8 +280,9 @@ impl AsyncWrite for Conn {
         Poll::Ready(Ok(()))
     }
 
-    /// Closing happens on drop: half-closing through a proxy loses the rest of the answer with most of them.
+    /// Closing happens on drop: half-closing through a proxy loses the rest of the answer with most of them. An exchange
+    /// that is about just that asks for [`Conn::half_closing`].
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(if self.half_closes { SockRef::from(&*self.stream).shutdown(Shutdown::Write) } else { Ok(()) })
     }
 }

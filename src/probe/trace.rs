@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{ConnectEvidence, Evidence, Failure, FailureKind, IcmpError, IcmpFamily, Leg, Router, TcpInfo},
-    plan::Source,
+    plan::{Played, Source},
 };
 
 /// Sockets of one trace at once.
@@ -34,10 +34,11 @@ const PATIENCE: Duration = Duration::from_millis(3300);
 /// The one step of a trace.
 pub(super) async fn walk(recorder: &mut Recorder, shared: &Shared, course: &Course, leg: Leg) {
     let budget = shared.plan.budgets.layer;
+    let played = shared.plan.dial.played.get(&course.peer);
     let mut slot = Path(net::Attempt::new(course.peer, course.dialled).complete(None));
     let _ = recorder
         .step(leg, budget, &mut slot, async |slot: &mut Path| {
-            follow(&mut slot.0, &shared.plan.source, course.sockets, budget).await
+            follow(&mut slot.0, &shared.plan.source, played, course.sockets, budget).await
         })
         .await;
 }
@@ -54,6 +55,7 @@ impl Slot for Path {
 async fn follow(
     evidence: &mut ConnectEvidence,
     source: &Source,
+    played: Option<&Played>,
     sockets: usize,
     budget: Duration,
 ) -> Result<(), Failure> {
@@ -68,8 +70,8 @@ async fn follow(
         evidence.path.extend(batch.iter().map(|&ttl| silent(ttl)));
         let mut probes = JoinSet::new();
         for (at, &ttl) in batch.iter().enumerate() {
-            let source = source.clone();
-            probes.spawn(async move { (at, probe(to, &source, ttl, patience).await) });
+            let (source, played) = (source.clone(), played.cloned());
+            probes.spawn(async move { (at, probe(to, &source, played.as_ref(), ttl, patience).await) });
         }
         while let Some(joined) = probes.join_next().await {
             let Ok((at, answer)) = joined else { continue };
@@ -105,11 +107,11 @@ struct Answer {
     end: Option<Result<(), Failure>>,
 }
 
-async fn probe(to: SocketAddr, source: &Source, ttl: u8, patience: Duration) -> Answer {
+async fn probe(to: SocketAddr, source: &Source, played: Option<&Played>, ttl: u8, patience: Duration) -> Answer {
     let mut attempt = net::Attempt::new(to, to);
     let tuning = Tuning { ttl: Some(ttl), ..Tuning::default() };
     let sent = Instant::now();
-    let result = timeout(patience, net::connect(&mut attempt, source, tuning)).await;
+    let result = timeout(patience, net::connect(&mut attempt, source, tuning, played)).await;
     let elapsed = micros(sent.elapsed());
     let failure = match &result {
         Ok(connected) => connected.as_ref().err().cloned(),
@@ -152,7 +154,7 @@ mod tests {
 
     async fn follow_to(to: SocketAddr, sockets: usize, budget: Duration) -> (ConnectEvidence, Result<(), Failure>) {
         let mut evidence = net::Attempt::new(to, to).complete(None);
-        let result = follow(&mut evidence, &Source::default(), sockets, budget).await;
+        let result = follow(&mut evidence, &Source::default(), None, sockets, budget).await;
         (evidence, result)
     }
 

@@ -54,22 +54,26 @@ impl Slot for Attempt {
     }
 }
 
-/// Asks the proxy for a tunnel. Bytes that follow the head of the answer are handed on intact.
+/// Asks the proxy for a tunnel. `along` is sent into it at once, in one piece with the request. Bytes that follow the head
+/// of the answer are handed on intact.
 pub(super) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     attempt: &mut Attempt,
     mut stream: S,
     credentials: Option<&Credentials>,
+    along: &[u8],
 ) -> Result<Prefixed<S>, Failure> {
-    let request = request(&attempt.evidence.authority, credentials);
+    let mut request = request(&attempt.evidence.authority, credentials).into_bytes();
+    request.extend_from_slice(along);
     attempt.evidence.credentials_sent = credentials.is_some();
-    stream.write_all(request.as_bytes()).await.map_err(|e| failure::of_io(&e))?;
+    attempt.evidence.sent_along = along.len() as u64;
+    stream.write_all(&request).await.map_err(|e| failure::of_io(&e))?;
     stream.flush().await.map_err(|e| failure::of_io(&e))?;
     attempt.evidence.request_sent = true;
     let reply = read_head(&mut stream, &mut attempt.incoming).await?;
     if reply.is_success() {
         // A 2xx answer to CONNECT has no body, whatever its headers say (RFC 9110 section 9.3.6).
         let prefix = take(&mut attempt.incoming.buffer);
-        if !prefix.is_empty() {
+        if !prefix.is_empty() && along.is_empty() {
             attempt.evidence.early = Some(Excerpt::new(&prefix, KEPT, prefix.len() as u64));
         }
         attempt.evidence.reply = Some(*reply);
@@ -145,7 +149,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1024);
         far.write_all(b"HTTP/1.0 200 OK\r\n\r\nearly").await.unwrap();
         let mut attempt = Attempt::new("h:443".into(), Duration::from_secs(1));
-        let mut stream = tunnel(&mut attempt, near, None).await.unwrap();
+        let mut stream = tunnel(&mut attempt, near, None, &[]).await.unwrap();
         far.write_all(b" late").await.unwrap();
         let mut bytes = [0; 10];
         stream.read_exact(&mut bytes).await.unwrap();

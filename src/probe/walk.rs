@@ -8,13 +8,15 @@ use tokio::{
 };
 
 use super::{
+    exchange,
     handshake::{self, Tls},
     net::{self, Conn, Tuning},
     recorder::{Halt, Recorder, Stop},
     request, trace, tunnel,
 };
 use crate::{
-    model::{Control, Evidence, Leg, Redactor, Route, Step, Target, Verification},
+    exchange::Exchange,
+    model::{Control, Evidence, HostService, Leg, Redactor, Route, Step, Target, Verification},
     plan::{Plan, Proxy},
 };
 
@@ -22,23 +24,45 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) plan: Plan,
+    /// The services of the host channel that are probed, and what they are asked.
+    pub(super) host: Vec<(HostService, Target)>,
     pub(super) tls: Arc<Tls>,
     pub(super) redactor: Arc<Redactor>,
     pub(super) halt: Arc<Halt>,
     pub(super) epoch: Instant,
 }
 
+impl Shared {
+    /// Whom a walk probes.
+    pub(super) fn target(&self, goal: Goal) -> &Target {
+        match goal {
+            Goal::Target(index) => &self.plan.targets[index],
+            Goal::Host(index) => &self.host[index].1,
+        }
+    }
+}
+
+/// What a walk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// A target of the plan, by index.
+    Target(usize),
+    /// A service of the host channel, by index in [`Shared::host`].
+    Host(usize),
+}
+
 /// What one walk is to do.
 #[derive(Debug, Clone)]
 pub(super) struct Course {
-    /// Index of the target in the plan.
-    pub(super) target: usize,
+    pub(super) goal: Goal,
     pub(super) route: Route,
     /// The origin's address, or the proxy's.
     pub(super) peer: SocketAddr,
     /// Where that address is really dialled.
     pub(super) dialled: SocketAddr,
     pub(super) control: Option<Control>,
+    /// What to try with the endpoint, in place of the layers that its scheme has, and the seed of its bytes.
+    pub(super) exchange: Option<(Exchange, u64)>,
     /// How many sockets it may hold at once; only a trace has use for more than one.
     pub(super) sockets: usize,
 }
@@ -64,12 +88,15 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
     let budget = shared.plan.budgets.connect;
     let connected = recorder
         .step(leg, budget, &mut attempt, async |attempt: &mut net::Attempt| {
-            net::connect(attempt, &shared.plan.source, tuning).await
+            // An empty map is not even asked to hash.
+            let played = shared.plan.dial.played.get(&course.peer);
+            net::connect(attempt, &shared.plan.source, tuning, played).await
         })
         .await;
     if let Ok(conn) = connected {
         recorder.watch(conn.clone());
         conn.send_at_once();
+        let conn = if course.exchange.is_some() { conn.half_closing() } else { conn };
         // Boxed: a connect that waits should not hold room for the layers that may never come.
         let _ = Box::pin(beyond_connect(&mut recorder, shared, course, conn)).await;
     }
@@ -77,7 +104,7 @@ pub(super) async fn walk(shared: &Shared, course: &Course) -> Vec<Step> {
 }
 
 async fn beyond_connect(rec: &mut Recorder, shared: &Shared, course: &Course, conn: Conn) -> Result<(), Stop> {
-    let target = &shared.plan.targets[course.target];
+    let target = shared.target(course.goal);
     let (Route::Proxy, Some(proxy)) = (course.route, &shared.plan.proxy) else {
         return origin(rec, shared, course, target, conn).await;
     };
@@ -117,6 +144,10 @@ async fn origin<S: AsyncRead + AsyncWrite + Unpin>(
     target: &Target,
     mut stream: S,
 ) -> Result<(), Stop> {
+    if let Some((what, seed)) = course.exchange {
+        // Boxed: few walks are exchanges, and all would hold room for one.
+        return Box::pin(converse(rec, shared, course, (what, seed), &mut stream)).await;
+    }
     if !target.scheme.has_tls() {
         return if target.scheme.has_http() { ask(rec, shared, target, &mut stream, false).await } else { Ok(()) };
     }
@@ -144,8 +175,9 @@ async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     let budget = shared.plan.budgets.layer;
     let mut attempt = tunnel::Attempt::new(target.host.authority(port), budget);
     let credentials = proxy.credentials.as_ref().filter(|_| with_credentials);
+    let along = early_data(course);
     rec.step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut tunnel::Attempt| {
-        tunnel::tunnel(attempt, stream, credentials).await
+        tunnel::tunnel(attempt, stream, credentials, &along).await
     })
     .await
 }
@@ -177,6 +209,33 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     let trusted = matches!(rec.last_evidence(),
         Some(Evidence::Handshake(evidence)) if evidence.verification == Some(Verification::Trusted));
     Ok((stream, trusted))
+}
+
+/// What is sent together with the CONNECT.
+fn early_data(course: &Course) -> Vec<u8> {
+    match course {
+        Course { route: Route::Proxy, control: None, exchange: Some((Exchange::EarlyData, seed)), .. } => {
+            exchange::early_data(*seed)
+        }
+        _ => Vec::new(),
+    }
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    rec: &mut Recorder,
+    shared: &Shared,
+    course: &Course,
+    (what, seed): (Exchange, u64),
+    stream: &mut S,
+) -> Result<(), Stop> {
+    let layer = shared.plan.budgets.layer;
+    let along = early_data(course).len() as u64;
+    let mut attempt = exchange::Attempt::new(what, seed, layer, along);
+    let recall = course.control == Some(Control::Recall);
+    rec.step(Leg::Origin, exchange::budget(what, layer), &mut attempt, async |attempt: &mut exchange::Attempt| {
+        if recall { exchange::recall(attempt, stream).await } else { exchange::exchange(attempt, stream).await }
+    })
+    .await
 }
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(

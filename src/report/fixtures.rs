@@ -252,6 +252,7 @@ fn observation(id: u32, route: Route, attempt: u16, steps: Vec<Step>) -> Observa
         attempt,
         address: (!lookup).then(|| address.parse().unwrap()),
         control: None,
+        host_service: None,
         steps,
     }
 }

@@ -246,9 +246,10 @@ fn out_of_time(bound: &ExpectedTime, runs: &[Run]) -> Vec<Difference> {
 fn uncarried(run: &Run, log: &[Event]) -> Vec<Difference> {
     let carried = |target: &Target| {
         let (authority, host) = (target.authority(), target.host.to_string());
+        let names = |header: &str| header == host || header == authority;
         log.iter().any(|event| match event {
             Event::Tunnel { authority: to, up, down } => *to == authority && *up > 0 && *down > 0,
-            Event::Request { by_proxy: true, sni: Some(sni), .. } => *sni == host,
+            Event::Request { by_proxy: true, host: Some(header), .. } => names(header),
             _ => false,
         })
     };

@@ -188,10 +188,14 @@ impl Scenario {
     /// The plans that probe a lab as the scenario wants it, in order.
     #[must_use]
     pub fn plans(&self, network: &Network) -> Vec<Plan> {
-        let MachineSpec { files, environment, .. } =
+        let MachineSpec { files, environment, privileged } =
             self.lab.as_ref().map(|lab| lab.machine.clone()).unwrap_or_default();
         let machine = Machine::described(files, environment);
-        self.probes.iter().map(|probe| probe.plan_lab(&self.name, &machine, network)).collect()
+        let mut plans: Vec<_> = self.probes.iter().map(|probe| probe.plan_lab(&self.name, &machine, network)).collect();
+        for plan in &mut plans {
+            plan.context.privileged = Some(privileged.unwrap_or(true));
+        }
+        plans
     }
 
     /// The plans that probe whoever is really there.
@@ -234,10 +238,10 @@ mod tests {
     #[test]
     fn every_file_is_embedded() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
-        let files: BTreeSet<String> =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        let embedded: Vec<String> = builtins().map(|built_in| format!("{}.toml", built_in.name)).collect();
-        assert_eq!(embedded, files.into_iter().collect::<Vec<_>>());
+        let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let files: BTreeSet<String> = fs::read_dir(folder).unwrap().map(|entry| stem(entry.unwrap().path())).collect();
+        let embedded: Vec<&str> = builtins().map(|built_in| built_in.name).collect();
+        assert_eq!(embedded, files.iter().collect::<Vec<_>>());
     }
 
     #[test]

@@ -7,9 +7,10 @@ use serde::Deserialize;
 
 use crate::{
     discover::{self, Machine, Proxies},
+    exchange::Exchange,
     lab::{Network, optional_duration},
     model::{Context, Expectation, Route, Target},
-    plan::{Budgets, Dns, Family, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
+    plan::{Budgets, Dns, Family, HostChannel, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
 };
 
 /// The ports of a bare host, as on the command line.
@@ -65,9 +66,16 @@ pub struct ProbeSpec {
     /// Whether the engine may add probes that tell two causes apart; default true.
     #[serde(default)]
     pub controls: Option<bool>,
+    /// What to try with `tcp://` targets, which must then be origins of snapreach's own; the lab plays one at
+    /// `tcp://origin.snapreach.test:7`.
+    #[serde(default)]
+    pub exchanges: Vec<Exchange>,
     /// Whether failed connects are followed hop by hop; default false.
     #[serde(default)]
     pub trace: bool,
+    /// Whether the host channel is probed too; default false.
+    #[serde(default)]
+    pub host: bool,
     /// Whether a name server is asked beside the system resolver; default true.
     #[serde(default)]
     pub name_server: Option<bool>,
@@ -141,6 +149,7 @@ impl ProbeSpec {
                 return Err(format!("probe.{key}: longer than 0"));
             }
         }
+        self.exchanges.iter().try_for_each(|exchange| exchange.check()).map_err(|e| format!("probe.exchanges: {e}"))?;
         self.own_proxy()?;
         self.resolve().map(drop)
     }
@@ -240,6 +249,8 @@ impl ProbeSpec {
             source: Source { family: self.family.map(Into::into), ..Source::default() },
             controls: self.controls.unwrap_or(true),
             trace: self.trace,
+            exchanges: self.exchanges.clone(),
+            host: self.host.then(HostChannel::default),
             context,
             ..Plan::default()
         }

@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::support;
 
 /// Scenarios that differ in what the report holds: every layer, hop, route and verdict occurs.
-const SCENARIOS: [&str; 20] = [
+const SCENARIOS: [&str; 22] = [
     "healthy",
+    "host-root-needed",
     "consumer-ignores-proxy",
     "dns-malformed",
     "dns-nxdomain",
@@ -19,6 +20,7 @@ const SCENARIOS: [&str; 20] = [
     "http-captive-portal",
     "http-silent",
     "local-clock-skew",
+    "path-blocked-after-rejected",
     "proxy-auth-required",
     "proxy-optimistic-connect",
     "proxy-port-denied",

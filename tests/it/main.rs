@@ -4,11 +4,14 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod exchange;
 mod golden;
+mod host;
 mod hostile;
 mod interface;
 mod lab_command;
 mod namespaces;
+mod played;
 mod readme;
 mod real_proxies;
 mod replies;

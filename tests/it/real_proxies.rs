@@ -27,9 +27,9 @@ const ORIGIN: &str = "127.0.43.11";
 const NO_NAMES: &str = "127.0.43.53:53";
 
 /// A child that ends with the test, and its folder.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     folder: TempDir,
 }
 
@@ -41,7 +41,7 @@ impl Drop for Program {
 }
 
 /// Starts `name` with a configuration in which `PORT` and `DIR` are replaced, and waits until it listens.
-fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Program> {
+pub(crate) fn start(name: &str, arguments: &[&str], configuration: &str) -> Option<Program> {
     let Some(binary) = program(name) else {
         skipped(&format!("{name} is not installed"));
         return None;

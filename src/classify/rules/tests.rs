@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     classify::testing::{
-        NAME, Walk, alert, certificate, chain, gateway_reply, reply, request, storage_reply, tcp_info, trusted,
+        NAME, VERSIONS, Walk, alert, certificate, chain, gateway_reply, reply, request, storage_reply, tcp_info,
+        trusted,
     },
     model::{
         Control, DnsAnswer, Evidence, Excerpt, Failure, IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence,
@@ -125,7 +126,7 @@ fn unacknowledged() -> HandshakeEvidence {
 #[rustfmt::skip] // a table reads by column
 fn cases() -> Vec<(Walk, Code, Hop)> {
     use FailureKind as K;
-    use Hop::{ClientToOrigin as O, ClientToProxy as P, Local, Origin, Proxy, ProxyToOrigin as Beyond};
+    use Hop::{ClientToOrigin as O, ClientToProxy as P, Host, Local, Origin, Proxy, ProxyToOrigin as Beyond};
     use Verification as V;
     let self_signed = || {
         let mut evidence = chain(&["Example Corp"], V::UnknownIssuer);
@@ -137,6 +138,17 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
     let tls = |kind, evidence| direct().connected().tls_fails(Leg::Origin, kind, evidence);
     let tunnel = |kind, bytes: &[u8]| proxied().connected().tunnel_fails(kind, tunnel_bytes(bytes));
     let inside = |kind, evidence| proxied().connected().tunnelled().tls_fails(Leg::Origin, kind, evidence);
+    let exchange = |exchange, kind| proxied().connected().tunnelled().exchanged(exchange, Some(kind), |_| ());
+    let whole = Exchange::Integrity { bytes: 9 };
+    let idle = |kind| proxied().connected().tunnelled().exchanged(Exchange::Idle { ms: 9 }, Some(kind), |e| e.idle_us = Some(7));
+    let half = |kind| proxied().connected().tunnelled().exchanged(Exchange::HalfCloseByClient, Some(kind), |e| e.half_closed = true);
+    let foreign = |walk: Walk, page: &str| {
+        let mut walk = walk.exchanged(whole, Some(K::Foreign), |e| e.origin_proved = false);
+        if let Some(Evidence::Request(request)) = walk.0.steps.last_mut().map(|step| &mut step.evidence) {
+            request.first_bytes = Some(Excerpt::whole(page.as_bytes()));
+        }
+        walk
+    };
     let asked = |kind| direct().connected().tls(trusted()).request_fails(kind);
     let stored = |status, code| direct().connected().tls(trusted()).answered(storage_reply(status, code));
     let alerted = |number| tls(K::Alert, alert(number));
@@ -156,6 +168,20 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (verified(V::Expired).request_fails(K::Cancelled), c::TLS_EXPIRED, O),
 
         (connect(K::Cancelled), c::META_DEADLINE, Local),
+        (Walk::to_host(80).connected().answered(reply(&format!("HTTP/1.1 200 OK\r\nVia: 1.1 p\r\n\r\n{VERSIONS}"))), c::HOST_PROXIED, Host),
+        (Walk::to_host(32526).connected().answered(reply("HTTP/1.1 503 x\r\nX-Squid-Error: ERR_CONNECT_FAIL 110\r\n\r\n")), c::HOST_PROXIED, Host),
+        (Walk::to_host(80).connected().answered(reply("HTTP/1.1 200 OK\r\n\r\n")), c::HOST_UNEXPECTED, Host),
+        (Walk::to_host(80).connected().answered(reply(&format!("HTTP/1.1 404 N\r\n\r\n{VERSIONS}"))), c::HOST_UNEXPECTED, Host),
+        (Walk::to_host(32526).connected().answered(reply("HTTP/1.1 200 OK\r\n\r\n<html>Log in")), c::HOST_UNEXPECTED, Host),
+        (Walk::to_host(32526).connected().answered(reply("HTTP/1.1 470 status code 470\r\n\r\n")), c::HOST_UNEXPECTED, Host),
+        (Walk::to_host(80).connected().request_fails(K::NotHttp), c::HOST_UNEXPECTED, Host),
+        (Walk::to_host(80).connect_fails(K::TimedOut), c::HOST_UNREACHABLE, Host),
+        (Walk::to_host(80).connected().request_fails(K::TimedOut), c::HOST_UNREACHABLE, Host),
+        (Walk::to_host(80).connect_fails(K::Refused), c::HOST_UNREACHABLE, Host),
+        (Walk::to_host(80).connected().request_fails(K::Closed), c::HOST_UNREACHABLE, Host),
+        (Walk::to_host(80).connect_fails_after(K::HostUnreachable, 9, None, icmp(IcmpFamily::V4, 3, 13)), c::HOST_UNREACHABLE, Host),
+        (Walk::to_host(80).connect_fails(K::PermissionDenied), c::LOCAL_DENIED, Local),
+
         (direct().connect_fails_after(K::PermissionDenied, 9, None, icmp(IcmpFamily::V6, 1, 1)), c::TCP_ADMIN_PROHIBITED, O),
         (direct().connect_fails_after(K::HostUnreachable, 9, None, icmp(IcmpFamily::V4, 3, 13)), c::TCP_ADMIN_PROHIBITED, O),
         (rejected_here(K::Refused, 3, 9), c::LOCAL_DENIED, Local),
@@ -222,6 +248,28 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (Walk::proxied(HTTP_PORT).connected().tunnelled().request_fails(K::Closed), c::TUNNEL_CLOSED, O),
         (proxied().connected().tunnelled().tls(trusted()).request_fails(K::Closed), c::HTTP_CLOSED, O),
 
+        (inside(K::Undecryptable, read(99)), c::TUNNEL_CORRUPTED, O),
+        (proxied().connected().tunnelled().tls(trusted()).request_fails(K::Undecryptable), c::TUNNEL_CORRUPTED, O),
+        (inside(K::Alert, alert(20)), c::TUNNEL_CORRUPTED, O),
+        (tls(K::Alert, alert(20)), c::TLS_ALERT, O),
+        (tls(K::Undecryptable, read(99)), c::TLS_HANDSHAKE_FAILURE, O),
+        (asked(K::Undecryptable), c::HTTP_MALFORMED, O),
+        (exchange(Exchange::EarlyData, K::Lost), c::TUNNEL_EARLY_DATA_LOST, O),
+        (half(K::Closed), c::TUNNEL_HALF_CLOSE_BROKEN, O),
+        (half(K::TimedOut), c::TUNNEL_HALF_CLOSE_BROKEN, O),
+        (half(K::Differs), c::TUNNEL_CORRUPTED, O),
+        (exchange(Exchange::HalfCloseByClient, K::Reset), c::TUNNEL_RESET, O),
+        (idle(K::Closed), c::TUNNEL_IDLE_CUT, O),
+        (idle(K::TimedOut), c::TUNNEL_IDLE_CUT, O),
+        (exchange(Exchange::Idle { ms: 9 }, K::TimedOut), c::TUNNEL_SILENT, O),
+        (exchange(whole, K::Differs), c::TUNNEL_CORRUPTED, O),
+        (exchange(whole, K::Lost), c::TUNNEL_CORRUPTED, O),
+        (exchange(whole, K::Closed), c::TUNNEL_CLOSED, O),
+        (foreign(proxied().connected().tunnelled(), "SSH-2.0-x"), c::HTTP_WRONG_SPEAKER, O),
+        (foreign(proxied().connected().tunnelled(), "HTTP/1.1 500 x\r\nX-Squid-Error: ERR_CANNOT_FORWARD 0\r\n\r\n"), c::PROXY_GATEWAY_ERROR, Beyond),
+        (direct().connected().exchanged(whole, Some(K::Differs), |_| ()), c::META_UNCLASSIFIED, O),
+        (direct().connected().exchanged(Exchange::Idle { ms: 9 }, Some(K::Reset), |e| e.idle_us = Some(7)), c::TCP_RESET, O),
+
         (tls(K::NotTls, first_bytes(b"HTTP/1.1 470 status code 470\r\n\r\nAction: Deny. ")), c::HTTP_FIREWALL_DENIED, O),
         (tls(K::NotTls, first_bytes(b"HTTP/1.1 403 F\r\nX-Squid-Error: ERR_ACCESS_DENIED 0\r\n\r\n")), c::TLS_NOT_TLS, O),
         (alerted(116), c::TLS_CLIENT_CERT_REQUIRED, O),
@@ -270,7 +318,8 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
 }
 
 fn judge(walk: &Walk, skip: Option<usize>) -> Option<Judged> {
-    let target = (!walk.0.is_lookup()).then(|| Target::parse(&walk.0.subject, &[443]).unwrap().remove(0));
+    let has_target = !walk.0.is_lookup() && walk.0.host_service.is_none();
+    let target = has_target.then(|| Target::parse(&walk.0.subject, &[443]).unwrap().remove(0));
     primary_without(View { observation: &walk.0, target: target.as_ref() }, skip)
 }
 
@@ -323,6 +372,15 @@ fn what_storage_answers_passes_whatever_the_status() {
     let evidence: RequestEvidence = request(storage_reply(404, "ResourceNotFound"));
     walk.push(Leg::Origin, Evidence::Request(Box::new(evidence)), Some(Failure::new(FailureKind::Status, "404")), 1);
     assert_eq!(judge(&walk, None), None);
+}
+
+#[test]
+fn the_host_channel_passes_when_it_answers_for_itself() {
+    let versions = reply(&format!("HTTP/1.1 200 OK\r\nServer: Microsoft-IIS/10.0\r\n\r\n{VERSIONS}"));
+    assert_eq!(judge(&Walk::to_host(80).connected().answered(versions), None), None);
+    let healthy = reply("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(judge(&Walk::to_host(32526).connected().answered(healthy), None), None);
+    assert_eq!(judge(&Walk::to_host(80).connected(), None).map(|judged| judged.code), Some(c::META_UNCLASSIFIED));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::{
         assess, codes as c,
         testing::{NAME, Walk, chain, record, reply, storage_reply, trusted},
     },
+    exchange::Exchange,
     model::{
         Assessment, CellStatus, Code, Confidence, Control, Evidence, Failure, FailureKind as K, Finding,
         HandshakeEvidence, Hop, HostsOverride, Leg, MisreadLine, NotRun, ProxyCapture, ResolverView, Route, Severity,
@@ -38,6 +39,52 @@ fn silent(subject: &str, ip: &str) -> Walk {
 
 fn denied(subject: &str) -> Walk {
     Walk::proxied(subject).connected().tunnel_refused(reply("HTTP/1.1 403 Forbidden\r\n\r\n"))
+}
+
+const OWN: &str = "tcp://origin.example:7";
+
+fn exchanged(exchange: Exchange, kind: Option<K>) -> Walk {
+    Walk::proxied("origin.example:7").connected().tunnelled().exchanged(exchange, kind, |e| {
+        e.half_closed = exchange == Exchange::HalfCloseByOrigin;
+    })
+}
+
+#[test]
+fn what_arrives_after_the_origin_half_closed_only_the_origin_knows() {
+    let late = || exchanged(Exchange::HalfCloseByOrigin, None);
+    let recall = |kind| exchanged(Exchange::HalfCloseByOrigin, kind).control(Control::Recall);
+    assert_eq!(assess(&record(&[OWN], [late(), recall(None)])).verdict.status, Status::Clear);
+    let got = assess(&record(&[OWN], [late(), recall(Some(K::Lost))]));
+    assert_eq!(find(&got, c::TUNNEL_HALF_CLOSE_BROKEN).confidence, Confidence::Proof);
+    // Without the origin's word nothing is known, and that is no pass.
+    for walks in [vec![late()], vec![late(), recall(Some(K::TimedOut))]] {
+        let got = assess(&record(&[OWN], walks));
+        assert_eq!((got.verdict.status, got.findings[0].code), (Status::Inconclusive, c::META_NOT_RUN), "{got:?}");
+    }
+}
+
+#[test]
+fn early_data_that_silences_a_tunnel_is_lost_where_the_tunnel_works_without() {
+    let silent = || {
+        let walk = Walk::proxied("origin.example:7").connected().tunnelled();
+        walk.exchanged(Exchange::EarlyData, Some(K::TimedOut), |e| e.origin_proved = false)
+    };
+    let got = assess(&record(&[OWN], [silent(), exchanged(Exchange::Integrity { bytes: 9 }, None)]));
+    let finding = find(&got, c::TUNNEL_EARLY_DATA_LOST);
+    assert_eq!((finding.severity, finding.confidence), (Severity::Warning, Confidence::Differential));
+    assert_eq!(got.verdict.status, Status::Degraded, "{got:?}");
+    assert!(has(&assess(&record(&[OWN], [silent()])), c::TUNNEL_SILENT));
+}
+
+#[test]
+fn different_exchanges_are_no_attempts_at_one_thing() {
+    let whole = Exchange::Integrity { bytes: 9 };
+    let got = assess(&record(&[OWN], [exchanged(Exchange::EarlyData, None), exchanged(whole, Some(K::Differs))]));
+    let finding = find(&got, c::TUNNEL_CORRUPTED);
+    assert_eq!((finding.severity, finding.failed, finding.tried), (Severity::Error, 1, 1));
+    assert_eq!(got.verdict.status, Status::Blocked);
+    let got = assess(&record(&[OWN], [exchanged(whole, None), exchanged(whole, Some(K::Differs))]));
+    assert_eq!(find(&got, c::TUNNEL_CORRUPTED).severity, Severity::Warning);
 }
 
 #[test]

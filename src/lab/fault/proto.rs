@@ -259,4 +259,8 @@ pub enum Tunnel {
     #[serde(deserialize_with = "duration")]
     #[cfg_attr(feature = "scenario", schemars(with = "String"))]
     Idle(Duration),
+    /// A tunnel that ends altogether when one side half-closes it.
+    HalfCloseKills,
+    /// A tunnel that loses what came together with the CONNECT.
+    EarlyLost,
 }

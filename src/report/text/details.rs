@@ -7,8 +7,8 @@ use time::{OffsetDateTime, macros::format_description};
 use crate::{
     http::Reply,
     model::{
-        Certificate, ConnectEvidence, DnsAnswer, Evidence, Excerpt, HandshakeEvidence, IcmpError, IcmpFamily,
-        RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TunnelEvidence,
+        Certificate, ConnectEvidence, DnsAnswer, Evidence, Excerpt, ExchangeEvidence, HandshakeEvidence, IcmpError,
+        IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo, TunnelEvidence,
     },
     report::words::{count, duration, plural, short, wire},
 };
@@ -201,6 +201,7 @@ fn tunnel(e: &TunnelEvidence) -> Vec<String> {
         lines.extend(head(reply, |name| PRODUCT_HEADERS.contains(&name)));
         lines.extend(first_line("body", &reply.body));
     }
+    lines.extend((e.sent_along > 0).then(|| format!("{} for the tunnel sent along", plural(e.sent_along, "byte"))));
     lines.extend(e.early.as_ref().and_then(|bytes| first_line("before this side spoke", bytes)));
     lines.extend(e.first_bytes.as_ref().and_then(|bytes| first_line("came instead", bytes)));
     lines.extend(e.tcp.as_ref().map(tcp));
@@ -256,6 +257,9 @@ fn certificate_lines(index: usize, certificate: &Certificate) -> Vec<String> {
 }
 
 fn request(e: &RequestEvidence) -> Vec<String> {
+    if let Some(exchange) = &e.exchange {
+        return self::exchange(e, exchange);
+    }
     let sas = if e.sas_sent { " with a signature" } else { "" };
     let sent = if e.request_sent { "sent" } else { "not sent whole" };
     let mut lines = vec![
@@ -268,6 +272,21 @@ fn request(e: &RequestEvidence) -> Vec<String> {
         }));
         lines.extend(first_line("body", &reply.body));
     }
+    lines.extend(e.first_bytes.as_ref().and_then(|bytes| first_line("came instead", bytes)));
+    lines.extend(e.tcp.as_ref().map(tcp));
+    lines
+}
+
+fn exchange(e: &RequestEvidence, exchange: &ExchangeEvidence) -> Vec<String> {
+    let bytes = plural(exchange.bytes_sent, "byte");
+    let mut lines = vec![format!("{}; {bytes} sent; {}", exchange.exchange, came(e.bytes_read, e.first_byte_us))];
+    lines.extend(exchange.idle_us.map(|idle| format!("nothing passed for {}", duration(idle))));
+    lines.extend(exchange.half_closed.then(|| "one side had half-closed".to_owned()));
+    lines.extend(exchange.received.map(|received| format!("{} arrived unchanged", plural(received, "byte"))));
+    lines.extend(exchange.sent_differs_at.map(|at| format!("byte {at} sent arrived as another")));
+    lines.extend(exchange.came_differs_at.map(|at| format!("byte {at} that came is not the one that must come")));
+    lines.extend(exchange.expected.as_ref().and_then(|bytes| first_line("expected", bytes)));
+    lines.extend(exchange.came.as_ref().and_then(|bytes| first_line("came", bytes)));
     lines.extend(e.first_bytes.as_ref().and_then(|bytes| first_line("came instead", bytes)));
     lines.extend(e.tcp.as_ref().map(tcp));
     lines

@@ -47,6 +47,9 @@ fn one(page: &mut Page<'_>, observation: &Observation, bodies: bool) -> io::Resu
     if let Some(control) = &observation.control {
         head = format!("{head}; a control: {}", describe(control));
     }
+    if observation.host_service.is_some() {
+        head.push_str("; the host channel");
+    }
     page.wrap(&format!("  #{:<4}", observation.id), INDENT, &head)?;
     observation.steps.iter().try_for_each(|step| self::step(page, step, bodies))
 }
@@ -57,6 +60,7 @@ fn describe(control: &Control) -> String {
         Control::SmallSegments { mss } => format!("segments of at most {mss} bytes"),
         Control::OtherPort => "another port through the proxy".into(),
         Control::OtherProxyScheme => "the proxy spoken to with the other scheme".into(),
+        Control::Recall => "what the endpoint received after it half-closed".into(),
         Control::Trace => "a trace, hop by hop".into(),
     }
 }

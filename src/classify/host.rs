@@ -1,0 +1,100 @@
+//! The host channel: whether the wire server and the host plugin answer themselves, and what several attempts on them
+//! tell together. They are no targets: what is found here is said beside the cells and changes none of them.
+
+use std::collections::HashMap;
+
+use super::{
+    case::{Case, Tally, Walk, with_catalogue},
+    proxy_reply,
+    rules::Judged,
+    view::At,
+};
+use crate::{
+    classify::codes as c,
+    http::Reply,
+    model::{Confidence, FailureKind, HostService, Layer, Leg, Party, Severity},
+};
+
+/// Whether the step belongs to a walk to the host channel.
+pub(super) fn is_asked(at: &At<'_>) -> bool {
+    at.view.observation.host_service.is_some()
+}
+
+/// Whether something else than the service answered.
+pub(super) fn is_stranger(at: &At<'_>) -> bool {
+    let service = at.view.observation.host_service;
+    service.zip(reply(at)).is_some_and(|(service, reply)| !is_genuine(service, reply))
+}
+
+/// Whether the answer came through a proxy, or is a proxy's own.
+pub(super) fn is_proxied(at: &At<'_>) -> bool {
+    const MARKS: [&str; 4] = ["via", "x-cache", "x-cache-lookup", "proxy-agent"];
+    is_asked(at)
+        && reply(at)
+            .is_some_and(|reply| proxy_reply::is_marked(reply) || MARKS.iter().any(|name| reply.header(name).is_some()))
+}
+
+fn reply<'a>(at: &At<'a>) -> Option<&'a Reply> {
+    at.request()?.reply.as_ref()
+}
+
+/// The wire server lists its protocol versions in XML, as the Linux agent reads them (`VersionInfo` of its
+/// `protocol/wire.py`); the host plugin's health is no more than a 200 without a page.
+fn is_genuine(service: HostService, reply: &Reply) -> bool {
+    let body = &reply.body.text;
+    reply.status == 200
+        && match service {
+            HostService::WireServer => ["<Versions", "<Preferred", "<Supported"].iter().all(|tag| body.contains(tag)),
+            HostService::HostPlugin => {
+                let page = reply.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+                !page && !body.trim_start().starts_with('<')
+            }
+        }
+}
+
+/// What the attempts tell together, and who made them.
+pub(super) fn compare(case: &mut Case<'_>) {
+    let tallies = case.host_tallies();
+    let connected: Vec<u16> = case.host.iter().filter_map(connected_port).collect();
+    // The agent's firewall rule drops what others than root send to either port (`firewall_manager.py` of the Linux
+    // agent), so a connection to one of them rules it out.
+    let unprivileged = case.record.context.privileged == Some(false) && connected.is_empty();
+    for walk in case.host.iter_mut().filter(|walk| walk.failed) {
+        let tally = tallies.get(&*walk.view.observation.subject).copied().unwrap_or_default();
+        let port = walk.view.observation.address.map(|address| address.port());
+        let silent = is_silent(walk);
+        let Some(judged) = &mut walk.judged else { continue };
+        if tally.is_mixed() {
+            judged.severity = Severity::Warning;
+            walk.note = Some(format!("{} of {} attempts failed, the others passed", tally.failed, tally.tried()));
+        } else if silent && unprivileged {
+            *judged = with_catalogue(Judged { code: c::HOST_ROOT_NEEDED, party: Party::Client, ..*judged });
+        } else if let (true, Some(other)) = (silent, connected.iter().find(|&&other| Some(other) != port)) {
+            judged.confidence = Confidence::Differential;
+            walk.note = Some(format!("port {other} of the same address accepts connections"));
+        }
+    }
+}
+
+/// Whether the SYN was not answered.
+fn is_silent(walk: &Walk<'_>) -> bool {
+    let failed = walk.view.observation.failed();
+    failed.is_some_and(|(step, failure)| step.layer() == Layer::Connect && failure.kind == FailureKind::TimedOut)
+}
+
+fn connected_port(walk: &Walk<'_>) -> Option<u16> {
+    walk.view.at(Layer::Connect, Leg::Origin).filter(|at| at.failure().is_none())?;
+    Some(walk.view.observation.address?.port())
+}
+
+impl<'a> Case<'a> {
+    /// Attempts on each service, by its `host:port`.
+    pub(super) fn host_tallies(&self) -> HashMap<&'a str, Tally> {
+        let mut tallies: HashMap<&str, Tally> = HashMap::new();
+        for walk in self.host.iter().filter(|walk| !walk.cancelled) {
+            let tally = tallies.entry(&walk.view.observation.subject).or_default();
+            *(if walk.failed { &mut tally.failed } else { &mut tally.passed }) += 1;
+        }
+        tallies
+    }
+}

@@ -1,0 +1,139 @@
+//! The host channel from end to end: the lab plays the wire server and the host plugin.
+
+use std::{net::TcpListener, time::Duration};
+
+use snapreach::{
+    classify,
+    lab::{Event, HostAnswer, Lab, LabSpec},
+    model::{Assessment, CellStatus, Hop, HostService, Record, Route, Severity, Status, Target},
+    plan::{Dns, HostChannel, NameServer, Plan, SystemResolver, Trust},
+    probe,
+};
+
+use crate::support;
+
+const NAME: &str = "acct.blob.core.windows.net";
+
+/// Probes a healthy endpoint and the host channel; gives what was seen by us and by the other parties.
+fn run(answer: HostAnswer, change: impl FnOnce(&mut Plan)) -> (Record, Assessment, Vec<Event>) {
+    let mut spec = LabSpec::default();
+    spec.host.answer = answer;
+    let lab = Lab::start(&spec).unwrap();
+    let network = lab.network();
+    let mut plan = Plan {
+        targets: Target::parse(&format!("https://{NAME}"), &[]).unwrap(),
+        routes: vec![Route::Direct],
+        proxy: network.proxy.clone(),
+        dns: Dns { system: SystemResolver::Stub(network.dns), server: NameServer::Off, ..Dns::default() },
+        trust: Trust { lab: network.roots.clone(), ..Trust::default() },
+        dial: network.dial.clone(),
+        host: Some(HostChannel::default()),
+        ..Plan::default()
+    };
+    plan.budgets.attempts = 2;
+    plan.budgets.connect = Duration::from_millis(500);
+    plan.context.privileged = Some(true);
+    change(&mut plan);
+    let progress = probe::Progress::default();
+    let record = probe::runtime().unwrap().block_on(probe::run(plan, &progress, std::future::pending())).unwrap();
+    let mut bytes = Vec::new();
+    record.write(&mut bytes).unwrap();
+    assert_eq!(Record::read(bytes.as_slice()).unwrap(), record, "the record survives being written");
+    let assessment = classify::assess(&record);
+    (record, assessment, lab.log())
+}
+
+#[test]
+fn every_way_in_which_the_host_channel_fails_has_its_code() {
+    for (answer, privileged, code) in [
+        (HostAnswer::Ok, true, None),
+        (HostAnswer::Ok, false, None),
+        (HostAnswer::Silent, true, Some("host.unreachable")),
+        (HostAnswer::Silent, false, Some("host.root_needed")),
+        (HostAnswer::Refuse, false, Some("host.unreachable")),
+        (HostAnswer::Other, true, Some("host.unexpected")),
+        (HostAnswer::Via, true, Some("host.proxied")),
+    ] {
+        let (record, got, _) = run(answer, |plan| plan.context.privileged = Some(privileged));
+        let found: Vec<_> = got.findings.iter().map(|finding| finding.code.0).collect();
+        assert_eq!(found, code.into_iter().collect::<Vec<_>>(), "{answer:?}: {:#?}", got.findings);
+        assert_eq!(got.verdict.status, if code.is_some() { Status::Degraded } else { Status::Clear }, "{answer:?}");
+        assert!(matches!(got.cells[..], [ref cell] if cell.status == CellStatus::Ok && cell.tried == 2), "{answer:?}");
+        let Some(finding) = got.findings.first() else { continue };
+        assert_eq!((finding.hop, finding.failed, finding.tried), (Hop::Host, 4, 4), "{answer:?}");
+        assert_eq!(finding.targets, ["168.63.129.16:32526", "168.63.129.16:80"]);
+        let warning = code == Some("host.root_needed");
+        assert_eq!(finding.severity, if warning { Severity::Warning } else { Severity::Error });
+        assert_eq!(record.observations.iter().filter(|seen| seen.host_service.is_some()).count(), 4);
+    }
+}
+
+#[test]
+fn it_is_asked_directly_whatever_the_routes() {
+    let (record, got, log) = run(HostAnswer::Ok, |plan| plan.routes = vec![Route::Proxy]);
+    assert_eq!(got.verdict.status, Status::Clear, "{:#?}", got.findings);
+    assert_eq!(got.cells.iter().map(|cell| cell.route).collect::<Vec<_>>(), [Route::Proxy]);
+    let asked: Vec<_> = record.observations.iter().filter_map(|seen| Some((seen.host_service?, seen.route))).collect();
+    let (wire, plugin) = ((HostService::WireServer, Route::Direct), (HostService::HostPlugin, Route::Direct));
+    assert_eq!(asked, [wire, wire, plugin, plugin]);
+
+    let mut paths: Vec<&str> = Vec::new();
+    for event in &log {
+        match event {
+            Event::Host { path, .. } => paths.push(path),
+            Event::Tunnel { authority, .. } => assert_eq!(authority, &format!("{NAME}:443")),
+            _ => {}
+        }
+    }
+    paths.sort_unstable();
+    assert_eq!(paths, ["/", "/", "/health", "/health"]);
+}
+
+#[test]
+fn a_run_that_ends_first_says_so() {
+    let (record, got, _) = run(HostAnswer::Ok, |plan| plan.budgets.deadline = Duration::ZERO);
+    assert_eq!(got.verdict.status, Status::Inconclusive);
+    let all: Vec<_> = record.not_run.iter().map(|not_run| (not_run.subject.as_str(), not_run.route)).collect();
+    let begun = |subject: &str| record.observations.iter().any(|seen| &*seen.subject == subject);
+    for port in [80, 32526] {
+        let subject = format!("168.63.129.16:{port}");
+        assert!(all.contains(&(&subject, None)) || begun(&subject), "{subject}: {all:?}");
+    }
+    assert!(got.findings.iter().all(|finding| finding.code.0 == "meta.deadline"), "{:#?}", got.findings);
+}
+
+#[test]
+fn who_ran_it_is_recorded() {
+    let (record, ..) = run(HostAnswer::Ok, |plan| plan.context.privileged = None);
+    assert_eq!(record.context.privileged, Some(support::is_root()));
+}
+
+#[test]
+fn the_command_probes_it_where_it_is_told_to() {
+    let lab = Lab::start(&LabSpec::default()).unwrap();
+    let endpoint = lab.network().host_endpoint;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("tcp://{}", listener.local_addr().unwrap());
+    let check = |options: &[&str]| {
+        let mut command = support::snapreach();
+        command.args(["check", &target, "--no-proxy", "--attempts", "1", "--format", "json"]).args(options);
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        support::report(&output)
+    };
+    let services = |report: &serde_json::Value| -> Vec<(String, String)> {
+        let seen = report["observations"].as_array().unwrap().iter();
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        seen.filter_map(|seen| Some((text(&seen["host_service"])?, text(&seen["subject"])?))).collect()
+    };
+    assert_eq!(services(&check(&[])), []);
+    assert_eq!(services(&check(&["--no-host"])), []);
+    let report = check(&["--host-endpoint", &endpoint.to_string()]);
+    let plugin = format!("{}:32526", endpoint.ip());
+    let expected = [("wire_server".to_owned(), endpoint.to_string()), ("host_plugin".to_owned(), plugin.clone())];
+    assert_eq!(services(&report), expected);
+    // The lab's plugin is elsewhere: whatever is found there, the wire server itself is fine.
+    for finding in report["findings"].as_array().unwrap() {
+        assert_eq!(finding["targets"], serde_json::json!([plugin]), "{finding:#}");
+    }
+}
