@@ -22,19 +22,35 @@ use crate::{
     model::{Code, Confidence, Control, FailureKind, Hop, Layer, Leg, Party, Route, Severity, Verification},
 };
 
-/// Applies all comparisons, in the order in which they build on each other.
-pub(super) fn apply(case: &mut Case<'_>) {
-    dns::compare(case);
-    controls(case);
-    exchange::compare(case);
+/// A comparison, given how many attempts of each cell passed.
+type Comparison = fn(&mut Case<'_>, &[Tally]);
+
+/// All comparisons, in the order in which they build on each other.
+const COMPARISONS: &[(&str, Comparison)] = &[
+    ("two resolvers", |case, _| dns::compare(case)),
+    ("controls", |case, _| controls(case)),
+    ("exchanges", |case, _| exchange::compare(case)),
+    ("scope of denials", |case, _| proxy::scope_of_denials(case)),
+    ("optimistic connect", proxy::optimistic_connect),
+    ("other chain on other route", |case, _| other_chain_on_other_route(case)),
+    ("other port answers", other_port_answers),
+    ("other route works", other_route_works),
+    ("mixed attempts", mixed_attempts),
+    ("blocked after", |case, _| path::blocked_after(case)),
+];
+
+/// Applies all comparisons but the one named.
+pub(super) fn apply(case: &mut Case<'_>, skip: Option<&str>) {
     let tallies = case.tallies();
-    proxy::scope_of_denials(case);
-    proxy::optimistic_connect(case, &tallies);
-    other_chain_on_other_route(case);
-    other_port_answers(case, &tallies);
-    other_route_works(case, &tallies);
-    mixed_attempts(case, &tallies);
-    path::blocked_after(case);
+    for (_, comparison) in COMPARISONS.iter().filter(|(name, _)| Some(*name) != skip) {
+        comparison(case, &tallies);
+    }
+}
+
+/// The names of all comparisons.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    COMPARISONS.iter().map(|(name, _)| *name)
 }
 
 /// A conclusion from a comparison.
