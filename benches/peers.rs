@@ -3,13 +3,14 @@
 //! `cargo bench --bench peers [NAME]`. What is not installed, or needs root, is reported as skipped. The peers'
 //! command lines are those of their manuals; every figure is of whole processes: wall time, CPU time, peak memory.
 
+mod support;
+
 use std::{
     fs,
     io::Write as _,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt as _,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,8 @@ use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike as _,
 };
+
+use support::{Server, configuration, free_port, program};
 
 /// Rounds of each comparison, the two sides in turn.
 const ROUNDS: usize = 5;
@@ -35,7 +38,7 @@ fn main() {
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
     let benches: [Named; 5] =
         [("refused", refused), ("open", open), ("silent", silent), ("tls", tls), ("squid", squid)];
-    let bench = Bench { folder: tempfile::tempdir().expect("a folder for lists") };
+    let bench = Bench { folder: support::folder() };
     for (name, run) in benches.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         println!("\n{name}");
         run(&bench);
@@ -135,8 +138,8 @@ fn silent(bench: &Bench) {
 
 /// 2,000 TLS 1.3 handshakes with a verified chain, 200 at once.
 fn tls(bench: &Bench) {
-    let Some(server) = Nginx::start(bench) else { return };
-    let (list, ca) = (bench.names(server.port), server.ca.display().to_string());
+    let Some((server, ca)) = tls_server(bench) else { return };
+    let list = bench.names(server.port);
     let to = format!(":{0}:127.0.0.1:{0}", server.port);
     let ours = snapreach(
         &list,
@@ -148,9 +151,14 @@ fn tls(bench: &Bench) {
 
 /// The same through squid.
 fn squid(bench: &Bench) {
-    let Some(server) = Nginx::start(bench) else { return };
-    let Some(proxy) = Squid::start(bench, server.port) else { return };
-    let (list, ca) = (bench.names(server.port), server.ca.display().to_string());
+    let Some((server, ca)) = tls_server(bench) else { return };
+    let hosts: Vec<_> = (0..2000).map(|n| format!("127.0.0.1 h{n}.bench.example")).collect();
+    configuration(bench.folder.path(), "hosts", &hosts.join("\n"));
+    let Some(proxy) = support::squid(bench.folder.path(), server.port, "hosts_file DIR/hosts") else {
+        println!("  skipped: squid is not installed");
+        return;
+    };
+    let list = bench.names(server.port);
     let through = format!("http://127.0.0.1:{}", proxy.port);
     let ours = snapreach(
         &list,
@@ -186,13 +194,6 @@ fn command(name: &str, arguments: &[&str]) -> Option<Vec<String>> {
     Some(
         [path.display().to_string()].into_iter().chain(arguments.iter().map(|&argument| argument.to_owned())).collect(),
     )
-}
-
-fn program(name: &str) -> Option<PathBuf> {
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"]
-        .iter()
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| path.exists())
 }
 
 impl Bench {
@@ -324,116 +325,39 @@ fn run(command: &mut Command) {
     assert!(command.status().expect("the command runs").success(), "{command:?}");
 }
 
-struct Nginx {
-    child: Child,
-    port: u16,
-    ca: PathBuf,
-}
-
-impl Nginx {
-    /// TLS 1.3 with a chain of three, the way public endpoints have one.
-    fn start(bench: &Bench) -> Option<Self> {
-        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-        let Some(nginx) = program("nginx") else {
-            println!("  skipped: nginx is not installed");
-            return None;
-        };
-        let folder = bench.folder.path();
-        let authority = |name: &str| {
-            let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.distinguished_name.push(rcgen::DnType::CommonName, name);
-            params
-        };
-        let (root_key, middle_key, leaf_key) = (
-            KeyPair::generate().expect("a key"),
-            KeyPair::generate().expect("a key"),
-            KeyPair::generate().expect("a key"),
-        );
-        let root = authority("root").self_signed(&root_key).expect("a root");
-        let root_params = authority("root");
-        let root_issuer = Issuer::from_params(&root_params, &root_key);
-        let middle = authority("middle").signed_by(&middle_key, &root_issuer).expect("an intermediate");
-        let middle_params = authority("middle");
-        let middle_issuer = Issuer::from_params(&middle_params, &middle_key);
-        let leaf = CertificateParams::new(["*.bench.example".to_owned(), "127.0.0.1".to_owned()])
-            .expect("parameters")
-            .signed_by(&leaf_key, &middle_issuer)
-            .expect("a leaf");
-        let ca = folder.join("ca.pem");
-        fs::write(&ca, root.pem()).expect("the root");
-        fs::write(folder.join("chain.pem"), format!("{}{}", leaf.pem(), middle.pem())).expect("the chain");
-        fs::write(folder.join("key.pem"), leaf_key.serialize_pem()).expect("the key");
-        let port = free_port();
-        let text = format!(
-            "daemon off;\npid DIR/pid;\nerror_log DIR/error.log;\nworker_processes 1;\nworker_rlimit_nofile 20000;\nevents {{ worker_connections 8000; }}\n\
-             http {{\n access_log off;\n client_body_temp_path DIR/b;\n proxy_temp_path DIR/p;\n fastcgi_temp_path DIR/f;\n uwsgi_temp_path DIR/u;\n scgi_temp_path DIR/s;\n \
-             server {{ listen 127.0.0.1:{port} ssl backlog=4096; ssl_certificate DIR/chain.pem; ssl_certificate_key DIR/key.pem; ssl_protocols TLSv1.3; ssl_session_tickets off; return 200 ok; }}\n}}\n"
-        )
-        .replace("DIR", &folder.display().to_string());
-        let path = folder.join("nginx.conf");
-        fs::write(&path, text).expect("the configuration");
-        let child = Command::new(nginx).arg("-c").arg(&path).arg("-p").arg(folder).spawn().expect("nginx runs");
-        wait_for(port);
-        Some(Self { child, port, ca })
+/// nginx with TLS 1.3 and a chain of three, the way public endpoints have one; and the file of its root.
+fn tls_server(bench: &Bench) -> Option<(Server, String)> {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let folder = bench.folder.path();
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let (root_key, middle_key, leaf_key) =
+        (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
+    let root = authority("root").self_signed(&root_key).expect("a root");
+    let root_params = authority("root");
+    let root_issuer = Issuer::from_params(&root_params, &root_key);
+    let middle = authority("middle").signed_by(&middle_key, &root_issuer).expect("an intermediate");
+    let middle_params = authority("middle");
+    let middle_issuer = Issuer::from_params(&middle_params, &middle_key);
+    let leaf = CertificateParams::new(["*.bench.example".to_owned(), "127.0.0.1".to_owned()])
+        .expect("parameters")
+        .signed_by(&leaf_key, &middle_issuer)
+        .expect("a leaf");
+    let ca = configuration(folder, "ca.pem", &root.pem());
+    configuration(folder, "chain.pem", &format!("{}{}", leaf.pem(), middle.pem()));
+    configuration(folder, "key.pem", &leaf_key.serialize_pem());
+    let port = free_port();
+    let http = format!(
+        "server {{ listen 127.0.0.1:{port} ssl backlog=4096; ssl_certificate DIR/chain.pem; \
+         ssl_certificate_key DIR/key.pem; ssl_protocols TLSv1.3; ssl_session_tickets off; return 200 ok; }}"
+    );
+    let server = support::nginx(folder, port, &http);
+    if server.is_none() {
+        println!("  skipped: nginx is not installed");
     }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        stop(&mut self.child);
-    }
-}
-
-struct Squid {
-    child: Child,
-    port: u16,
-}
-
-impl Squid {
-    fn start(bench: &Bench, origin: u16) -> Option<Self> {
-        let Some(squid) = program("squid") else {
-            println!("  skipped: squid is not installed");
-            return None;
-        };
-        let port = free_port();
-        let text = format!(
-            "http_port 127.0.0.1:{port}\npid_filename none\naccess_log none\ncache_log DIR/squid.log\ncache deny all\ncoredump_dir DIR\n\
-             visible_hostname proxy.example\npinger_enable off\nhosts_file DIR/hosts\nmax_filedescriptors 16384\nacl SSL_ports port {origin}\nhttp_access deny CONNECT !SSL_ports\nhttp_access allow all\n"
-        )
-        .replace("DIR", &bench.folder.path().display().to_string());
-        let hosts: Vec<_> = (0..2000).map(|n| format!("127.0.0.1 h{n}.bench.example")).collect();
-        fs::write(bench.folder.path().join("hosts"), hosts.join("\n")).expect("the hosts file");
-        let path = bench.folder.path().join("squid.conf");
-        fs::write(&path, text).expect("the configuration");
-        fs::set_permissions(bench.folder.path(), fs::Permissions::from_mode(0o777)).expect("permissions");
-        let child = Command::new(squid).arg("-N").arg("-f").arg(&path).spawn().expect("squid runs");
-        wait_for(port);
-        Some(Self { child, port })
-    }
-}
-
-impl Drop for Squid {
-    fn drop(&mut self) {
-        stop(&mut self.child);
-    }
-}
-
-fn stop(child: &mut Child) {
-    if let Ok(pid) = i32::try_from(child.id()) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
-    }
-    let _ = child.wait();
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_or(0, |addr| addr.port())
-}
-
-fn wait_for(port: u16) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
-        assert!(Instant::now() < end, "nobody listens on port {port}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+    Some((server?, ca.display().to_string()))
 }

@@ -2,7 +2,11 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicU32, Ordering},
+    ops::Range,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use time::{OffsetDateTime, macros::format_description};
@@ -11,7 +15,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::fault::proto::{CustomReply, Page, StorageError};
 
 /// No client of the lab sends a longer head.
-const MAX_HEAD: usize = 64 * 1024;
+pub(super) const MAX_HEAD: usize = 64 * 1024;
+
+/// How much of a body is read or written at once: large enough that the origin is no bottleneck.
+const LARGE: usize = 256 * 1024;
 
 /// What a party reads and writes.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -32,6 +39,11 @@ impl Head {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// Names and values, as sent.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub(super) fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
@@ -50,12 +62,13 @@ impl Head {
         self.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
-    /// The first and last byte of `x-ms-range` or `Range`, inside a blob.
-    fn range(&self) -> Option<(u64, u64)> {
+    /// What `x-ms-range` or `Range` asks for of a blob of this size.
+    fn range(&self, size: u64) -> Option<Range<u64>> {
         let (first, last) =
             self.header("x-ms-range").or_else(|| self.header("range"))?.strip_prefix("bytes=")?.split_once('-')?;
-        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        (first <= last && last < BLOB).then_some((first, last))
+        let first = first.parse().ok()?;
+        let end = if last.is_empty() { size } else { last.parse::<u64>().ok()?.saturating_add(1).min(size) };
+        (first < end).then_some(first..end)
     }
 
     pub(super) fn wants_close(&self) -> bool {
@@ -76,15 +89,35 @@ pub(super) async fn read_head(io: &mut (impl AsyncRead + Unpin), buffer: &mut Ve
     }
 }
 
-/// Reads the body that follows a head, and throws it away.
+/// Reads the body that follows a head and throws it away.
 pub(super) async fn discard_body(
     io: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,
     length: u64,
 ) -> io::Result<()> {
+    pass_body(io, buffer, length, &mut tokio::io::sink()).await
+}
+
+/// Passes on the body that follows a head, of which a part is in `buffer` already.
+pub(super) async fn pass_body(
+    io: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    length: u64,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
     let buffered = buffer.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+    to.write_all(&buffer[..buffered]).await?;
     buffer.drain(..buffered);
-    tokio::io::copy(&mut io.take(length - buffered as u64), &mut tokio::io::sink()).await?;
+    let mut rest = io.take(length - buffered as u64);
+    // If anything is left the buffer is empty; it serves for the whole connection.
+    buffer.reserve(LARGE.min(usize::try_from(rest.limit()).unwrap_or(LARGE)));
+    while rest.limit() > 0 {
+        if rest.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        to.write_all(buffer).await?;
+        buffer.clear();
+    }
     Ok(())
 }
 
@@ -116,8 +149,8 @@ pub(super) struct Answer {
     pub(super) close: bool,
     /// HTTP/1.0 in the status line.
     pub(super) old: bool,
-    /// So many zero bytes follow the body.
-    pub(super) zeros: u64,
+    /// These bytes of a blob follow the body.
+    pub(super) blob: Range<u64>,
 }
 
 impl Answer {
@@ -149,18 +182,35 @@ impl Answer {
             io.write_all(&out).await?;
             return io.flush().await;
         }
-        let length = self.body.len() as u64 + self.zeros;
+        let length = self.body.len() as u64 + (self.blob.end - self.blob.start);
         out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
         out.extend_from_slice(if self.close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
         if method != "HEAD" {
             out.extend_from_slice(&self.body);
         }
         io.write_all(&out).await?;
-        if method != "HEAD" && self.zeros > 0 {
-            tokio::io::copy(&mut tokio::io::repeat(0).take(self.zeros), io).await?;
+        if method != "HEAD" {
+            write_blob(io, self.blob.clone()).await?;
         }
         io.flush().await
     }
+}
+
+/// Every blob holds the numbers from 0 to 250 over and over, so that no power of two is a multiple of the period, and
+/// bytes that are lost, doubled or misplaced show.
+const PERIOD: u64 = 251;
+
+static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| (0..=250).cycle().take(LARGE).collect());
+
+async fn write_blob(io: &mut (impl AsyncWrite + Unpin), mut range: Range<u64>) -> io::Result<()> {
+    while !range.is_empty() {
+        let start = usize::try_from(range.start % PERIOD).unwrap_or(0);
+        let left = usize::try_from(range.end - range.start).unwrap_or(LARGE);
+        let chunk = &PATTERN[start..LARGE.min(start.saturating_add(left))];
+        io.write_all(chunk).await?;
+        range.start += chunk.len() as u64;
+    }
+    Ok(())
 }
 
 /// The moment as an HTTP date, ahead of the clock by `skew` seconds.
@@ -197,40 +247,21 @@ fn storage(status: u16, code: &str, message: &str, detail: &str, early: bool, sk
     )
 }
 
-/// The size of every blob that a signed request asks for, in bytes.
+/// The size of every blob that a signed request asks for, and of the largest bulk source, in bytes.
 const BLOB: u64 = 1 << 40;
 
+/// Below it stands a source of as many bytes as its name says, open to everybody: for benchmarks.
+const BULK: &str = "/snapreach-bulk/";
+
 /// The answer of healthy storage to an anonymous request, or to one with a signature, which it takes for good: a signed
-/// GET gets zeros (the range asked for, or 512), a signed PUT is taken and thrown away.
+/// GET gets the range asked for, or 512 bytes; a signed PUT is taken and thrown away.
 pub(super) fn healthy(head: &Head, skew: i64) -> Answer {
-    let signed = head.query().split('&').any(|pair| pair.starts_with("sig="));
-    if signed {
-        let (status, reason) = match (head.method.as_str(), head.range()) {
-            ("PUT", _) => (201, "Created"),
-            (_, Some(_)) => (206, "Partial Content"),
-            _ => (200, "OK"),
-        };
-        let mut answer = Answer::new(
-            status,
-            reason,
-            &[
-                "Content-Type: application/octet-stream",
-                "Accept-Ranges: bytes",
-                "Server: Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0",
-                &format!("x-ms-request-id: {}", request_id()),
-                "x-ms-version: 2021-12-02",
-                "x-ms-blob-type: PageBlob",
-                &format!("Date: {}", date(skew)),
-            ],
-            "",
-        );
-        if let (206, Some((first, last))) = (status, head.range()) {
-            answer.headers.push(format!("Content-Range: bytes {first}-{last}/{BLOB}"));
-            answer.zeros = last - first + 1;
-        } else if status == 200 {
-            answer.zeros = 512;
-        }
-        return answer;
+    let bulk = head.path().strip_prefix(BULK).and_then(|size| size.parse().ok()).filter(|size| *size <= BLOB);
+    if let Some(size) = bulk {
+        return blob(head, size, 0..size, skew);
+    }
+    if head.query().split('&').any(|pair| pair.starts_with("sig=")) {
+        return blob(head, BLOB, 0..512, skew);
     }
     if head.path() == "/" && !head.query().contains("comp=") {
         return storage(
@@ -243,6 +274,38 @@ pub(super) fn healthy(head: &Head, skew: i64) -> Answer {
         );
     }
     storage_error(StorageError::PublicAccessNotPermitted, skew)
+}
+
+/// Storage's answer about a blob of `size` bytes, of which a GET without a range gets `otherwise`.
+fn blob(head: &Head, size: u64, otherwise: Range<u64>, skew: i64) -> Answer {
+    let range = head.range(size);
+    let (status, reason) = match (head.method.as_str(), &range) {
+        ("PUT" | "POST", _) => (201, "Created"),
+        (_, Some(_)) => (206, "Partial Content"),
+        _ => (200, "OK"),
+    };
+    let mut answer = Answer::new(
+        status,
+        reason,
+        &[
+            "Content-Type: application/octet-stream",
+            "Accept-Ranges: bytes",
+            "Server: Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0",
+            &format!("x-ms-request-id: {}", request_id()),
+            "x-ms-version: 2021-12-02",
+            "x-ms-blob-type: PageBlob",
+            &format!("Date: {}", date(skew)),
+        ],
+        "",
+    );
+    if status == 201 {
+        return answer;
+    }
+    if let Some(range) = &range {
+        answer.headers.push(format!("Content-Range: bytes {}-{}/{size}", range.start, range.end - 1));
+    }
+    answer.blob = range.unwrap_or(otherwise);
+    answer
 }
 
 /// Storage's answer for one of its errors.

@@ -63,13 +63,13 @@ pub enum Event {
     },
     /// The proxy read a request.
     Connect {
-        /// The method; `CONNECT` unless the client erred.
+        /// The method; another one than `CONNECT` for a plain request, which is passed on without a tunnel.
         method: String,
         /// What it wants to reach.
         authority: String,
         /// Whether credentials came along.
         credentials: bool,
-        /// What the proxy answered; `None` when it sent no answer of its own.
+        /// What the proxy answered, or passed on as an answer; `None` when neither.
         status: Option<u16>,
     },
     /// The proxy opened a tunnel. The numbers are those at the moment when the log was read; a watcher is told at the end

@@ -8,6 +8,7 @@ mod dns;
 mod door;
 mod exchange;
 pub mod fault;
+mod forward;
 mod host;
 mod http;
 mod log;
@@ -15,6 +16,7 @@ mod machine;
 mod origin;
 mod pki;
 mod proxy;
+mod relay;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -242,8 +244,11 @@ impl Parties {
         let host_fault = host::port_fault(spec.host.answer);
         let hosts = WIRE_PORTS.iter().map(|_| Port::bind(conn_v4(), host_fault)).collect::<io::Result<Vec<_>>>()?;
         for (port, logical) in hosts.iter().zip(WIRE_PORTS) {
-            dial.addresses.insert((WIRE_SERVER, logical).into(), port.socket);
+            for reachable in [&mut dial.addresses, &mut behind_proxy] {
+                reachable.insert((WIRE_SERVER, logical).into(), port.socket);
+            }
         }
+        behind_proxy.extend(&spec.proxy.reach);
         // The plan names these two by the sockets themselves.
         for socket in [proxy.socket, hosts[0].socket] {
             dial.addresses.insert(socket, socket);

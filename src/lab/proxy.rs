@@ -1,20 +1,17 @@
-//! The forward proxy: HTTP CONNECT, with the answers of squid 5.7 unless the scenario says otherwise.
+//! The forward proxy: HTTP CONNECT and plain requests, with the answers of squid 5.7 unless the scenario says otherwise.
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use base64::Engine as _;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, sleep_until, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -25,15 +22,14 @@ use super::{
         proto::{Certificate, ProxyReply, ProxyStatusReply, Tunnel},
         stream::Placed,
     },
+    forward::{self, Target, Unusable, VIA, host_and_port},
     http::{self, Answer, Head, Io, read_head},
     log::{Event, Meter},
     origin::{self, alert, last_words},
+    relay,
     spec::{Fault, Login, Party},
     world::{Door, World, stream_fault},
 };
-
-/// Large enough that the relay is no bottleneck.
-const BUFFER: usize = 256 * 1024;
 
 /// `unexpected_message` (RFC 8446 section 6): what a TLS server says to plaintext.
 const UNEXPECTED_MESSAGE: u8 = 10;
@@ -55,6 +51,7 @@ async fn serve_connection(world: &World, stream: TcpStream, peer: SocketAddr) ->
         },
     };
     stream.set_nodelay(true)?;
+    relay::shorten_queue(&stream);
     let breaker = Breaker::of(&stream)?;
     let io: Box<dyn Io> = match stream_fault(faults) {
         Some(fault) => {
@@ -131,6 +128,14 @@ impl<'w> Session<'w> {
                         Err(answer) => answer,
                     }
                 }
+                Decision::Forward(target) => match self.forward(&mut io, &mut buffer, &head, &target).await {
+                    Ok((origin, status, start)) => {
+                        self.log(&head, Some(status));
+                        io.write_all(&start).await?;
+                        return relay::relay(&mut *io, origin, &Meter::default(), None).await;
+                    }
+                    Err(answer) => answer,
+                },
             };
             self.log(&head, Some(answer.status));
             answer.write(&mut io, &head.method).await?;
@@ -144,36 +149,41 @@ impl<'w> Session<'w> {
         self.world.log.add(Event::Connect {
             method: head.method.clone(),
             // Without a query or user information, which may be secret.
-            authority: head.path().rsplit('@').next().unwrap_or_default().to_owned(),
+            authority: match Target::of(&head.target) {
+                Some(target) => target.authority,
+                None => head.path().rsplit('@').next().unwrap_or_default().to_owned(),
+            },
             credentials: head.header("proxy-authorization").is_some(),
             status,
         });
     }
 
     fn decide(&self, head: &Head) -> Decision<'w> {
-        if head.method != "CONNECT" {
+        let asked = if head.method == "CONNECT" {
+            host_and_port(&head.target, None).map(|(host, port)| (host, port, None))
+        } else {
+            Target::of(&head.target).map(|target| (target.host.clone(), target.port, Some(target)))
+        };
+        let Some((host, port, plain)) = asked else {
             return Decision::Answer(squid(400, "Bad Request", "ERR_INVALID_URL", 0).closing());
-        }
+        };
         if let Some(answer) = self.refuse_login(head) {
             return Decision::Answer(answer);
         }
-        let Some((host, port)) =
-            head.target.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)))
-        else {
-            return Decision::Answer(squid(400, "Bad Request", "ERR_INVALID_URL", 0).closing());
-        };
         let world: &'w World = self.world;
-        match world.request_fault(&host, port) {
-            Some(Fault { reply: Some(reply), .. }) => match answer(reply) {
+        match (world.request_fault(&host, port), plain) {
+            (Some(Fault { reply: Some(reply), .. }), _) => match answer(reply) {
                 Some(answer) => Decision::Answer(answer),
                 None => Decision::Misbehave(reply),
             },
-            Some(Fault { tunnel: Some(tunnel), .. }) => Decision::Break(tunnel, host, port),
-            Some(fault) => match fault.placed() {
+            // A plain request has no tunnel to break or to disturb.
+            (_, Some(target)) => Decision::Forward(target),
+            (Some(Fault { tunnel: Some(tunnel), .. }), None) => Decision::Break(tunnel, host, port),
+            (Some(fault), None) => match fault.placed() {
                 Some(placed) => Decision::Disturb(placed, host, port),
                 None => Decision::Tunnel(host, port),
             },
-            None => Decision::Tunnel(host, port),
+            (None, None) => Decision::Tunnel(host, port),
         }
     }
 
@@ -325,9 +335,40 @@ impl<'w> Session<'w> {
         Err(failure.closing())
     }
 
+    /// Sends a plain request to its origin. Returns the connection for the rest of the answer, its status, and its start
+    /// as the client gets it; or why there is none.
+    async fn forward(
+        &self,
+        client: &mut Box<dyn Io>,
+        buffer: &mut Vec<u8>,
+        head: &Head,
+        target: &Target,
+    ) -> Result<(TcpStream, u16, Vec<u8>), Answer> {
+        if head.header("transfer-encoding").is_some() {
+            return Err(squid(501, "Not Implemented", "ERR_UNSUP_REQ", 0).closing());
+        }
+        let mut origin = self.dial(&target.host, target.port).await?;
+        let sent = async {
+            origin.set_nodelay(true)?;
+            origin.write_all(target.request(head).as_bytes()).await?;
+            http::pass_body(client, buffer, head.content_length(), &mut origin).await
+        };
+        if sent.await.is_err() {
+            // The origin must not wait for what the client does not send; and it may have answered all the same.
+            let _ = origin.shutdown().await;
+        }
+        let (error, errno) = match forward::answer(&mut origin).await {
+            Ok((status, start)) => return Ok((origin, status, start)),
+            Err(Unusable::Nothing) => ("ERR_ZERO_SIZE_OBJECT", 0),
+            Err(Unusable::Invalid) => ("ERR_INVALID_RESP", 0),
+            Err(Unusable::Broken) => ("ERR_READ_ERROR", ERRNO_RESET),
+        };
+        Err(squid(502, "Bad Gateway", error, errno).closing())
+    }
+
     async fn relay(
         &self,
-        client: Box<dyn Io>,
+        mut client: Box<dyn Io>,
         mut origin: TcpStream,
         authority: &str,
         early: &[u8],
@@ -337,11 +378,7 @@ impl<'w> Session<'w> {
         let meter = self.world.log.add_tunnel(authority);
         origin.write_all(early).await?;
         meter.up.fetch_add(early.len() as u64, Ordering::Relaxed);
-        let clock = IdleClock(Mutex::new(Instant::now()));
-        tokio::select! {
-            done = tunnel(client, origin, &meter, &clock) => done,
-            () = clock.expire(idle) => Ok(()),
-        }
+        relay::relay(&mut *client, origin, &meter, idle).await
     }
 }
 
@@ -351,60 +388,13 @@ enum Decision<'w> {
     Break(&'w Tunnel, String, u16),
     Disturb(Placed, String, u16),
     Tunnel(String, u16),
-}
-
-/// Moves bytes both ways; the end of one way is passed on and leaves the other way open.
-async fn tunnel(client: Box<dyn Io>, mut origin: TcpStream, meter: &Meter, clock: &IdleClock) -> io::Result<()> {
-    let (from_client, to_client) = tokio::io::split(client);
-    let (from_origin, to_origin) = origin.split();
-    let up = pump(from_client, to_origin, &meter.up, clock);
-    let down = pump(from_origin, to_client, &meter.down, clock);
-    tokio::try_join!(up, down).map(|_| ())
-}
-
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    moved: &AtomicU64,
-    clock: &IdleClock,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let n = from.read(&mut buffer).await?;
-        clock.touch();
-        if n == 0 {
-            return to.shutdown().await;
-        }
-        // Counted first: whoever has seen the bytes must find them in the log.
-        moved.fetch_add(n as u64, Ordering::Relaxed);
-        to.write_all(&buffer[..n]).await?;
-        to.flush().await?;
-    }
-}
-
-/// When a byte last moved.
-struct IdleClock(Mutex<Instant>);
-
-impl IdleClock {
-    fn touch(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    async fn expire(&self, limit: Option<Duration>) {
-        let Some(limit) = limit else { return std::future::pending().await };
-        loop {
-            let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.elapsed() >= limit {
-                return;
-            }
-            sleep_until(last + limit).await;
-        }
-    }
+    Forward(Target),
 }
 
 // ---- answers
 
 const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
+const ERRNO_RESET: i32 = 104;
 const ERRNO_TIMED_OUT: i32 = 110;
 const ERRNO_REFUSED: i32 = 111;
 const ERRNO_UNREACHABLE: i32 = 113;
@@ -441,7 +431,7 @@ fn squid(status: u16, reason: &str, error: &str, errno: i32) -> Answer {
             "Vary: Accept-Language",
             "Content-Language: en",
             "X-Cache: MISS from proxy",
-            "Via: 1.1 proxy (squid/5.7)",
+            VIA,
         ],
         format!(
             "<!DOCTYPE html PUBLIC \"-//W3C//DTD HTML 4.01//EN\" \"http://www.w3.org/TR/html4/strict.dtd\">\n\

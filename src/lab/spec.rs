@@ -2,7 +2,8 @@
 //! a default, and the defaults are a healthy world.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -56,6 +57,9 @@ impl LabSpec {
     /// # Errors
     /// A sentence that names the key and what is allowed.
     pub fn check(&self) -> Result<(), String> {
+        if let Some(elsewhere) = self.proxy.reach.values().find(|socket| !socket.ip().is_loopback()) {
+            return Err(format!("lab.proxy.reach: {elsewhere} is not on loopback, which the lab does not leave"));
+        }
         let logins = [&self.proxy.requires, &self.proxy.credentials];
         if let Some(bad) = logins.into_iter().flatten().find(|c| !c.contains(':') || c.starts_with(':')) {
             let user = bad.split(':').next().unwrap_or_default();
@@ -381,6 +385,8 @@ pub struct ProxySpec {
     pub no_credentials: bool,
     /// Whether it answers 200 before it has reached the origin.
     pub optimistic: bool,
+    /// Addresses that it reaches beside those of the lab, each with the socket on loopback that plays it.
+    pub reach: BTreeMap<SocketAddr, SocketAddr>,
 }
 
 /// How the proxy asks for credentials.

@@ -79,9 +79,28 @@ fn tls_error(error: &io::Error) -> &rustls::Error {
 /// Writes, and reads until the peer ends.
 async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> io::Result<String> {
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap()?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(String::from_utf8_lossy(&rest(stream).await?).into_owned())
+}
+
+/// Reads until the peer ends.
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut bytes)).await.unwrap()?;
+    Ok(bytes)
+}
+
+/// Reads one head, and nothing behind it.
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(SOON, stream.read_u8()).await.unwrap().unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// What a blob holds from `start` to `end`.
+fn pattern(start: usize, end: usize) -> Vec<u8> {
+    (start..end).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
 fn get(path: &str) -> String {
@@ -96,11 +115,8 @@ fn connect_request(port: u16) -> String {
 async fn tunnel(lab: &Lab, port: u16) -> (TcpStream, String) {
     let mut stream = connect(lab.network().addresses["proxy"]).await;
     stream.write_all(connect_request(port).as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(SOON, stream.read_u8()).await.unwrap().unwrap());
-    }
-    (stream, String::from_utf8(head).unwrap())
+    let head = head(&mut stream).await;
+    (stream, head)
 }
 
 /// Sends CONNECT and reads until the proxy ends the connection.
@@ -177,11 +193,47 @@ async fn signed_requests_move_bytes_and_connections_stay() {
     let put = "PUT /c/b?comp=block&sig=x HTTP/1.1\r\nContent-Length: 300000\r\n\r\n";
     stream.write_all(&[put.as_bytes(), &vec![7; 300_000]].concat()).await.unwrap();
     let range = "GET /c/b?sig=x HTTP/1.1\r\nx-ms-range: bytes=100-1000099\r\nConnection: close\r\n\r\n";
-    let answers = exchange(&mut stream, range).await.unwrap();
-    assert!(answers.starts_with("HTTP/1.1 201 Created\r\n"), "{}", &answers[..200]);
-    let second = answers.find("HTTP/1.1 206 Partial Content\r\n").unwrap();
-    assert!(answers[second..].contains("\r\nContent-Length: 1000000\r\n"));
-    assert_eq!(answers.matches('\0').count(), 1_000_000);
+    stream.write_all(range.as_bytes()).await.unwrap();
+    let put = head(&mut stream).await;
+    assert!(put.starts_with("HTTP/1.1 201 Created\r\n") && put.contains("\r\nContent-Length: 0\r\n"), "{put}");
+    let get = head(&mut stream).await;
+    assert!(get.starts_with("HTTP/1.1 206 Partial Content\r\n"), "{get}");
+    assert!(get.contains("\r\nContent-Length: 1000000\r\n"), "{get}");
+    assert!(get.contains("\r\nContent-Range: bytes 100-1000099/1099511627776\r\n"), "{get}");
+    assert!(rest(&mut stream).await.unwrap() == pattern(100, 1_000_100));
+}
+
+#[tokio::test]
+async fn the_bulk_source_gives_as_many_bytes_as_its_name_says() {
+    let lab = lab("");
+    let bulk = |method: &str, size: &str, more: &str| {
+        format!("{method} /snapreach-bulk/{size} HTTP/1.1\r\nHost: {NAME}\r\n{more}\r\n")
+    };
+    let plain = connect(at(&lab, 80)).await;
+    let session = tls(&lab, connect(at(&lab, 443)).await).await.unwrap();
+    for mut stream in [Box::new(plain) as Box<dyn http::Io>, Box::new(session)] {
+        stream.write_all(bulk("HEAD", "1099511627776", "").as_bytes()).await.unwrap();
+        let says = head(&mut stream).await;
+        assert!(says.starts_with("HTTP/1.1 200 OK\r\n") && says.contains("\r\nx-ms-request-id: "), "{says}");
+        assert!(says.contains("\r\nContent-Length: 1099511627776\r\n"), "{says}");
+        // More than the source's buffer at once, and the connection stays.
+        stream.write_all(bulk("GET", "3000001", "").as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.contains("\r\nContent-Length: 3000001\r\n"));
+        let mut bytes = vec![0; 3_000_001];
+        timeout(SOON, stream.read_exact(&mut bytes)).await.unwrap().unwrap();
+        assert!(bytes == pattern(0, 3_000_001));
+        stream.write_all(bulk("GET", "0", "").as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.contains("\r\nContent-Length: 0\r\n"));
+        stream.write_all(bulk("POST", "0", "Content-Length: 3000000\r\n").as_bytes()).await.unwrap();
+        stream.write_all(&bytes[..3_000_000]).await.unwrap();
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 201 "));
+        let open_end = bulk("GET", "1000", "Range: bytes=990-\r\nConnection: close\r\n");
+        stream.write_all(open_end.as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.contains("\r\nContent-Range: bytes 990-999/1000\r\n"));
+        assert_eq!(rest(&mut stream).await.unwrap(), pattern(990, 1000));
+    }
+    let answer = exchange(&mut connect(at(&lab, 80)).await, &get("/snapreach-bulk/1099511627777")).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 409 "), "{answer}");
 }
 
 #[tokio::test]
@@ -214,6 +266,183 @@ async fn a_half_closed_tunnel_still_delivers_the_answer() {
     let mut answer = String::new();
     timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.contains("x-ms-request-id"), "{answer}");
+}
+
+/// An address that only the proxy reaches.
+const FAR: &str = "192.0.2.7:5000";
+
+/// A lab whose proxy reaches a socket of the test as [`FAR`].
+async fn lab_with_far_end(more: &str) -> (Lab, tokio::net::TcpListener) {
+    let far = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let lab = lab(&format!("[proxy]\n{more}\n[proxy.reach]\n'{FAR}' = '{}'", far.local_addr().unwrap()));
+    (lab, far)
+}
+
+fn tunnelled(lab: &Lab) -> (u64, u64) {
+    let numbers = |event: &Event| match event {
+        Event::Tunnel { up, down, .. } => Some((*up, *down)),
+        _ => None,
+    };
+    lab.log().iter().find_map(numbers).unwrap()
+}
+
+#[tokio::test]
+async fn tunnels_carry_bulk_exactly_and_have_counted_it_when_it_arrives() {
+    const UP: usize = 5_000_000;
+    const DOWN: usize = 9_000_000;
+    for over_tls in [false, true] {
+        let (lab, far) = lab_with_far_end(&format!("tls = {over_tls}")).await;
+        let far_end = async {
+            let (mut stream, _) = far.accept().await.unwrap();
+            let mut bytes = vec![0; UP];
+            timeout(SOON, stream.read_exact(&mut bytes)).await.unwrap().unwrap();
+            assert_eq!(tunnelled(&lab), (UP as u64, 0));
+            assert!(bytes == pattern(1, UP + 1));
+            // The end of the client's way, while the other way is still to be used.
+            assert_eq!(rest(&mut stream).await.unwrap(), b"");
+            stream.write_all(&pattern(2, DOWN + 2)).await.unwrap();
+        };
+        let stream = connect(lab.network().addresses["proxy"]).await;
+        let mut client: Box<dyn http::Io> = if over_tls {
+            Box::new(tls_with(&lab.network().roots, "127.0.0.1", stream).await.unwrap())
+        } else {
+            Box::new(stream)
+        };
+        let near_end = async {
+            // The first bytes come with the request.
+            let first = [format!("CONNECT {FAR} HTTP/1.1\r\n\r\n").as_bytes(), &pattern(1, 1000)].concat();
+            client.write_all(&first).await.unwrap();
+            assert!(head(&mut client).await.starts_with("HTTP/1.1 200 "));
+            client.write_all(&pattern(1000, UP + 1)).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut bytes = vec![0; DOWN];
+            timeout(SOON, client.read_exact(&mut bytes)).await.unwrap().unwrap();
+            assert_eq!(tunnelled(&lab), (UP as u64, DOWN as u64));
+            assert!(bytes == pattern(2, DOWN + 2));
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        };
+        tokio::join!(far_end, near_end);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_ends_both_ways_of_a_busy_tunnel() {
+    let (lab, far) = lab_with_far_end("").await;
+    let mut client = connect(lab.network().addresses["proxy"]).await;
+    client.write_all(format!("CONNECT {FAR} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+    head(&mut client).await;
+    let (mut far_end, _) = far.accept().await.unwrap();
+    far_end.write_all(&pattern(0, 1_000_000)).await.unwrap();
+    let mut bytes = vec![0; 1_000_000];
+    timeout(SOON, client.read_exact(&mut bytes)).await.unwrap().unwrap();
+    fault::conn::reset(far_end);
+    let end = timeout(SOON, client.read(&mut bytes)).await.unwrap();
+    assert!(end.as_ref().map_or_else(|e| e.kind() == io::ErrorKind::ConnectionReset, |n| *n == 0), "{end:?}");
+}
+
+#[tokio::test]
+async fn the_proxy_passes_plain_requests_on() {
+    let lab = lab("");
+    let through = |url: &str| format!("GET {url} HTTP/1.1\r\nHost: other.example\r\nProxy-Connection: close\r\n\r\n");
+    let says = proxy_says(&lab, &through(&format!("http://user@{NAME}/?secret=TOPSECRET"))).await.unwrap();
+    assert!(says.starts_with("HTTP/1.1 400 Value for one of the query parameters"), "{says}");
+    assert!(says.contains("\r\nVia: 1.1 proxy (squid/5.7)\r\n") && says.ends_with("</Error>"), "{says}");
+    let mut stream = connect(lab.network().addresses["proxy"]).await;
+    stream.write_all(through(&format!("http://{NAME}:80/snapreach-bulk/2000000")).as_bytes()).await.unwrap();
+    assert!(head(&mut stream).await.contains("\r\nContent-Length: 2000000\r\n"));
+    assert!(rest(&mut stream).await.unwrap() == pattern(0, 2_000_000));
+    // Where `http_proxy` is set the wire server is asked through the proxy too, and answers.
+    let says = proxy_says(&lab, &through("http://168.63.129.16/?comp=versions")).await.unwrap();
+    assert!(says.contains("<Version>2012-11-30</Version>") && says.contains("\r\nVia: 1.1 proxy "), "{says}");
+
+    let log = lab.log();
+    let requests: Vec<_> = log
+        .iter()
+        .filter_map(|event| match event {
+            Event::Request { host, path, by_proxy: true, .. } => Some((host.as_deref().unwrap(), path.as_str())),
+            Event::Host { path, .. } => Some(("wire server", path.as_str())),
+            _ => None,
+        })
+        .collect();
+    let with_port = format!("{NAME}:80");
+    assert_eq!(requests, [(NAME, "/"), (&with_port, "/snapreach-bulk/2000000"), ("wire server", "/")]);
+    let asked: Vec<_> = log
+        .iter()
+        .filter_map(|event| match event {
+            Event::Connect { method, authority, status, .. } => Some((method.as_str(), authority.as_str(), *status)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [("GET", NAME, Some(400)), ("GET", &with_port, Some(200)), ("GET", "168.63.129.16", Some(200))]);
+    assert!(!serde_json::to_string(&log).unwrap().contains("TOPSECRET"));
+}
+
+#[tokio::test]
+async fn a_passed_request_is_the_clients_less_what_concerns_the_proxy() {
+    let (lab, far) = lab_with_far_end("requires = 'svc:TOPSECRET'").await;
+    let code = base64::engine::general_purpose::STANDARD.encode("svc:TOPSECRET");
+    let request = |login: &str| {
+        format!(
+            "PUT http://{FAR}/a?b HTTP/1.1\r\nHost: {FAR}\r\n{login}: Basic {code}\r\nConnection: keep-alive, X-Hop\r\n\
+             X-Hop: 1\r\nx-ms-version: 2\r\nContent-Length: 300000\r\n\r\n"
+        )
+    };
+    let without = request("Authorization").replace("300000", "0").replace("keep-alive, X-Hop", "close");
+    let says = proxy_says(&lab, &without).await.unwrap();
+    assert!(says.starts_with("HTTP/1.1 407 "), "{says}");
+    let mut client = connect(lab.network().addresses["proxy"]).await;
+    let client_end = async {
+        client.write_all(request("Proxy-Authorization").as_bytes()).await.unwrap();
+        client.write_all(&pattern(0, 300_000)).await.unwrap();
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 201 Yes\r\nX-B: c\r\n"));
+        assert_eq!(rest(&mut client).await.unwrap(), b"done");
+    };
+    let far_end = async {
+        let (mut stream, _) = far.accept().await.unwrap();
+        let head = head(&mut stream).await;
+        let right = format!(
+            "PUT /a?b HTTP/1.1\r\nHost: {FAR}\r\nx-ms-version: 2\r\nContent-Length: 300000\r\n\
+             Via: 1.1 proxy (squid/5.7)\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(head, right);
+        let mut body = vec![0; 300_000];
+        timeout(SOON, stream.read_exact(&mut body)).await.unwrap().unwrap();
+        assert!(body == pattern(0, 300_000));
+        stream.write_all(b"HTTP/1.1 201 Yes\r\nX-B: c\r\nContent-Length: 4\r\n\r\ndone").await.unwrap();
+    };
+    tokio::join!(client_end, far_end);
+}
+
+#[tokio::test]
+async fn plain_requests_meet_the_proxys_rules_and_faults_of_the_origin() {
+    let plain = |host: &str| format!("GET http://{host}/ HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let refusing =
+        lab("[[fault]]\nat = 'proxy'\nhosts = ['*.blob.core.windows.net']\nports = [80]\nreply = 'squid_denied'");
+    let says = proxy_says(&refusing, &plain(NAME)).await.unwrap();
+    assert!(says.starts_with("HTTP/1.1 403 ") && says.contains("ERR_ACCESS_DENIED"), "{says}");
+    let says = proxy_says(&refusing, &plain("168.63.129.16")).await.unwrap();
+    assert!(says.starts_with("HTTP/1.1 404 "), "{says}");
+    for (fault, error) in [
+        ("'close'", "ERR_ZERO_SIZE_OBJECT 0"),
+        ("'reset'", "ERR_READ_ERROR 104"),
+        ("{ bytes = 'HTTQ' }", "ERR_INVALID_RESP 0"),
+    ] {
+        let says = proxy_says(&lab(&format!("[[fault]]\nat = 'origin'\nports = [80]\nhttp = {fault}")), &plain(NAME))
+            .await
+            .unwrap();
+        assert!(says.starts_with("HTTP/1.1 502 ") && says.contains(&format!("X-Squid-Error: {error}\r\n")), "{says}");
+    }
+    for wrong in ["GET /", "GET https://acct.blob.core.windows.net/", "GET http://:80/", "CONNECT acct"] {
+        let says = proxy_says(&refusing, &format!("{wrong} HTTP/1.1\r\n\r\n")).await.unwrap();
+        assert!(says.starts_with("HTTP/1.1 400 ") && says.contains("ERR_INVALID_URL"), "{wrong}: {says}");
+    }
+}
+
+#[test]
+fn the_proxy_reaches_nothing_beyond_loopback() {
+    let spec: LabSpec = toml::from_str("[proxy.reach]\n'192.0.2.7:80' = '192.0.2.7:80'").unwrap();
+    let error = Lab::start(&spec).unwrap_err();
+    assert_eq!(error.to_string(), "lab.proxy.reach: 192.0.2.7:80 is not on loopback, which the lab does not leave");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ fn golden() -> BTreeMap<String, Value> {
 }
 
 fn codes(verdicts: &Value) -> BTreeSet<String> {
-    let findings = verdicts.as_array().unwrap().iter().flat_map(|verdict| verdict["judgement"]["findings"].as_array());
+    let findings = verdicts.as_array().unwrap().iter().filter_map(|verdict| verdict["judgement"]["findings"].as_array());
     findings.flatten().map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -105,7 +105,7 @@ fn every_code_is_provoked_by_a_scenario_and_covered_by_a_golden_record() {
         let excused = UNPROVOKED.iter().any(|(unprovoked, _)| *unprovoked == code);
         let (provoked, covered) = (expected.contains(code), covered.contains(code));
         assert!(!(excused && provoked), "{code} is provoked: strike it from the list");
-        if !excused && !(provoked && covered) {
+        if !(excused || provoked && covered) {
             missing.push(json!({ "code": code, "provoked": provoked, "covered": covered }).to_string());
         }
     }
