@@ -69,7 +69,8 @@ impl Estate {
             skipped(&format!("{AZURITE} does not name azurite's program for blobs"));
             return None;
         }
-        if let Some(missing) = ["unbound", "node", "mount"].into_iter().find(|name| program(name).is_none()) {
+        let needed = ["node", "unbound", "squid", "tinyproxy", "haproxy", "nginx", "mount"];
+        if let Some(missing) = needed.into_iter().find(|name| program(name).is_none()) {
             skipped(&format!("{missing} is not installed"));
             return None;
         }
@@ -154,9 +155,12 @@ impl Estate {
     }
 
     /// A program on one of the hosts.
-    fn command(&self, host: &Host, program: &str) -> Command {
+    fn command(&self, host: &Host, name: &str) -> Command {
         let mut command = self.hosts.command(host.role, "sh");
-        command.args(["-c", VIEW]).arg(self.folder.path().join("etc")).arg(program);
+        command
+            .args(["-c", VIEW])
+            .arg(self.folder.path().join("etc"))
+            .arg(program(name).unwrap_or_else(|| name.into()));
         command
     }
 

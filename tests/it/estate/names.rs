@@ -16,7 +16,7 @@ acct.blob CNAME unit.store
 acct2.blob CNAME unit.store
 ";
 
-/// unbound as a daemon without root's files; whom it serves what is still to come.
+/// unbound in the foreground, with no file outside its folder; what it answers is still to come.
 const UNBOUND: &str = "server:
  interface: 0.0.0.0
  interface: ::0

@@ -22,8 +22,8 @@ const LOCALNET: &str = "http_access allow localnet\n";
 const BACKUP_PORTS: &str = "acl SSL_ports port 80 8443\n";
 
 impl Estate {
-    fn squid(&self, port: u16, rules: &str) -> Program {
-        self.start(&PROXY, "squid", port, &["-N", "-f", "DIR/conf"], &format!("{SQUID}{rules}"))
+    fn squid(&self, rules: &str) -> Program {
+        self.start(&PROXY, "squid", 3128, &["-N", "-f", "DIR/conf"], &format!("{SQUID}{rules}"))
     }
 
     fn tinyproxy(&self, rules: &str) -> Program {
@@ -37,16 +37,16 @@ fn squid() {
     let through = ["--proxy", "http://10.0.0.5:3128"];
     let mut unmet = Vec::new();
 
-    let packaged = estate.squid(3128, &format!("{SQUID_PORTS}{SQUID_END}"));
+    let packaged = estate.squid(&format!("{SQUID_PORTS}{SQUID_END}"));
     unmet.extend(estate.unmet("proxy-client-denied-squid", &through));
     drop(packaged);
 
-    let open = estate.squid(3128, &format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
+    let open = estate.squid(&format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
     unmet.extend(estate.unmet("proxy-port-denied", &through));
     unmet.extend(estate.unmet("story-squid-default-ports", &through));
     drop(open);
 
-    let mended = estate.squid(3128, &format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}{SQUID_END}"));
+    let mended = estate.squid(&format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}{SQUID_END}"));
     unmet.extend(estate.unmet("healthy", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with tcp reset");
     unmet.extend(estate.unmet("proxy-reports-refused", &through));
@@ -59,24 +59,21 @@ fn squid() {
     drop(mended);
     unmet.extend(estate.unmet("proxy-port-closed", &through));
 
-    let impatient = estate.squid(
-        3128,
-        &format!("connect_timeout 1 seconds\nforward_timeout 1 seconds\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"),
-    );
+    let impatient = estate
+        .squid(&format!("connect_timeout 1 seconds\nforward_timeout 1 seconds\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 drop");
     unmet.extend(estate.unmet("proxy-reports-timeout", &through));
     estate.forward("");
     drop(impatient);
 
-    let one = estate.squid(
-        3128,
-        &format!("acl other dstdomain acct2.blob.core.windows.net\nhttp_access deny other\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"),
-    );
+    let one = estate.squid(&format!(
+        "acl other dstdomain acct2.blob.core.windows.net\nhttp_access deny other\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"
+    ));
     unmet.extend(estate.unmet("proxy-host-denied", &through));
     drop(one);
 
     estate.serve("server:\n local-zone: core.windows.net always_nxdomain\n");
-    let _nameless = estate.squid(3128, &format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
+    let _nameless = estate.squid(&format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
     unmet.extend(estate.unmet("proxy-name-unknown-squid", &through));
     assert_met(&unmet);
 }
@@ -87,7 +84,7 @@ fn silence_around_a_proxy() {
         "ps",
         [
             |estate| {
-                let _squid = estate.squid(3128, &format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
+                let _squid = estate.squid(&format!("{SQUID_PORTS}{LOCALNET}{SQUID_END}"));
                 estate.forward("ip saddr 10.0.0.4 ip daddr 20.60.222.132 drop");
                 let mut unmet = estate.unmet("consumer-ignores-proxy", &["--proxy", "http://10.0.0.5:3128"]);
                 estate.forward("tcp dport 3128 drop");
@@ -116,7 +113,7 @@ fn squid_with_a_login() {
     );
     fs::write(estate.folder.path().join("users"), "svc:$5$snapreach$Eo7FETmtWX54AXkx3Zc4tV85qeUJAfEhMmscFCoumH8\n")
         .unwrap();
-    let _squid = estate.squid(3128, &login);
+    let _squid = estate.squid(&login);
     let mut unmet = estate.unmet("proxy-auth-required", &["--proxy", "http://10.0.0.5:3128"]);
     unmet.extend(estate.unmet("proxy-auth-rejected", &["--proxy", "http://svc:wrong@10.0.0.5:3128"]));
     unmet.extend(estate.unmet("proxy-authenticated", &["--proxy", "http://svc:right@10.0.0.5:3128"]));
@@ -135,10 +132,9 @@ fn squid_over_tls_and_with_inspection() {
     fs::write(folder.join("proxy.key"), &identity.key).unwrap();
     let at = folder.display();
     let mut unmet = Vec::new();
-    let tls = estate.squid(
-        3128,
-        &format!("https_port 3129 tls-cert={at}/proxy.crt tls-key={at}/proxy.key\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"),
-    );
+    let tls = estate.squid(&format!(
+        "https_port 3129 tls-cert={at}/proxy.crt tls-key={at}/proxy.key\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"
+    ));
     let ca = format!("{at}/company.crt");
     unmet.extend(estate.unmet("proxy-over-tls", &["--proxy", "https://10.0.0.5:3129", "--ca-file", &ca]));
     unmet.extend(estate.unmet("proxy-expects-tls", &["--proxy", "http://10.0.0.5:3129"]));
@@ -147,9 +143,7 @@ fn squid_over_tls_and_with_inspection() {
     // The certificates that it makes; it writes them after it has dropped its privileges.
     let prepare = format!("/usr/lib/squid/security_file_certgen -c -s {at}/issued -M 4MB && chmod -R 777 {at}/issued");
     run(estate.command(&PROXY, "sh").args(["-c", &prepare]).stdout(Stdio::null()));
-    let _inspecting = estate.squid(
-        3128,
-        &format!(
+    let _inspecting = estate.squid(&format!(
             "http_port 3130 ssl-bump tls-cert={at}/company.crt tls-key={at}/company.key generate-host-certificates=on\n\
              sslcrtd_program /usr/lib/squid/security_file_certgen -s {at}/issued -M 4MB\nsslcrtd_children 1\n\
              tls_outgoing_options cafile=/etc/ssl/certs/ca-certificates.crt\nssl_bump bump all\n{SQUID_PORTS}{LOCALNET}{SQUID_END}"
@@ -201,8 +195,7 @@ fn a_balancer_and_a_web_server() {
     let Some(estate) = Estate::new("ba") else { return };
     let through = ["--proxy", "http://10.0.0.5:8080"];
     let mut unmet = Vec::new();
-    let squid =
-        estate.squid(3128, &format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}http_access allow localhost\n{SQUID_END}"));
+    let squid = estate.squid(&format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}http_access allow localhost\n{SQUID_END}"));
     let tcp =
         estate.haproxy(&PROXY, "listen proxies\n mode tcp\n bind LISTEN\n retries 0\n server one 127.0.0.1:3128\n");
     unmet.extend(estate.unmet("healthy", &through));
