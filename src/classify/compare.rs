@@ -111,7 +111,10 @@ fn controls(case: &mut Case<'_>) {
         {
             let (code, scheme) =
                 if by_tls { (c::PROXY_EXPECTS_TLS, "https") } else { (c::PROXY_EXPECTS_PLAINTEXT, "http") };
-            *judged = differential(code, Hop::ClientToProxy, Severity::Error, Party::Client);
+            // What the proxy said may have proved it already.
+            if judged.code != code {
+                *judged = differential(code, Hop::ClientToProxy, Severity::Error, Party::Client);
+            }
             walk.note = Some(format!("spoken to as {scheme}:// the proxy answers"));
         }
     }
