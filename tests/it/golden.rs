@@ -32,7 +32,8 @@ fn golden() -> BTreeMap<String, Value> {
 }
 
 fn codes(verdicts: &Value) -> BTreeSet<String> {
-    let findings = verdicts.as_array().unwrap().iter().filter_map(|verdict| verdict["judgement"]["findings"].as_array());
+    let findings =
+        verdicts.as_array().unwrap().iter().filter_map(|verdict| verdict["judgement"]["findings"].as_array());
     findings.flatten().map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
 }
 
