@@ -603,6 +603,33 @@ async fn stream_faults_do_what_they_say() {
 }
 
 #[tokio::test]
+async fn a_delay_is_paid_once_and_not_per_piece() {
+    let lab = lab("[[fault]]\nat = 'origin'\nports = [80]\nstream = { delay = '100ms' }");
+    let mut stream = connect(at(&lab, 80)).await;
+    // Some hundred pieces: if each waited for the one before, this would take the better part of a minute.
+    const BYTES: usize = 32 * 1024 * 1024;
+    stream.write_all(get(&format!("/snapreach-bulk/{BYTES}")).as_bytes()).await.unwrap();
+    let started = Instant::now();
+    let mut answer = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(100) && answer.len() > BYTES);
+}
+
+#[tokio::test]
+async fn what_the_client_sends_can_suffer_too() {
+    let lab = lab(
+        "[[fault]]\nat = 'origin'\nports = [80]\nstream = 'cut'\ndirection = 'to_server'\nwhen = { after_bytes = 9 }\n\
+         [[fault]]\nat = 'tunnel'\nstream = 'corrupt'\ndirection = 'to_server'",
+    );
+    // Nine bytes of a request are no request: the origin ends, and the way back stays as it is.
+    let answer = exchange(&mut connect(at(&lab, 80)).await, &get("/")).await.unwrap();
+    assert_eq!(answer, "");
+    let (stream, _) = tunnel(&lab, 443).await;
+    let error = tls(&lab, stream).await.unwrap_err();
+    assert!(!matches!(error.kind(), io::ErrorKind::TimedOut), "{error}");
+}
+
+#[tokio::test]
 async fn dripping_and_stalling() {
     let lab = lab(
         "[[fault]]\nat = 'origin'\nports = [80]\nstream = { drip = '20ms' }\n[[fault]]\nat = 'origin'\nports = [443]\nstream = 'stall'\nwhen = { after_bytes = 5 }",

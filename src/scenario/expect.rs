@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -34,7 +34,7 @@ pub struct Expect {
     pub absent: Vec<Spanned<ExpectedFinding>>,
     /// Codes that may be there.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(schema_with = "codes_schema")]
     pub allowed: Vec<Spanned<String>>,
     /// What consumers must be predicted to report.
     #[serde(default)]
@@ -50,6 +50,7 @@ pub struct Expect {
 #[serde(deny_unknown_fields)]
 pub struct ExpectedFinding {
     /// Its code.
+    #[schemars(schema_with = "code_schema")]
     pub code: String,
     /// Between whom.
     #[serde(default)]
@@ -114,6 +115,16 @@ pub struct ExpectedTime {
     #[serde(default, deserialize_with = "optional_duration")]
     #[schemars(with = "Option<String>")]
     pub at_most: Option<Duration>,
+}
+
+/// One of the codes, so that editors offer them.
+fn code_schema(_: &mut SchemaGenerator) -> Schema {
+    let codes: Vec<_> = catalogue::entries().iter().map(|entry| entry.code.0).collect();
+    json_schema!({ "type": "string", "enum": codes })
+}
+
+fn codes_schema(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": code_schema(generator) })
 }
 
 /// The exit code that belongs to a verdict.
