@@ -604,10 +604,10 @@ async fn stream_faults_do_what_they_say() {
 
 #[tokio::test]
 async fn a_delay_is_paid_once_and_not_per_piece() {
-    let lab = lab("[[fault]]\nat = 'origin'\nports = [80]\nstream = { delay = '100ms' }");
-    let mut stream = connect(at(&lab, 80)).await;
     // Some hundred pieces: if each waited for the one before, this would take the better part of a minute.
     const BYTES: usize = 32 * 1024 * 1024;
+    let lab = lab("[[fault]]\nat = 'origin'\nports = [80]\nstream = { delay = '100ms' }");
+    let mut stream = connect(at(&lab, 80)).await;
     stream.write_all(get(&format!("/snapreach-bulk/{BYTES}")).as_bytes()).await.unwrap();
     let started = Instant::now();
     let mut answer = Vec::new();
