@@ -21,8 +21,9 @@ use super::{http::Io, log::Meter};
 /// The buffer of one way at first: most tunnels of a prober carry little.
 const LITTLE: usize = 4 * 1024;
 
-/// How much may wait in a connection's receive queue, before the kernel doubles it: what Linux grants everybody.
-const QUEUE: usize = 208 * 1024;
+/// How much may wait in a connection's receive queue, before the kernel doubles it; a system may grant less
+/// (`net.core.rmem_max`). Shorter queues cost more wake-ups than they save.
+const QUEUE: usize = 1024 * 1024;
 
 /// The buffer of a way that carries bulk: it takes a whole queue at once.
 const LARGE: usize = 2 * QUEUE;
