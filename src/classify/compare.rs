@@ -63,7 +63,7 @@ pub(super) fn differential(code: Code, hop: Hop, severity: Severity, party: Part
 /// Which control passed for whom.
 fn controls(case: &mut Case<'_>) {
     let mut other_name: HashMap<(String, Route, Option<SocketAddr>), String> = HashMap::new();
-    let mut small_segments: HashMap<(String, Route, Option<SocketAddr>), u32> = HashMap::new();
+    let mut small_segments: HashMap<(String, Route, Option<SocketAddr>), (u32, bool)> = HashMap::new();
     let mut other_scheme: HashMap<Option<SocketAddr>, bool> = HashMap::new();
     for view in &case.controls {
         let observation = view.observation;
@@ -72,8 +72,8 @@ fn controls(case: &mut Case<'_>) {
             Some(Control::OtherServerName { sni }) if answers_tls(*view) => {
                 other_name.insert(key(), sni.clone());
             }
-            Some(Control::SmallSegments { mss }) if answers_tls(*view) => {
-                small_segments.insert(key(), *mss);
+            Some(Control::SmallSegments { mss }) => {
+                small_segments.entry(key()).or_insert((*mss, false)).1 |= answers_tls(*view);
             }
             Some(Control::OtherProxyScheme) if proxy_answers(*view) => {
                 let by_tls = view.at(Layer::Handshake, Leg::Proxy).is_some();
@@ -91,11 +91,17 @@ fn controls(case: &mut Case<'_>) {
         let key = (observation.subject.to_string(), observation.route, observation.address);
         let Some((step, _)) = observation.failed() else { continue };
         if step.layer() == Layer::Handshake && step.leg == Leg::Origin {
-            if let Some(mss) = small_segments.get(&key) {
+            if let Some((mss, true)) = small_segments.get(&key) {
                 let hop = rules::between(if walk.view.is_tunnelled() { Leg::Proxy } else { Leg::Origin });
                 *judged = differential(c::PATH_MTU_BLACKHOLE, hop, Severity::Error, Party::Path);
                 walk.note = Some(format!("with segments of at most {mss} bytes the same handshake succeeds"));
                 continue;
+            }
+            if let (Some((mss, false)), c::PATH_MTU_BLACKHOLE) = (small_segments.get(&key), judged.code) {
+                let hop = rules::between(Leg::Origin);
+                let silent = differential(c::TLS_SILENT_AFTER_HELLO, hop, Severity::Error, Party::Path);
+                *judged = Judged { confidence: Confidence::Heuristic, ..silent };
+                walk.note = Some(format!("segments of at most {mss} bytes vanish as well, so size is not the reason"));
             }
             if let Some(sni) = other_name.get(&key) {
                 judged.confidence = Confidence::Differential;

@@ -8,7 +8,7 @@ use std::{
 use time::{PrimitiveDateTime, macros::format_description};
 
 use super::{
-    case::{Case, Sign, with_catalogue},
+    case::{Case, Sign, Walk, with_catalogue},
     compare::interceptor,
     rules::{self, Judged},
     view::{At, View},
@@ -33,7 +33,7 @@ const CLOCK_TOLERANCE_S: i64 = 300;
 pub(super) fn apply(case: &mut Case<'_>) {
     let mut found = Vec::new();
     for walk in &case.walks {
-        for (judged, note) in of_walk(walk.view, walk.judged, case.record.context.without_system_roots) {
+        for (judged, note) in of_walk(walk, case.record.context.without_system_roots) {
             let route = Some(walk.view.observation.route);
             let sign = Sign::about(with_catalogue(judged), route, walk.targets.clone()).seen(walk.view);
             found.push(Sign { note: Some(note), ..sign });
@@ -57,9 +57,9 @@ fn judged(code: Code, hop: Hop, severity: Severity, confidence: Confidence, part
 
 // ---- walks
 
-fn of_walk(view: View<'_>, primary: Option<Judged>, without_system_roots: bool) -> Vec<(Judged, String)> {
+fn of_walk(walk: &Walk<'_>, without_system_roots: bool) -> Vec<(Judged, String)> {
+    let (view, passed) = (walk.view, !walk.failed && !walk.cancelled);
     let mut found = Vec::new();
-    let passed = primary.is_none_or(|primary| primary.severity != Severity::Error);
     let bad_certificate = view
         .at(Layer::Handshake, Leg::Origin)
         .and_then(|at| at.handshake()?.verification)
@@ -72,11 +72,7 @@ fn of_walk(view: View<'_>, primary: Option<Judged>, without_system_roots: bool) 
     found.extend(clock_skew(view));
     // An exchange takes as long as it was asked to.
     let exchange = view.exchange().is_some();
-    if passed
-        && !exchange
-        && primary.is_none_or(|primary| primary.code != c::META_DEADLINE)
-        && view.elapsed_us() > CONSUMER_LIMIT_US
-    {
+    if passed && !exchange && view.elapsed_us() > CONSUMER_LIMIT_US {
         let slow = judged(c::HTTP_SLOW, Hop::ClientToOrigin, Severity::Warning, Confidence::Proof, Party::Path);
         let seconds = view.elapsed_us() / 1_000_000;
         found.push((slow, format!("the walk took {seconds} s; the extension gives up after 10 s per operation")));

@@ -186,6 +186,12 @@ fn alert_in(at: &At<'_>, numbers: &[u8]) -> bool {
     at.handshake().and_then(|h| h.alert.as_ref()).is_some_and(|alert| numbers.contains(&alert.number))
 }
 
+/// The `ClientHello` is larger than what every IPv4 path must carry in one segment (RFC 9293 section 3.7.1).
+fn is_large_hello(at: &At<'_>) -> bool {
+    const SMALLEST_SEGMENT: u64 = 536;
+    at.handshake().is_some_and(|handshake| handshake.bytes_sent > SMALLEST_SEGMENT)
+}
+
 /// The first byte of the tunnel is still to come.
 fn is_fresh_tunnel(at: &At<'_>) -> bool {
     at.view.is_tunnelled() && at.bytes_read() == 0 && !after_handshake(at)
@@ -404,7 +410,7 @@ const RULES: &[Rule] = {
         // Inside the tunnel.
         row(c::PROXY_NOT_A_PROXY, INSIDE, ORIGIN, &[K::NotTls, K::NotHttp, K::Foreign, K::Closed, K::Reset, K::TimedOut],
             |a| (follows_web_page(a) || is_bare_page(a)) && !after_handshake(a), Is(Proxy), Reported, P::Proxy),
-        row(c::PATH_MTU_BLACKHOLE, TLS, None, &[K::TimedOut], |a| a.is_unacknowledged(), Dialled, Guess, P::Path),
+        row(c::PATH_MTU_BLACKHOLE, TLS, None, &[K::TimedOut], |a| a.is_unacknowledged() && is_large_hello(a), Dialled, Guess, P::Path),
         // No holder of the keys makes a record that does not decrypt: bytes changed between the two ends of TLS.
         row(c::TUNNEL_CORRUPTED, INSIDE, ORIGIN, &[K::Undecryptable], |a| a.view.is_tunnelled(), Peer, Proof, P::Proxy),
         row(c::TUNNEL_CORRUPTED, INSIDE, ORIGIN, &[K::Alert], peer_could_not_decrypt, Peer, Reported, P::Proxy),

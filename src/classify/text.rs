@@ -88,7 +88,7 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::TCP_INTERMITTENT => "some TCP connections to {p} fail",
         c::TCP_FAMILY_BROKEN => "{p} {is} reachable by one address family only",
         c::PATH_BLOCKED_AFTER => "the connection to {p} ends on the way",
-        c::PATH_MTU_BLACKHOLE => "what was sent to {p} was never acknowledged, as where large packets vanish",
+        c::PATH_MTU_BLACKHOLE => "packets beyond some size vanish between this machine and {p}",
         c::DNS_NXDOMAIN => "the name in {t} does not exist",
         c::DNS_NODATA => "the name in {t} has no address",
         c::DNS_SERVFAIL => "the name server fails (SERVFAIL) on the name in {t}",

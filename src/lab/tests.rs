@@ -766,7 +766,7 @@ async fn proxy_answer(reply: &str) -> io::Result<String> {
 async fn proxies_refuse_in_their_own_words() {
     for (reply, start, mark) in [
         ("'squid_denied'", "HTTP/1.1 403 ", "X-Squid-Error: ERR_ACCESS_DENIED 0"),
-        ("'tinyproxy_port'", "HTTP/1.0 403 Access violation", "Server: tinyproxy/1.11.1"),
+        ("'tinyproxy_port'", "HTTP/1.1 403 Access violation", "Server: tinyproxy/1.11.1"),
         ("{ page = 'nginx_bad_request' }", "HTTP/1.1 400 ", "Server: nginx/1.22.1"),
         (
             "{ proxy_status = { error = 'dns_error', parameters = '; rcode=\"NXDOMAIN\"', retry_after = 7 } }",

@@ -119,7 +119,8 @@ fn answered(text: &str) -> Walk {
 }
 
 fn unacknowledged() -> HandshakeEvidence {
-    HandshakeEvidence { tcp: Some(tcp_info(TcpState::Established, 4, 1)), ..HandshakeEvidence::default() }
+    let tcp = Some(tcp_info(TcpState::Established, 4, 1));
+    HandshakeEvidence { bytes_sent: 1500, tcp, ..HandshakeEvidence::default() }
 }
 
 #[allow(clippy::too_many_lines, reason = "one line per case of a table")]
@@ -239,6 +240,7 @@ fn cases() -> Vec<(Walk, Code, Hop)> {
         (inside(K::NotTls, first_bytes(b"HTTP/1.1 500 x\r\nX-Squid-Error: ERR_CANNOT_FORWARD 0\r\n\r\n")), c::PROXY_GATEWAY_ERROR, Beyond),
         (inside(K::NotTls, first_bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n")), c::TLS_NOT_TLS, O),
         (tls(K::TimedOut, unacknowledged()), c::PATH_MTU_BLACKHOLE, O),
+        (tls(K::TimedOut, HandshakeEvidence { bytes_sent: 259, ..unacknowledged() }), c::TLS_SILENT_AFTER_HELLO, O),
         (inside(K::TimedOut, unacknowledged()), c::PATH_MTU_BLACKHOLE, P),
         (page_then(K::NotTls, first_bytes(b"<html>")), c::PROXY_NOT_A_PROXY, Proxy),
         (page_then(K::Closed, read(0)), c::PROXY_NOT_A_PROXY, Proxy),

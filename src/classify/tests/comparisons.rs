@@ -5,13 +5,13 @@ use proptest::prelude::*;
 use crate::{
     classify::{
         assess, codes as c,
-        testing::{NAME, Walk, chain, record, reply, storage_reply, trusted},
+        testing::{NAME, Walk, chain, record, reply, storage_reply, tcp_info, trusted},
     },
     exchange::Exchange,
     model::{
         Assessment, CellStatus, Code, Confidence, Control, Evidence, Failure, FailureKind as K, Finding,
         HandshakeEvidence, Hop, HostsOverride, Leg, MisreadLine, NotRun, ProxyCapture, ResolverView, Route, Severity,
-        Status, TrustAnchor, Verification,
+        Status, TcpState, TrustAnchor, Verification,
     },
 };
 
@@ -130,6 +130,13 @@ fn one_broken_family_is_a_warning_of_its_own() {
 }
 
 #[test]
+fn what_failed_late_is_not_slow() {
+    let late = Walk::direct(A443, IP).connect_fails_after(K::TimedOut, 10_100_000, None, None);
+    let got = assess(&record(&[A443], [good(A443), late]));
+    assert!(has(&got, c::TCP_INTERMITTENT) && !has(&got, c::HTTP_SLOW));
+}
+
+#[test]
 fn the_scope_of_a_denial_follows_from_what_was_allowed() {
     let allowed = |subject| Walk::proxied(subject).reaches_storage();
     let got = assess(&record(&[A443, A8443], [allowed(A443), denied(A8443)]));
@@ -151,6 +158,18 @@ fn controls_tell_causes_apart_and_never_count() {
     assert!(finding.summary.contains("the name decides"));
     let got = assess(&record(&[A443], [hello(), other(Control::SmallSegments { mss: 536 })]));
     assert_eq!(find(&got, c::PATH_MTU_BLACKHOLE).confidence, Confidence::Differential);
+
+    // Small segments that vanish as well acquit the size.
+    let tcp = Some(tcp_info(TcpState::Established, 4, 1));
+    let vanished = || {
+        let evidence = HandshakeEvidence { bytes_sent: 1500, tcp, ..HandshakeEvidence::default() };
+        Walk::direct(A443, IP).connected().tls_fails(Leg::Origin, K::TimedOut, evidence)
+    };
+    assert!(has(&assess(&record(&[A443], [vanished()])), c::PATH_MTU_BLACKHOLE));
+    let small = vanished().control(Control::SmallSegments { mss: 536 });
+    let got = assess(&record(&[A443], [vanished(), small]));
+    assert!(!has(&got, c::PATH_MTU_BLACKHOLE));
+    assert!(find(&got, c::TLS_SILENT_AFTER_HELLO).summary.contains("size is not the reason"));
 
     // As squid does: a reset in plain, and a handshake in TLS, after which the control asks no more.
     let reset = Walk::proxied(A443).connected().tunnel_fails(K::Reset, crate::model::TunnelEvidence::default());
