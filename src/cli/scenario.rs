@@ -25,7 +25,7 @@ use crate::{
     probe,
     report::{self, Format, Style},
     scenario::{
-        self, Course, Outcome, Outcomes, Reality, Setting, Variables, is_name,
+        self, Course, Outcome, Reality, Setting, TestResult, Variables, is_name,
         report::{FORMATS, Suite, write, write_end, write_line},
     },
 };
@@ -78,7 +78,7 @@ fn run_suite(args: &ScenarioRun) -> Result<u8, Stop> {
         if let Some(folder) = &args.record_dir {
             problem = problem.take().or_else(|| keep(folder, outcome).err());
         }
-        bar.advance(matches!(outcome.result, Outcomes::Failed(_)));
+        bar.advance(matches!(outcome.result, TestResult::Failed(_)));
     })
     .map_err(|e| Stop::CannotMeasure(format!("cannot run scenarios: {e}")))?;
     drop(bar);

@@ -32,7 +32,7 @@ pub use builtin::BuiltIn;
 pub use compare::{Difference, Run, judgement, verdict};
 pub use expect::{Expect, ExpectedFinding, ExpectedPrediction, ExpectedTime};
 pub use probe::{FamilyName, ProbeSpec, Reality};
-pub use run::{Carried, Outcome, Outcomes, Setting, run};
+pub use run::{Carried, Outcome, Setting, TestResult, run};
 pub use suite::{Course, play};
 pub use variables::{Variables, is_name};
 

@@ -40,7 +40,7 @@ pub struct Outcome {
     /// In which round of repetitions, from 1.
     pub round: u32,
     /// Whether it came out as expected.
-    pub result: Outcomes,
+    pub result: TestResult,
     /// Its probes, as far as they were carried out.
     pub runs: Vec<Run>,
     /// What the lab's parties saw.
@@ -55,7 +55,7 @@ pub struct Outcome {
 
 /// Whether a scenario came out as expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcomes {
+pub enum TestResult {
     /// It did.
     Passed,
     /// It did not.
@@ -100,7 +100,7 @@ impl Outcome {
         Self {
             scenario,
             round: 1,
-            result: Outcomes::NotRun(reason),
+            result: TestResult::NotRun(reason),
             runs: Vec::new(),
             log: Vec::new(),
             carried: Carried::default(),
@@ -121,9 +121,9 @@ pub async fn run(scenario: Arc<Scenario>, setting: &Setting, interrupt: impl Fut
     let started = Instant::now();
     let mut outcome = Outcome::not_run(scenario, String::new());
     outcome.result = match perform(&mut outcome, setting, interrupt).await {
-        Ok(differences) if differences.is_empty() => Outcomes::Passed,
-        Ok(differences) => Outcomes::Failed(differences),
-        Err(reason) => Outcomes::NotRun(reason),
+        Ok(differences) if differences.is_empty() => TestResult::Passed,
+        Ok(differences) => TestResult::Failed(differences),
+        Err(reason) => TestResult::NotRun(reason),
     };
     outcome.elapsed = started.elapsed();
     outcome

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Outcome, Outcomes, Scenario, Setting, run};
+use super::{Outcome, Scenario, Setting, TestResult, run};
 use crate::probe;
 
 /// How many, how often, and when to end.
@@ -70,7 +70,7 @@ pub fn play(
                 play_one(scenario, setting, stop.clone())
             };
             outcome.round = round;
-            if course.fail_fast && matches!(outcome.result, Outcomes::Failed(_)) {
+            if course.fail_fast && matches!(outcome.result, TestResult::Failed(_)) {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| scenario.name.clone());
                 ended.store(true, Relaxed);
             }

@@ -166,6 +166,28 @@ fn without_a_lab_real_parties_answer() {
 }
 
 #[test]
+fn passwords_and_signatures_show_nowhere() {
+    let proxy = snapreach::lab::ProxySpec { requires: Some("svc:right".into()), ..Default::default() };
+    let lab = Lab::start(&LabSpec { proxy, ..LabSpec::default() }).unwrap();
+    let real = GOOD.replace("[lab]\n", "").replace(
+        "https://acct.blob.core.windows.net\"]",
+        "http://20.60.222.132/c/b?sv=1&sig=TOP${PART}\"]\nroutes = [\"proxy\"]",
+    );
+    let folder = folder(&[("secret.toml", &real)]);
+    let proxy = format!("http://svc:TOPSECRET@{}", lab.network().addresses["proxy"]);
+    let reports = ["-o", "r.md", "-o", "r.xml", "-o", "r.json", "--record-dir", "records", "-vv"];
+    let output =
+        run(folder.path(), &[&["secret.toml", "--proxy", &proxy, "--var", "PART=SECRET"], &reports[..]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let mut everything = text(&output.stdout) + &text(&output.stderr);
+    for file in ["r.md", "r.xml", "r.json", "records/secret/record.jsonl", "records/secret/verdict.json"] {
+        everything += &fs::read_to_string(folder.path().join(file)).unwrap();
+    }
+    assert!(everything.contains("proxy.auth_rejected"), "{everything}");
+    assert!(!everything.contains("TOPSECRET") && !everything.contains("c3ZjOlRPUFNFQ1JFVA"), "{everything}");
+}
+
+#[test]
 fn an_interrupt_ends_the_suite_and_reports() {
     let slow = GOOD
         .replace(

@@ -8,7 +8,7 @@ use std::sync::{
 use snapreach::{
     lab::Event,
     probe,
-    scenario::{self, BuiltIn, Outcome, Outcomes, Scenario, Setting, Variables},
+    scenario::{self, BuiltIn, Outcome, Scenario, Setting, TestResult, Variables},
 };
 
 /// Scenarios at once: most of their time they wait.
@@ -32,7 +32,7 @@ fn every_built_in_scenario_comes_out_as_it_says() {
             scope.spawn(|| {
                 while let Some(built_in) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = play(built_in);
-                    if outcome.result != Outcomes::Passed {
+                    if outcome.result != TestResult::Passed {
                         failures.lock().unwrap().push(format!("{}: {:#?}", built_in.name, outcome.result));
                     }
                 }

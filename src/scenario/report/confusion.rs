@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::scenario::{Outcome, Outcomes};
+use crate::scenario::{Outcome, TestResult};
 
 /// Code expected by code found, with the number of scenarios. `None` on one side: nothing was expected, or nothing found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,9 +44,9 @@ impl Confusion {
         let mut matrix = Self::default();
         for outcome in outcomes {
             let differences = match &outcome.result {
-                Outcomes::NotRun(_) => continue,
-                Outcomes::Passed => &[][..],
-                Outcomes::Failed(differences) => differences,
+                TestResult::NotRun(_) => continue,
+                TestResult::Passed => &[][..],
+                TestResult::Failed(differences) => differences,
             };
             let missing: BTreeSet<&str> = differences.iter().filter_map(|d| d.code.as_deref()).collect();
             let unexpected: BTreeSet<&str> = differences.iter().filter_map(|d| d.found).collect();

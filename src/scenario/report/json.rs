@@ -12,7 +12,7 @@ use super::{
 use crate::{
     model::{Finding, SCHEMA, Status, ToolInfo},
     report,
-    scenario::{Carried, Difference, Outcome, Outcomes, verdict},
+    scenario::{Carried, Difference, Outcome, TestResult, verdict},
 };
 
 /// Writes the report, pretty-printed, with a newline at the end.
@@ -82,9 +82,9 @@ impl<'a> Entry<'a> {
     fn of(outcome: &'a Outcome) -> Self {
         let scenario = &outcome.scenario;
         let (reason, differences) = match &outcome.result {
-            Outcomes::Passed => (None, &[][..]),
-            Outcomes::Failed(differences) => (None, differences.as_slice()),
-            Outcomes::NotRun(reason) => (Some(reason.as_str()), &[][..]),
+            TestResult::Passed => (None, &[][..]),
+            TestResult::Failed(differences) => (None, differences.as_slice()),
+            TestResult::NotRun(reason) => (Some(reason.as_str()), &[][..]),
         };
         Self {
             name: &scenario.name,

@@ -7,7 +7,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use super::{Suite, title};
 use crate::{
     report::harmless,
-    scenario::{Outcome, Outcomes},
+    scenario::{Outcome, TestResult},
 };
 
 /// Writes the report.
@@ -28,8 +28,8 @@ pub(super) fn write(suite: &Suite<'_>, out: &mut dyn Write) -> io::Result<()> {
 
 fn case(outcome: &Outcome) -> TestCase {
     let status = match &outcome.result {
-        Outcomes::Passed => TestCaseStatus::success(),
-        Outcomes::Failed(differences) => {
+        TestResult::Passed => TestCaseStatus::success(),
+        TestResult::Failed(differences) => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
             let lines: Vec<String> = differences
                 .iter()
@@ -39,7 +39,7 @@ fn case(outcome: &Outcome) -> TestCase {
             status.set_description(lines.join("\n"));
             status
         }
-        Outcomes::NotRun(reason) => {
+        TestResult::NotRun(reason) => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(&*harmless(reason));
             status

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     report::{escape, plural},
-    scenario::{Outcome, Outcomes},
+    scenario::{Outcome, TestResult},
 };
 
 /// Writes the report.
@@ -28,7 +28,7 @@ pub(super) fn write(suite: &Suite<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "As proof that proxied bytes were proxied, {}.", escape(&proof))?;
     }
     for outcome in suite.outcomes {
-        if let Outcomes::Failed(differences) = &outcome.result {
+        if let TestResult::Failed(differences) = &outcome.result {
             writeln!(out, "\n## {}\n\n{}\n", escape(&title(outcome)), escape(&outcome.scenario.about))?;
             writeln!(out, "| What | Expected | Seen |\n|---|---|---|")?;
             for d in differences {
@@ -47,9 +47,9 @@ pub(super) fn write(suite: &Suite<'_>, out: &mut dyn Write) -> io::Result<()> {
 fn result(outcome: &Outcome) -> String {
     let seed = outcome.seed.map_or_else(String::new, |seed| format!(", seed {seed}"));
     match &outcome.result {
-        Outcomes::Passed => format!("passed{seed}"),
-        Outcomes::Failed(_) => format!("**failed**{seed}"),
-        Outcomes::NotRun(reason) => format!("not run: {}", escape(reason)),
+        TestResult::Passed => format!("passed{seed}"),
+        TestResult::Failed(_) => format!("**failed**{seed}"),
+        TestResult::NotRun(reason) => format!("not run: {}", escape(reason)),
     }
 }
 

@@ -8,7 +8,7 @@ mod text;
 
 use std::{io, io::Write, time::Duration};
 
-use super::{Carried, Outcome, Outcomes};
+use super::{Carried, Outcome, TestResult};
 use crate::report::{Format, Style};
 
 pub use confusion::Confusion;
@@ -31,11 +31,11 @@ impl Suite<'_> {
     /// How many passed, failed, and were not run.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {
-        let count = |of: fn(&Outcomes) -> bool| self.outcomes.iter().filter(|outcome| of(&outcome.result)).count();
+        let count = |of: fn(&TestResult) -> bool| self.outcomes.iter().filter(|outcome| of(&outcome.result)).count();
         (
-            count(|result| *result == Outcomes::Passed),
-            count(|result| matches!(result, Outcomes::Failed(_))),
-            count(|result| matches!(result, Outcomes::NotRun(_))),
+            count(|result| *result == TestResult::Passed),
+            count(|result| matches!(result, TestResult::Failed(_))),
+            count(|result| matches!(result, TestResult::NotRun(_))),
         )
     }
 
@@ -107,11 +107,11 @@ pub fn write(format: Format, suite: &Suite<'_>, style: &Style, out: &mut dyn Wri
 }
 
 /// The name of a result, as JSON has it.
-fn wire(result: &Outcomes) -> &'static str {
+fn wire(result: &TestResult) -> &'static str {
     match result {
-        Outcomes::Passed => "passed",
-        Outcomes::Failed(_) => "failed",
-        Outcomes::NotRun(_) => "not_run",
+        TestResult::Passed => "passed",
+        TestResult::Failed(_) => "failed",
+        TestResult::NotRun(_) => "not_run",
     }
 }
 

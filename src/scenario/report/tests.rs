@@ -11,7 +11,7 @@ fn scenario(name: &str, verdict: &str, code: &str) -> Arc<Scenario> {
     Arc::new(Scenario::parse(name, &toml, &Variables::default()).unwrap())
 }
 
-fn outcome(scenario: Arc<Scenario>, result: Outcomes) -> Outcome {
+fn outcome(scenario: Arc<Scenario>, result: TestResult) -> Outcome {
     Outcome { result, ..Outcome::not_run(scenario, String::new()) }
 }
 
@@ -32,13 +32,13 @@ fn outcomes() -> Vec<Outcome> {
     };
     let carried = Carried { tunnels: 2, up: 700, down: 9000 };
     vec![
-        Outcome { carried, ..outcome(scenario("good", "blocked", "dns.nxdomain"), Outcomes::Passed) },
+        Outcome { carried, ..outcome(scenario("good", "blocked", "dns.nxdomain"), TestResult::Passed) },
         Outcome {
             seed: Some(42),
             round: 2,
-            ..outcome(scenario("bad", "blocked", "tls.expired"), Outcomes::Failed(vec![missing, unexpected]))
+            ..outcome(scenario("bad", "blocked", "tls.expired"), TestResult::Failed(vec![missing, unexpected]))
         },
-        outcome(scenario("elsewhere", "clear", "http.slow"), Outcomes::NotRun("it needs a proxy".into())),
+        outcome(scenario("elsewhere", "clear", "http.slow"), TestResult::NotRun("it needs a proxy".into())),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Suite, title};
 use crate::{
     report::{Page, Paint, Style},
-    scenario::{Outcome, Outcomes},
+    scenario::{Outcome, TestResult},
 };
 
 /// Below this width nothing readable can be laid out.
@@ -18,9 +18,9 @@ const INDENT: usize = 8;
 pub(super) fn line(outcome: &Outcome, style: &Style, out: &mut dyn Write) -> io::Result<()> {
     let page = &mut Page::new(out, style.width.max(MIN_WIDTH), style.color);
     let (paint, word) = match outcome.result {
-        Outcomes::Passed => (Paint::Good, "ok"),
-        Outcomes::Failed(_) => (Paint::Bad, "FAILED"),
-        Outcomes::NotRun(_) => (Paint::Warn, "not run"),
+        TestResult::Passed => (Paint::Good, "ok"),
+        TestResult::Failed(_) => (Paint::Bad, "FAILED"),
+        TestResult::NotRun(_) => (Paint::Warn, "not run"),
     };
     let seed = outcome.seed.map_or_else(String::new, |seed| format!("  seed {seed}"));
     let time = format!("  {:>5.1} s{seed}", outcome.elapsed.as_secs_f64());
@@ -31,9 +31,9 @@ pub(super) fn line(outcome: &Outcome, style: &Style, out: &mut dyn Write) -> io:
     ])?;
     let indent = " ".repeat(INDENT);
     match &outcome.result {
-        Outcomes::Passed => {}
-        Outcomes::NotRun(reason) => page.wrap(&indent, INDENT, reason)?,
-        Outcomes::Failed(differences) => {
+        TestResult::Passed => {}
+        TestResult::NotRun(reason) => page.wrap(&indent, INDENT, reason)?,
+        TestResult::Failed(differences) => {
             page.wrap(&indent, INDENT, &outcome.scenario.about)?;
             for difference in differences {
                 page.pieces(&[(Paint::Plain, &indent), (Paint::Plain, difference.what)])?;
