@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use snapreach::{
-    classify,
     exchange::Exchange,
     lab::{Event, Lab, LabSpec},
     model::{Assessment, Confidence, Evidence, ExchangeEvidence, Hop, Record, Route, Severity, Status, Target},
@@ -12,7 +11,7 @@ use snapreach::{
     probe,
 };
 
-use crate::{programs::SQUID, real_proxies::start};
+use crate::{programs::SQUID, real_proxies::start, support::measure};
 
 const ORIGIN: &str = "tcp://origin.snapreach.test:7";
 
@@ -55,19 +54,9 @@ fn plan(lab: &Lab, routes: &[Route], exchanges: &[Exchange]) -> Plan {
     plan
 }
 
-fn run(plan: Plan) -> (Record, Assessment) {
-    let progress = probe::Progress::default();
-    let record = probe::runtime().unwrap().block_on(probe::run(plan, &progress, std::future::pending())).unwrap();
-    let mut bytes = Vec::new();
-    record.write(&mut bytes).unwrap();
-    assert_eq!(Record::read(bytes.as_slice()).unwrap(), record, "the record survives being written");
-    let assessment = classify::assess(&record);
-    (record, assessment)
-}
-
 fn through(fault: &str, exchanges: &[Exchange]) -> (Record, Assessment) {
     let lab = faulty(fault);
-    run(plan(&lab, &[Route::Proxy], exchanges))
+    measure(plan(&lab, &[Route::Proxy], exchanges))
 }
 
 fn evidence(record: &Record) -> Vec<&ExchangeEvidence> {
@@ -101,7 +90,7 @@ fn every_exchange_passes_directly_and_through_a_healthy_proxy() {
         let lab = lab(spec, &[]);
         let mut plan = plan(&lab, &[Route::Direct, Route::Proxy], &ALL);
         plan.budgets.attempts = 2;
-        let (record, assessment) = run(plan);
+        let (record, assessment) = measure(plan);
         let errors: Vec<_> = assessment.findings.iter().filter(|f| f.code.0 != "config.proxy_needs_auth").collect();
         assert!(errors.is_empty(), "{spec}: {errors:#?}\n{record:#?}");
         let evidence = evidence(&record);
@@ -182,7 +171,7 @@ fn a_foreign_answer_is_the_tunnels_only_where_the_origin_is_known() {
     let codes: Vec<_> = assessment.findings.iter().map(|f| f.code.0).collect();
     assert_eq!(codes, ["http.wrong_speaker"], "{record:#?}");
     let lab = faulty(fault);
-    let (record, assessment) = run(plan(&lab, &[Route::Direct, Route::Proxy], &idle));
+    let (record, assessment) = measure(plan(&lab, &[Route::Direct, Route::Proxy], &idle));
     let finding = assessment.findings.iter().find(|f| f.severity == Severity::Error).unwrap();
     assert_eq!((finding.code.0, finding.confidence), ("tunnel.corrupted", Confidence::Differential), "{record:#?}");
 }
@@ -198,7 +187,7 @@ fn whoever_answers_in_place_of_the_origin_is_not_taken_for_it() {
     let mut plan = plan(&lab, &[Route::Direct], &ALL[..1]);
     plan.targets = Target::parse("tcp://acct.blob.core.windows.net:80", &[]).unwrap();
     plan.budgets.layer = Duration::from_secs(2);
-    let (record, assessment) = run(plan);
+    let (record, assessment) = measure(plan);
     assert_eq!(assessment.verdict.status, Status::Blocked, "{record:#?}");
     assert!(evidence(&record).iter().all(|e| !e.origin_proved));
 }
@@ -241,10 +230,10 @@ fn bytes_sent_with_the_connect_are_lost() {
     let lab = faulty(spec);
     let mut with = plan(&lab, &[Route::Proxy], &[Exchange::EarlyData]);
     with.budgets.layer = Duration::from_secs(3);
-    let (record, assessment) = run(with);
+    let (record, assessment) = measure(with);
     only(&record, &assessment, "tunnel.early_data_lost", Confidence::Proof);
     let others: Vec<_> = ALL.into_iter().filter(|e| *e != Exchange::EarlyData).collect();
-    let (record, assessment) = run(plan(&lab, &[Route::Proxy], &others));
+    let (record, assessment) = measure(plan(&lab, &[Route::Proxy], &others));
     assert_eq!(assessment.verdict.status, Status::Clear, "{record:#?}");
 }
 
@@ -254,7 +243,7 @@ fn a_tunnel_that_breaks_in_the_middle_is_told_as_such() {
         let lab = faulty(&format!("stream = '{fault}'\nwhen.after_bytes = 1000"));
         let mut plan = plan(&lab, &[Route::Proxy], &ALL[..1]);
         plan.budgets.layer = Duration::from_secs(2);
-        let (record, assessment) = run(plan);
+        let (record, assessment) = measure(plan);
         let codes: Vec<_> = assessment.findings.iter().map(|f| f.code.0).collect();
         assert_eq!(codes, [code], "{record:#?}");
         assert!(assessment.findings[0].summary.contains("in the middle of an exchange"), "{:#?}", assessment.findings);
@@ -267,7 +256,7 @@ fn tls_proves_changed_bytes_without_an_origin_of_our_own() {
     let lab = faulty("stream = 'corrupt'\nwhen.after_bytes = 900");
     let mut plan = plan(&lab, &[Route::Proxy], &[]);
     plan.targets = Target::parse("https://acct.blob.core.windows.net", &[]).unwrap();
-    let (record, assessment) = run(plan);
+    let (record, assessment) = measure(plan);
     only(&record, &assessment, "tunnel.corrupted", Confidence::Proof);
 }
 
@@ -297,7 +286,7 @@ fn through_real_to(lab: &Lab, port: u16, origin: &str) -> Vec<(&'static str, Vec
         };
         plan.budgets.attempts = 1;
         plan.context.routes = vec![Route::Proxy];
-        let (_, assessment) = run(plan);
+        let (_, assessment) = measure(plan);
         (name, assessment.findings.iter().map(|finding| finding.code.0).collect())
     });
     let log = lab.log();

@@ -3,14 +3,12 @@
 use std::{net::TcpListener, time::Duration};
 
 use snapreach::{
-    classify,
     lab::{Event, HostAnswer, Lab, LabSpec},
     model::{Assessment, CellStatus, Hop, HostService, Record, Route, Severity, Status, Target},
     plan::{Dns, HostChannel, NameServer, Plan, SystemResolver, Trust},
-    probe,
 };
 
-use crate::support;
+use crate::support::{self, measure};
 
 const NAME: &str = "acct.blob.core.windows.net";
 
@@ -34,12 +32,7 @@ fn run(answer: HostAnswer, change: impl FnOnce(&mut Plan)) -> (Record, Assessmen
     plan.budgets.connect = Duration::from_millis(500);
     plan.context.privileged = Some(true);
     change(&mut plan);
-    let progress = probe::Progress::default();
-    let record = probe::runtime().unwrap().block_on(probe::run(plan, &progress, std::future::pending())).unwrap();
-    let mut bytes = Vec::new();
-    record.write(&mut bytes).unwrap();
-    assert_eq!(Record::read(bytes.as_slice()).unwrap(), record, "the record survives being written");
-    let assessment = classify::assess(&record);
+    let (record, assessment) = measure(plan);
     (record, assessment, lab.log())
 }
 

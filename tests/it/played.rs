@@ -8,15 +8,15 @@ use std::{
 };
 
 use snapreach::{
-    classify,
     lab::{Lab, LabSpec},
     model::{
         Assessment, Confidence, Control, Evidence, Finding, Hop, IcmpError, IcmpFamily, Record, Route, Status, Target,
     },
     plan::{Dns, Family, NameServer, Plan, Played, PlayedFailure, SystemResolver},
-    probe,
 };
 use socket2::{Domain, Socket, Type};
+
+use crate::support::measure;
 
 /// An address of the lab's storage.
 const HTTPS: &str = "20.60.222.132:443";
@@ -36,13 +36,7 @@ fn run(targets: &[&str], change: impl FnOnce(&mut Plan)) -> (Record, Assessment)
     plan.budgets.connect = Duration::from_secs(1);
     plan.budgets.layer = Duration::from_secs(1);
     change(&mut plan);
-    let progress = probe::Progress::default();
-    let record = probe::runtime().unwrap().block_on(probe::run(plan, &progress, std::future::pending())).unwrap();
-    let mut bytes = Vec::new();
-    record.write(&mut bytes).unwrap();
-    assert_eq!(Record::read(bytes.as_slice()).unwrap(), record, "the record survives being written");
-    let assessment = classify::assess(&record);
-    (record, assessment)
+    measure(plan)
 }
 
 fn at(text: &str) -> SocketAddr {

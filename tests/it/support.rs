@@ -6,6 +6,12 @@ use std::{
 };
 
 use serde_json::Value;
+use snapreach::{
+    classify,
+    model::{Assessment, Record},
+    plan::Plan,
+    probe,
+};
 
 /// The binary under test.
 pub(crate) fn snapreach() -> Command {
@@ -21,6 +27,17 @@ pub(crate) fn clean(command: &mut Command) {
     {
         command.env_remove(name);
     }
+}
+
+/// Carries a plan out through the library, and judges what was seen, which must survive being written and read.
+pub(crate) fn measure(plan: Plan) -> (Record, Assessment) {
+    let progress = probe::Progress::default();
+    let record = probe::runtime().unwrap().block_on(probe::run(plan, &progress, std::future::pending())).unwrap();
+    let mut bytes = Vec::new();
+    record.write(&mut bytes).unwrap();
+    assert_eq!(Record::read(bytes.as_slice()).unwrap(), record, "the record survives being written");
+    let assessment = classify::assess(&record);
+    (record, assessment)
 }
 
 /// The JSON report on standard output.
