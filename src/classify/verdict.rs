@@ -147,7 +147,7 @@ pub(super) fn verdict(case: &Case<'_>, cells: &[Cell], findings: &[Finding]) -> 
             [one] if total == 1 => format!("{} cannot be reached {way}", case.record.targets[*one].authority()),
             _ => format!("{} cannot be reached {way}", endpoints(n)),
         };
-        return Verdict { status: Status::Blocked, summary, exit_code: 1 };
+        return said(Status::Blocked, summary);
     }
     if unmeasured > 0 || measured == 0 || cut_short {
         let summary = if measured == 0 {
@@ -157,7 +157,7 @@ pub(super) fn verdict(case: &Case<'_>, cells: &[Cell], findings: &[Finding]) -> 
         } else {
             "what was recorded works, but the record is cut short".to_owned()
         };
-        return Verdict { status: Status::Inconclusive, summary, exit_code: 3 };
+        return said(Status::Inconclusive, summary);
     }
     let answer = if total == 1 { "the endpoint answers".to_owned() } else { format!("all {total} endpoints answer") };
     if notable {
@@ -175,9 +175,13 @@ pub(super) fn verdict(case: &Case<'_>, cells: &[Cell], findings: &[Finding]) -> 
             }
             _ => "but another route is broken".to_owned(),
         };
-        return Verdict { status: Status::Degraded, summary: format!("{answer} {way}, {rest}"), exit_code: 0 };
+        return said(Status::Degraded, format!("{answer} {way}, {rest}"));
     }
-    Verdict { status: Status::Clear, summary: format!("{answer} {way}"), exit_code: 0 }
+    said(Status::Clear, format!("{answer} {way}"))
+}
+
+fn said(status: Status, summary: String) -> Verdict {
+    Verdict { status, summary, exit_code: status.exit_code() }
 }
 
 enum Outcome {

@@ -1,6 +1,7 @@
 //! `snapreach scenario run | list | schema`.
 
 use std::{
+    collections::HashSet,
     fmt::Write as _,
     fs,
     io::{self, Write},
@@ -59,6 +60,12 @@ fn run_suite(args: &ScenarioRun) -> Result<u8, Stop> {
         return Err(Stop::usage(format!("scenarios have no report as {other}: use text, json, junit or markdown")));
     }
     if let Some(folder) = &args.record_dir {
+        let names: HashSet<&str> = chosen.iter().map(|scenario| scenario.name.as_str()).collect();
+        if names.len() < chosen.len() || args.repeat > 1 {
+            return Err(Stop::usage(
+                "--record-dir keeps one record for each name: leave --repeat out, and give no two files the same name",
+            ));
+        }
         fs::create_dir_all(folder).map_err(|e| Stop::usage(format!("cannot create {}: {e}", folder.display())))?;
     }
 

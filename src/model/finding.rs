@@ -143,6 +143,18 @@ pub enum Status {
     Inconclusive,
 }
 
+impl Status {
+    /// The exit code that belongs to it, without `--strict` and without an interrupt.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Clear | Self::Degraded => 0,
+            Self::Blocked => 1,
+            Self::Inconclusive => 3,
+        }
+    }
+}
+
 /// The overall result in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     classify::codes,
     lab::Event,
-    model::{Assessment, Finding, Prediction, Record, Route, Severity, Status, Step, Target},
+    model::{Assessment, Finding, Prediction, Record, Route, Severity, Status, Step, Target, Verdict},
 };
 
 /// One probe of a scenario, carried out and judged.
@@ -45,13 +45,17 @@ pub struct Difference {
 /// The verdict of several probes: the worst.
 #[must_use]
 pub fn verdict(runs: &[Run]) -> Status {
-    let rank = |status: &Status| match status {
+    worst(runs).map_or(Status::Inconclusive, |verdict| verdict.status)
+}
+
+fn worst(runs: &[Run]) -> Option<&Verdict> {
+    let rank = |verdict: &&Verdict| match verdict.status {
         Status::Clear => 0,
         Status::Degraded => 1,
         Status::Inconclusive => 2,
         Status::Blocked => 3,
     };
-    runs.iter().map(|run| run.assessment.verdict.status).max_by_key(rank).unwrap_or(Status::Inconclusive)
+    runs.iter().map(|run| &run.assessment.verdict).max_by_key(rank)
 }
 
 /// What a judgement says, without words, times and numbers of observations: what golden files hold.
@@ -79,7 +83,7 @@ pub(super) fn differences(scenario: &Scenario, runs: &[Run], log: Option<&[Event
     if wanted != seen {
         out.push(difference("verdict", None, name(&wanted), name(&seen)));
     }
-    let exits = super::expect::exit_code(seen);
+    let exits = worst(runs).map_or(Status::Inconclusive.exit_code(), |verdict| verdict.exit_code);
     if expect.exit_code() != exits {
         out.push(difference("exit code", None, expect.exit_code(), exits));
     }

@@ -127,22 +127,13 @@ fn codes_schema(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": code_schema(generator) })
 }
 
-/// The exit code that belongs to a verdict.
-pub(super) fn exit_code(verdict: Status) -> u8 {
-    match verdict {
-        Status::Clear | Status::Degraded => 0,
-        Status::Blocked => 1,
-        Status::Inconclusive => 3,
-    }
-}
-
 type Impossible = (Range<usize>, String);
 
 impl Expect {
     /// The exit code that must come out.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        self.exit_code.as_ref().map_or_else(|| exit_code(*self.verdict.get_ref()), |code| *code.get_ref())
+        self.exit_code.as_ref().map_or_else(|| self.verdict.get_ref().exit_code(), |code| *code.get_ref())
     }
 
     /// Finds what can never come out of these probes.
@@ -151,8 +142,8 @@ impl Expect {
     /// Where it stands, and why.
     pub(super) fn check(&self, probes: &[ProbeSpec]) -> Result<(), Impossible> {
         let verdict = *self.verdict.get_ref();
-        if let Some(code) = self.exit_code.as_ref().filter(|code| *code.get_ref() != exit_code(verdict)) {
-            let message = format!("impossible: with this verdict `check` exits {}", exit_code(verdict));
+        if let Some(code) = self.exit_code.as_ref().filter(|code| *code.get_ref() != verdict.exit_code()) {
+            let message = format!("impossible: with this verdict `check` exits {}", verdict.exit_code());
             return Err((code.span(), message));
         }
         for (list, wanted) in [("findings", &self.findings), ("absent", &self.absent)] {

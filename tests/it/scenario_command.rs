@@ -83,6 +83,7 @@ fn options_that_cannot_be_used_exit_2() {
         (&["good.toml", "--format", "html"], "markdown"),
         (&["good.toml", "-o", "x.html"], "junit"),
         (&["good.toml", "--repeat", "0"], "1..=100000"),
+        (&["good.toml", "good.toml", "--record-dir", "r"], "one record for each name"),
         (&["good.toml", "--jobs", "0"], "--jobs"),
         (&["good.toml", "--ca-file", "nothing.pem"], "nothing.pem"),
     ] {
