@@ -4,4 +4,5 @@
 pub mod cloud;
 pub mod issuer;
 pub mod ranges;
+pub mod snapshot;
 pub mod storage;

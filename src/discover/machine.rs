@@ -3,13 +3,16 @@
 use std::{
     collections::BTreeMap,
     env,
-    fs::File,
+    fs::{self, File},
     io::{self, ErrorKind, Read},
     path::PathBuf,
 };
 
 /// More of a file is not read: no file that discovery knows comes near it.
 const MAX_FILE: u64 = 16 << 20;
+
+/// More entries of a folder are not listed.
+const MAX_ENTRIES: usize = 10_000;
 
 /// The files and variables of a machine: of this one, or of one that somebody describes.
 #[derive(Debug, Clone)]
@@ -60,10 +63,57 @@ impl Machine {
         let mut bytes = Vec::new();
         let read = File::open(root.join(path.trim_start_matches('/')))
             .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(e) => Err(e),
+        Ok(present(read)?.map(|_| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The names in the folder at an absolute path, sorted; empty when there is no such folder.
+    ///
+    /// # Errors
+    /// When the folder is there and cannot be listed.
+    pub(super) fn names(&self, folder: &str) -> io::Result<Vec<String>> {
+        let mut names: Vec<String> = match &self.files {
+            Files::Described(files) => {
+                let below = files.keys().filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/'));
+                below.map(|rest| rest.split('/').next().unwrap_or_default().to_owned()).collect()
+            }
+            Files::Below(root) => {
+                let entries = present(fs::read_dir(root.join(folder.trim_start_matches('/'))))?;
+                let names = entries.into_iter().flatten().take(MAX_ENTRIES).flatten();
+                names.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+            }
+        };
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+/// What is not there is no error.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_listed_alike_on_disk_and_in_a_description() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["a/b/one", "a/b/two/three", "a/c"] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let files = ["/a/b/one", "/a/b/two/three", "/a/c", "/a/bb/no"].map(|path| (path.to_owned(), String::new()));
+        for machine in [Machine::below(root.path(), []), Machine::described(files.into(), [])] {
+            assert_eq!(machine.names("/a/b").unwrap(), ["one", "two"]);
+            assert_eq!(machine.names("/none").unwrap(), [""; 0]);
+            assert_eq!(machine.names("/a/c").unwrap(), [""; 0]);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! it means ([`Finding`], [`Verdict`]). Everything here serialises; nothing here opens a socket, reads a clock or
 //! judges.
 
+mod discovery;
 mod evidence;
 mod excerpt;
 mod failure;
@@ -9,8 +10,13 @@ mod finding;
 mod observation;
 mod record;
 mod secret;
+mod security;
 mod target;
 
+pub use discovery::{
+    ConsumerProxy, Discovery, DiscoverySource, ExtensionProxy, InstalledExtension, Instance, InstanceDisk, LastDisk,
+    LastRun,
+};
 pub use evidence::{
     Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExchangeEvidence, ExtendedError,
     HandshakeEvidence, IcmpError, IcmpFamily, RequestEvidence, ResolveEvidence, ResolverView, Router, TcpInfo,
@@ -27,4 +33,5 @@ pub use record::{
     Context, HostsOverride, MisreadLine, NotRun, ProxyCapture, ProxySource, Record, RecordError, SCHEMA, ToolInfo,
 };
 pub use secret::{REDACTED, Redactor, Secret};
+pub use security::{Decision, FlowVerdict, GroupVerdict, RouteVerdict, RuleRef, Security, SuggestedRule};
 pub use target::{Expectation, Host, Route, Scheme, Target, TargetError};

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Observation, Route, Target};
+use super::{Discovery, Observation, Route, Security, Target};
 
 /// Version of the record and of the JSON report. Fields are added within a version, never removed.
 pub const SCHEMA: u32 = 1;
@@ -102,6 +102,12 @@ pub struct Context {
     /// answer nobody else on the host channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
+    /// What discovery found beside the places that name a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<Box<Discovery>>,
+    /// What the network security groups and routes given say about the flows that were probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Box<Security>>,
     /// Whether the run was interrupted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
