@@ -1,7 +1,7 @@
 //! One entry per finding code: the single source for `explain`, reports, documentation and tests.
 
 use super::codes;
-use crate::model::{Code, Hop, Party, Remedy, Route, Severity};
+use crate::model::{Code, Context, Hop, Party, Remedy, Route, Severity};
 
 /// What is always true of a code.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +27,8 @@ pub struct Situation<'a> {
     pub route: Option<Route>,
     /// `host:port` of the targets concerned, never empty for findings about targets.
     pub targets: &'a [String],
-    /// The Azure region, where known.
-    pub region: Option<&'a str>,
-    /// The proxy as a URL without credentials, where one is in use.
-    pub proxy: Option<&'a str>,
+    /// What was known beside the observations: region, proxy, consumer, method, what the files given say.
+    pub context: &'a Context,
     /// The proxy product that spoke, where it can be told (`squid`, `tinyproxy`, `haproxy`, `nginx`, `privoxy`,
     /// `cntlm`, `ncat`, `pproxy`, `azure-firewall`).
     pub product: Option<&'a str>,

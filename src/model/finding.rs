@@ -89,11 +89,26 @@ pub enum Party {
 }
 
 /// What to do, with commands to copy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Remedy {
     /// One imperative sentence.
     pub title: String,
+    /// What it opens, and what it cannot do in this case; empty where the title says enough.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
     /// Commands or configuration lines; may be empty.
+    pub commands: Vec<String>,
+    /// The same for other tools, where that is of use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forms: Vec<Form>,
+}
+
+/// The commands of a remedy for another tool or place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Form {
+    /// Which: `Azure PowerShell`, `Terraform`, `Windows`, …
+    pub tool: String,
+    /// Commands or configuration lines.
     pub commands: Vec<String>,
 }
 

@@ -25,8 +25,8 @@ pub use evidence::{
 pub use excerpt::Excerpt;
 pub use failure::{Failure, FailureKind};
 pub use finding::{
-    Assessment, Cell, CellStatus, Class, Code, Confidence, Finding, Hop, Outcome, Party, Prediction, Remedy, Severity,
-    Status, Verdict,
+    Assessment, Cell, CellStatus, Class, Code, Confidence, Finding, Form, Hop, Outcome, Party, Prediction, Remedy,
+    Severity, Status, Verdict,
 };
 pub use observation::{Control, HostService, InvalidObservation, Layer, Leg, Observation, Step};
 pub use record::{

@@ -96,6 +96,7 @@ fn blocked_findings() -> Vec<Finding> {
              --destination-port-ranges 443 8443"
                 .into(),
         ],
+        ..Remedy::default()
     }];
     filtered.observations = vec![3];
 
@@ -107,6 +108,7 @@ fn blocked_findings() -> Vec<Finding> {
     intercepted.remedies = vec![Remedy {
         title: "Exempt the storage endpoints from inspection".into(),
         commands: vec!["acl storage dstdomain .blob.core.windows.net\nssl_bump splice storage".into()],
+        ..Remedy::default()
     }];
     intercepted.observations = vec![4];
 

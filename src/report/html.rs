@@ -134,12 +134,26 @@ fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut dyn Write)
     }
     for remedy in &finding.remedies {
         writeln!(out, "<p><strong>Fix</strong> {}</p>", escape(&remedy.title))?;
-        if !remedy.commands.is_empty() {
-            let lines: Vec<String> = remedy.commands.iter().flat_map(|c| c.lines()).map(escape).collect();
-            writeln!(out, "<pre>{}</pre>", lines.join("\n"))?;
+        if !remedy.note.is_empty() {
+            writeln!(out, "<p>{}</p>", escape(&remedy.note))?;
+        }
+        block(&remedy.commands, out)?;
+        for form in &remedy.forms {
+            writeln!(out, "<details><summary>{}</summary>", escape(&form.tool))?;
+            block(&form.commands, out)?;
+            writeln!(out, "</details>")?;
         }
     }
     writeln!(out, "</article>")
+}
+
+/// Lines to be copied, as they are.
+fn block(commands: &[String], out: &mut dyn Write) -> io::Result<()> {
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = commands.iter().flat_map(|command| command.lines()).map(escape).collect();
+    writeln!(out, "<pre>{}</pre>", lines.join("\n"))
 }
 
 /// Text without any meaning to HTML.

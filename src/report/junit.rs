@@ -102,6 +102,7 @@ fn description(finding: &Finding) -> String {
     lines.extend(finding.evidence.iter().map(|line| format!("- {}", clean(line))));
     for remedy in &finding.remedies {
         lines.push(format!("fix: {}", clean(&remedy.title)));
+        lines.extend((!remedy.note.is_empty()).then(|| format!("    {}", clean(&remedy.note))));
         lines.extend(remedy.commands.iter().flat_map(|c| c.lines()).map(|line| format!("    {}", clean(line))));
     }
     lines.join("\n")

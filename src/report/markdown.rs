@@ -96,13 +96,27 @@ fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut dyn Write)
     }
     for remedy in &finding.remedies {
         writeln!(out, "\nFix: {}", escape(&remedy.title))?;
-        if !remedy.commands.is_empty() {
-            let lines: Vec<_> = remedy.commands.iter().flat_map(|command| command.lines()).map(clean).collect();
-            let fence = "`".repeat(lines.iter().map(|line| longest_run(line)).max().unwrap_or(0).max(2) + 1);
-            writeln!(out, "\n{fence}\n{}\n{fence}", lines.join("\n"))?;
+        if !remedy.note.is_empty() {
+            writeln!(out, "\n{}", escape(&remedy.note))?;
+        }
+        block(&remedy.commands, out)?;
+        for form in &remedy.forms {
+            writeln!(out, "\n<details><summary>{}</summary>", escape(&form.tool))?;
+            block(&form.commands, out)?;
+            writeln!(out, "\n</details>")?;
         }
     }
     Ok(())
+}
+
+/// Lines to be copied, as they are.
+fn block(commands: &[String], out: &mut dyn Write) -> io::Result<()> {
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = commands.iter().flat_map(|command| command.lines()).map(clean).collect();
+    let fence = "`".repeat(lines.iter().map(|line| longest_run(line)).max().unwrap_or(0).max(2) + 1);
+    writeln!(out, "\n{fence}\n{}\n{fence}", lines.join("\n"))
 }
 
 /// Text without any meaning to Markdown or HTML. `@` goes as an entity, so that nobody is mentioned.

@@ -353,7 +353,9 @@ fn text_fits_a_terminal_except_what_is_there_to_be_copied() {
             value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
         };
         let remedies = report["findings"].as_array().into_iter().flatten().filter_map(|f| f["remedies"].as_array());
-        let commands: Vec<String> = remedies.flatten().flat_map(|remedy| strings(&remedy["commands"])).collect();
+        let forms = |remedy: &Value| remedy["forms"].as_array().cloned().unwrap_or_default();
+        let places = remedies.flatten().flat_map(|remedy| std::iter::once(remedy.clone()).chain(forms(remedy)));
+        let commands: Vec<String> = places.flat_map(|place| strings(&place["commands"])).collect();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{name}");
         assert!(!text.contains("\n\n\n"), "{name}: two empty lines\n{text}");

@@ -35,7 +35,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out
     for (finding, number) in assessment.findings.iter().zip(1..) {
         page.blank()?;
         self::finding(page, number, finding, words::far_end(record))?;
-        remedies(page, number, &finding.remedies, &mut given)?;
+        remedies(page, number, &finding.remedies, style.verbose > 0, &mut given)?;
     }
     if style.verbose > 0 {
         trace::write(page, record, style.verbose > 1)?;
@@ -110,11 +110,13 @@ fn finding(page: &mut Page<'_>, number: usize, finding: &Finding, far_end: &str)
     Ok(())
 }
 
-/// What to do. What an earlier finding asked for already (`given`, by finding) is not printed again.
+/// What to do. What an earlier finding asked for already (`given`, by finding) is not printed again; the commands for
+/// other tools are for those who want it all.
 fn remedies<'a>(
     page: &mut Page<'_>,
     number: usize,
     remedies: &'a [Remedy],
+    all_forms: bool,
     given: &mut HashMap<(&'a str, &'a [String]), usize>,
 ) -> io::Result<()> {
     for remedy in remedies {
@@ -124,8 +126,15 @@ fn remedies<'a>(
             continue;
         }
         page.wrap("    Fix   ", 10, &remedy.title)?;
+        if !remedy.note.is_empty() {
+            page.wrap("          ", 10, &remedy.note)?;
+        }
         for command in &remedy.commands {
             page.verbatim(10, command)?;
+        }
+        for form in remedy.forms.iter().filter(|_| all_forms) {
+            page.wrap("          ", 10, &format!("{}:", form.tool))?;
+            form.commands.iter().try_for_each(|command| page.verbatim(10, command))?;
         }
     }
     Ok(())
