@@ -47,6 +47,8 @@ pub(super) struct Walk<'a> {
     pub(super) cancelled: bool,
     /// What a comparison added.
     pub(super) note: Option<String>,
+    /// Lines of evidence beside what the observation shows.
+    pub(super) lines: Vec<String>,
 }
 
 /// One lookup.
@@ -68,15 +70,15 @@ pub(super) struct Sign<'a> {
     pub(super) subject: Option<Arc<str>>,
     pub(super) view: Option<View<'a>>,
     pub(super) note: Option<String>,
-    /// A line of evidence beside what the observation shows.
-    pub(super) line: Option<String>,
+    /// Lines of evidence beside what the observation shows.
+    pub(super) lines: Vec<String>,
     /// Whether it counts as an attempt that showed the finding.
     pub(super) counts: bool,
 }
 
 impl<'a> Sign<'a> {
     pub(super) fn about(judged: Judged, route: Option<Route>, targets: Vec<usize>) -> Self {
-        Self { judged, route, targets, subject: None, view: None, note: None, line: None, counts: false }
+        Self { judged, route, targets, subject: None, view: None, note: None, lines: Vec::new(), counts: false }
     }
 
     pub(super) fn seen(mut self, view: View<'a>) -> Self {
@@ -86,7 +88,7 @@ impl<'a> Sign<'a> {
     }
 
     pub(super) fn line(mut self, line: impl Into<String>) -> Self {
-        self.line = Some(line.into());
+        self.lines.push(line.into());
         self
     }
 }
@@ -96,7 +98,7 @@ impl<'a> Walk<'a> {
         let judged = rules::primary(view).map(with_catalogue);
         let cancelled = judged.is_some_and(|judged| judged.code == c::META_DEADLINE);
         let failed = judged.is_some_and(|judged| judged.severity == Severity::Error);
-        Self { view, targets, judged, failed, cancelled, note: None }
+        Self { view, targets, judged, failed, cancelled, note: None, lines: Vec::new() }
     }
 }
 

@@ -5,6 +5,7 @@ mod dns;
 mod exchange;
 mod path;
 mod proxy;
+mod security;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -36,6 +37,7 @@ const COMPARISONS: &[(&str, Comparison)] = &[
     ("other port answers", other_port_answers),
     ("other route works", other_route_works),
     ("mixed attempts", mixed_attempts),
+    ("security groups", security::compare),
     ("blocked after", |case, _| path::blocked_after(case)),
 ];
 

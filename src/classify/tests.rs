@@ -5,3 +5,4 @@ mod golden;
 mod host;
 mod paths;
 mod recorded;
+mod security;

@@ -197,11 +197,23 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::HOST_UNEXPECTED => "what answers at {t} is not the platform's host channel",
         c::HOST_PROXIED => "the answer of the platform's host channel at {t} came through a proxy",
         c::HOST_ROOT_NEEDED => "{t} {is} silent, as the host channel is for every user but root",
+        c::NSG_DENIED | c::NSG_PORT_EXCLUDED | c::NSG_SHADOWED | c::NSG_DEFAULT_DENIED if is_contradicted(facts) => {
+            "by the files given the connection to {p} is denied, and the network says otherwise"
+        }
+        c::NSG_DENIED => "a rule of the security groups denies the connection to {p}",
+        c::NSG_PORT_EXCLUDED => "an allow rule of the security groups misses the port of {p}",
+        c::NSG_SHADOWED => "an allow rule of the security groups for {p} stands below one that denies",
+        c::NSG_DEFAULT_DENIED => "no rule of the security groups allows the connection to {p}",
         c::META_NOT_RUN => "{t} {is} not measured",
         c::META_DEADLINE => "the run ended before {t} could be measured",
         c::META_UNCLASSIFIED => "the failure at {t} fits no known pattern",
         other => catalogue::find(other.0).map_or(other.0, |entry| entry.title),
     }
+}
+
+/// Whether no probe met what the files say.
+fn is_contradicted(facts: &Facts<'_>) -> bool {
+    facts.signs.iter().all(|sign| sign.judged.severity != Severity::Error)
 }
 
 /// Whether it broke an exchange that had begun.
@@ -224,7 +236,7 @@ pub(super) fn evidence(facts: &Facts<'_>) -> Vec<String> {
     // The summary ends with the first note.
     let summed_up = facts.signs.iter().find_map(|sign| sign.note.as_deref());
     for sign in facts.signs {
-        sign.line.iter().for_each(|line| add(line.clone()));
+        sign.lines.iter().for_each(|line| add(line.clone()));
         if let Some(view) = sign.view {
             observed(view, sign, facts.targets.len() > 1, &mut add);
         }
@@ -248,6 +260,12 @@ fn observed(view: View<'_>, sign: &Sign<'_>, of_many: bool, add: &mut impl FnMut
             certificate_lines(handshake, code, add);
             return;
         }
+    }
+    if code.0.starts_with("nsg.") {
+        if let Some(at) = view.steps().find(|at| at.step.layer() == Layer::Connect) {
+            connect_lines(&at, add);
+        }
+        return;
     }
     if code == c::PATH_BLOCKED_AFTER {
         if let Some(connect) = view.last().and_then(At::connect) {

@@ -32,6 +32,7 @@ const ROUTES: &str = "Which way";
 const NETWORK: &str = "Network";
 const TRUST: &str = "Certificate authorities";
 const BUDGETS: &str = "Budgets";
+const FILES: &str = "Files that say what Azure lets through";
 const CONSUMER: &str = "Whose behaviour to predict";
 const OUTPUT: &str = "Output";
 const LAB: &str = "Lab";
@@ -169,6 +170,25 @@ pub(super) struct Options {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "between::<_, u32, 1, 1_000_000>")]
     pub(super) concurrency: Option<u32>,
 
+    /// Network security groups, judged beside the probe: az network nsg show or rule list, nic list-effective-nsg, a template
+    /// (repeatable)
+    ///
+    /// Every flow that is probed is judged by these files as well. Where they deny and the probe meets silence, the rule is
+    /// proved to be the cause, and the report holds the rule that helps, with a priority that is free.
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) nsg: Vec<PathBuf>,
+
+    /// Routes: az network nic show-effective-route-table, or a route table
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) routes: Option<PathBuf>,
+
+    /// Service tags: ServiceTags_Public_….json, az network list-service-tags, or the old PublicIPs_….xml
+    #[arg(long, value_name = "FILE", help_heading = FILES)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) service_tags: Option<PathBuf>,
+
     /// Consumer of the endpoints [default: the snapshot extension of this operating system]
     #[arg(long, value_name = "NAME", help_heading = CONSUMER)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,6 +298,9 @@ impl Options {
             deadline: self.deadline.or(file.deadline),
             attempts: self.attempts.or(file.attempts),
             concurrency: self.concurrency.or(file.concurrency),
+            nsg: either(self.nsg, file.nsg),
+            routes: self.routes.or(file.routes),
+            service_tags: self.service_tags.or(file.service_tags),
             consumer: self.consumer.or(file.consumer),
             method: self.method.or(file.method),
             host_endpoint: host.host_endpoint,
@@ -350,6 +373,9 @@ impl Options {
         }
         if self.no_system_roots && self.ca_file.is_empty() && self.lab.is_none() {
             return Err(Stop::usage("--no-system-roots leaves nothing to trust: name certificates with --ca-file PEM"));
+        }
+        if self.service_tags.is_some() && self.nsg.is_empty() && self.routes.is_none() {
+            return Err(Stop::usage("--service-tags says what tags mean, and no rule uses them: give rules with --nsg FILE"));
         }
         if self.lab.is_some() {
             let taken: Vec<_> = self.played_by_the_lab();
@@ -424,6 +450,9 @@ mod tests {
         deadline = "3s"
         attempts = 4
         concurrency = 5
+        nsg = ["nic.json", "subnet.json"]
+        routes = "routes.json"
+        service_tags = "tags.json"
         consumer = "waagent"
         method = "onlyHost"
         host_endpoint = "10.0.0.3"

@@ -85,6 +85,19 @@ pub struct ProbeSpec {
     /// Files with further trust anchors (PEM) where no lab plays the endpoints, relative to the scenario file.
     #[serde(default)]
     pub ca_file: Vec<PathBuf>,
+    /// The Azure region of the machine, for commands and for service tags.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Files with network security groups, judged beside the probe: absolute paths among `lab.machine.files`, or, where no
+    /// lab plays, real files relative to the scenario file.
+    #[serde(default)]
+    pub nsg: Vec<String>,
+    /// Files with effective routes or a route table, likewise.
+    #[serde(default)]
+    pub route_tables: Vec<String>,
+    /// Files with service tags, likewise.
+    #[serde(default)]
+    pub service_tags: Vec<String>,
     /// Whose behaviour is predicted; default `vmsnapshot-linux`.
     #[serde(default)]
     pub consumer: Option<String>,
@@ -230,6 +243,7 @@ impl ProbeSpec {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         let context = Context {
             cloud: "public".into(),
+            region: self.region.clone(),
             proxy: proxy.as_ref().map(Proxy::url),
             method: self.method.clone().unwrap_or_else(|| "firstHostThenGuest".into()),
             consumer: self.consumer.clone().unwrap_or_else(|| "vmsnapshot-linux".into()),

@@ -60,7 +60,12 @@ pub(super) fn blocked_after(case: &mut Case<'_>) {
                     Sign::about(Judged { confidence, ..judged }, Some(key.1), targets.iter().copied().collect());
                 // What several are compared with is shown once.
                 let line = compared.filter(|line| shown.insert(line.clone()));
-                case.extra.push(Sign { view: Some(trace.view), note: Some(how), line, ..about });
+                case.extra.push(Sign {
+                    view: Some(trace.view),
+                    note: Some(how),
+                    lines: line.into_iter().collect(),
+                    ..about
+                });
             }
             Some(Found::Remark(remark)) => _ = remarks.insert(key, remark),
             None => {}

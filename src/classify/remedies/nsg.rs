@@ -29,6 +29,11 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
     if let (codes::NSG_SHADOWED, Some((group, rule))) = (code, f.files.shadowed.first()) {
         list.push(raise(f, group, rule));
     }
+    if f.is_to_proxy() {
+        list.push(way_to_proxy(f));
+        list.push(effective());
+        return list;
+    }
     let mut rules = open(f);
     if let (codes::NSG_PORT_EXCLUDED, Some(first)) = (code, rules.first_mut()) {
         first.note = format!("Ports are a list: the range 80-443 leaves 8443 out and opens 81 to 442. {}", first.note);

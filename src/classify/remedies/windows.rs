@@ -3,13 +3,13 @@
 use super::{facts::Facts, form, remedy};
 use crate::model::{Form, Remedy};
 
-/// The WinINET settings of the system account, per user.
+/// The `WinINET` settings of the system account, per user.
 const SETTINGS: &str = r#""HKU\S-1-5-18\Software\Microsoft\Windows\CurrentVersion\Internet Settings""#;
 
 /// The keys that the Windows extension reads.
 const BACKUP_KEYS: &str = r"HKLM\SOFTWARE\Microsoft\BcdrAgentPersistentKeys";
 
-/// A proxy for the system account, and for what goes by WinHTTP; the platform's addresses are left out.
+/// A proxy for the system account, and for what goes by `WinHTTP`; the platform's addresses are left out.
 pub(super) fn account_proxy(f: &Facts) -> Form {
     let (host, port) = (&f.proxy_host, f.proxy_port);
     let direct = "168.63.129.16;169.254.169.254;<local>";
