@@ -188,8 +188,8 @@ struct DiskResult {
 /// `hostsnapshotter.py` of the three builds; it agrees with runs of the extension's own code.
 #[must_use]
 pub fn decide(build: Build, method: Method, situation: &Situation<'_>) -> Ending {
-    let prepared = preparation_status(build, &situation.preparation);
-    let prepares = matches!(prepared, 200 | 201);
+    let noted = preparation_status(build, &situation.preparation);
+    let prepares = matches!(noted, 200 | 201);
     let (ordered, by_host) = order_result(&situation.order);
     let by_guest: Vec<DiskResult> = situation.disks.iter().map(|&disk| guest_result(disk)).collect();
     let nothing_to_do = by_guest.is_empty();
@@ -210,11 +210,9 @@ pub fn decide(build: Build, method: Method, situation: &Situation<'_>) -> Ending
     };
     // Since 2021 both ways ask the host for the time, by the same call, unless there is no disk to begin with.
     let asks_time = build != Build::Until2019 && (asks_host || !nothing_to_do);
-    let preparation = (method == Method::FirstHostThenGuest || asks_time).then_some(prepared);
-    let (taker, order, results) = match asks_host {
-        true => (Taker::Host, Some(ordered), by_host),
-        false => (Taker::Guest, None, by_guest),
-    };
+    let preparation = (method == Method::FirstHostThenGuest || asks_time).then_some(noted);
+    let (taker, order, results) =
+        if asks_host { (Taker::Host, Some(ordered), by_host) } else { (Taker::Guest, None, by_guest) };
     let end =
         |code, error_code, is_error| Ending { code, error_code, is_error, broke_off: false, taker, preparation, order };
 
@@ -421,6 +419,99 @@ mod tests {
         }
         assert_eq!(compared, OUTCOMES.matches("\"code\":").count());
         assert!(compared >= 80, "{compared}");
+    }
+
+    /// What the extension's own decision code came to in every combination of [`METHODS`], disks and answers below, with
+    /// its HTTP calls replaced: first the endings (`code/health code/status/exception/preparation/order`), then for each
+    /// build their numbers, repeats as `NUMBERxTIMES`.
+    const DECIDED: &str = include_str!("decided.txt");
+
+    const METHODS: [Method; 4] =
+        [Method::FirstHostThenGuest, Method::OnlyGuest, Method::FirstGuestThenHost, Method::OnlyHost];
+
+    const DISKS: [Disk; 6] = [
+        Disk::Taken,
+        Disk::Exception,
+        Disk::Refused(Message::Other),
+        Disk::Refused(Message::Other),
+        Disk::Refused(Message::RateExceeded),
+        Disk::Refused(Message::LimitReached),
+    ];
+
+    /// No disk, one, and two.
+    fn combinations() -> Vec<Vec<Disk>> {
+        let one = DISKS.map(|disk| vec![disk]);
+        let two = DISKS.into_iter().flat_map(|first| DISKS.map(|second| vec![first, second]));
+        std::iter::once(Vec::new()).chain(one).chain(two).collect()
+    }
+
+    fn answers_to_the_preparation() -> Vec<HostAnswer> {
+        vec![
+            HostAnswer::None,
+            http(200, HostBody::Other),
+            http(201, HostBody::Other),
+            http(200, HostBody::Empty),
+            http(500, HostBody::Other),
+            http(500, HostBody::Error),
+            http(404, HostBody::Other),
+            http(500, HostBody::Empty),
+        ]
+    }
+
+    fn answers_to_the_order() -> Vec<HostAnswer> {
+        let disk = |succeeded, message| HostDisk { succeeded, message };
+        let (yes, no) = (HostSuccess::Text(true), HostSuccess::Text(false));
+        let lists = [
+            vec![disk(yes, Message::None)],
+            vec![disk(no, Message::Other)],
+            vec![disk(yes, Message::None), disk(no, Message::Other)],
+            vec![disk(yes, Message::None), disk(HostSuccess::Boolean(false), Message::Other)],
+            vec![disk(HostSuccess::Boolean(false), Message::None), disk(yes, Message::None)],
+            vec![disk(HostSuccess::Boolean(true), Message::None)],
+            vec![],
+            vec![disk(no, Message::RateExceeded), disk(yes, Message::None)],
+            vec![disk(no, Message::RateExceeded)],
+            vec![disk(yes, Message::None), disk(HostSuccess::Boolean(false), Message::LimitReached)],
+        ];
+        let lists = lists.into_iter().map(|list| http(200, HostBody::Disks(list)));
+        answers_to_the_preparation().into_iter().chain(lists).collect()
+    }
+
+    #[test]
+    fn every_combination_ends_as_the_extension_s_own_code_ends_it() {
+        let (endings, builds) = DECIDED.split_once('\n').unwrap();
+        let endings: Vec<&str> = endings.split(' ').skip(1).collect();
+        for line in builds.lines() {
+            let (consumer, numbers) = line.split_once(' ').unwrap();
+            let build = Build::from_consumer(consumer).unwrap();
+            let mut expected = numbers.split(' ').flat_map(|run| {
+                let (number, times) = run.split_once('x').unwrap_or((run, "1"));
+                std::iter::repeat_n(endings[number.parse::<usize>().unwrap()], times.parse().unwrap())
+            });
+            for method in METHODS {
+                for disks in combinations() {
+                    for preparation in answers_to_the_preparation() {
+                        for order in answers_to_the_order() {
+                            let situation =
+                                Situation { disks: &disks, preparation: preparation.clone(), order: order.clone() };
+                            let ending = decide(build, method, &situation);
+                            let text = |number: Option<u16>| number.map_or("-".to_owned(), |n| n.to_string());
+                            let got = format!(
+                                "{}/{}/{}/{}/{}/{}",
+                                ending.code,
+                                ending.error_code.map_or("-".to_owned(), |code| code.to_string()),
+                                if ending.is_error { "e" } else { "s" },
+                                if ending.broke_off { "x" } else { "-" },
+                                text(ending.preparation),
+                                text(ending.order),
+                            );
+                            assert_eq!(Some(&*got), expected.next(), "{consumer} {method:?} {situation:?}");
+                        }
+                    }
+                }
+            }
+            assert_eq!(expected.next(), None);
+        }
     }
 
     fn ending(build: Build, method: Method, disks: &[Disk], preparation: HostAnswer, order: HostAnswer) -> (i32, i32) {
