@@ -4,5 +4,6 @@ mod comparisons;
 mod golden;
 mod host;
 mod paths;
+mod predictions;
 mod recorded;
 mod security;
