@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Security {
     /// The files that were read, with what each held in a few words.
     pub sources: Vec<String>,
+    /// What of them could not be used or had to be assumed, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// One entry for each flow.
     pub flows: Vec<FlowVerdict>,
 }

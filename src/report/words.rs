@@ -5,7 +5,8 @@ use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 use serde::Serialize;
 
 use crate::model::{
-    Cell, CellStatus, Confidence, Context, Expectation, Finding, Hop, NotRun, Party, Record, Route, Severity, Status,
+    Cell, CellStatus, Confidence, Context, Decision, Expectation, Finding, Hop, NotRun, Party, Record, Route, Security,
+    Severity, Status,
 };
 
 /// Reasons why something was not run that are listed.
@@ -239,7 +240,23 @@ pub(super) fn notes(context: &Context) -> Vec<Cow<'_, str>> {
     });
     let interrupted =
         context.interrupted.then_some(Cow::Borrowed("The run was interrupted; this is what was measured until then."));
-    lab.into_iter().chain(interrupted).chain(context.notes.iter().map(|note| note.as_str().into())).collect()
+    let files = context.security.iter().flat_map(|security| {
+        std::iter::once(judged_by_files(security).into()).chain(security.notes.iter().map(|note| note.as_str().into()))
+    });
+    lab.into_iter().chain(interrupted).chain(files).chain(context.notes.iter().map(|note| note.as_str().into())).collect()
+}
+
+/// What the files given say, all flows together.
+fn judged_by_files(security: &Security) -> String {
+    let of = |decision: Decision| security.flows.iter().filter(|flow| flow.decision == decision).count();
+    let mut said = format!("The files given allow {}", plural(of(Decision::Allowed), "flow"));
+    for (decision, word) in [(Decision::Denied, "deny"), (Decision::Unknown, "leave open")] {
+        if of(decision) > 0 {
+            // Writing to a String cannot fail.
+            let _ = write!(said, ", {word} {}", count(of(decision)));
+        }
+    }
+    format!("{said}. {}.", security.sources.join("; "))
 }
 
 /// What was not measured, alike reasons together, a line each.

@@ -23,6 +23,7 @@ use serde::Deserialize;
 use toml::{Spanned, de::DeTable};
 
 use crate::{
+    azure::nsg::Compiled,
     discover::Machine,
     lab::{Fault, LabSpec, MachineSpec, Network},
     plan::Plan,
@@ -180,8 +181,9 @@ impl Scenario {
             folder: path.parent().unwrap_or(Path::new("")).to_owned(),
         };
         if scenario.lab.is_none() {
-            scenario.anchors().map_err(|message| (place, message))?;
+            scenario.anchors().map_err(|message| (place.clone(), message))?;
         }
+        scenario.policies(scenario.lab.is_some()).map_err(|message| (place, message))?;
         Ok(scenario)
     }
 
@@ -205,6 +207,22 @@ impl Scenario {
     fn plans_of_reality(&self, reality: &Reality) -> Result<Vec<Plan>, String> {
         let anchors = self.anchors()?;
         self.probes.iter().zip(anchors).map(|(probe, anchors)| probe.plan_reality(reality, anchors)).collect()
+    }
+
+    /// What each probe's own files of security groups, routes and service tags say: files of the machine that the lab plays,
+    /// or real ones.
+    ///
+    /// # Errors
+    /// Which file cannot be used, and why.
+    pub fn policies(&self, lab_plays: bool) -> Result<Vec<Option<Compiled>>, String> {
+        let played = self.lab.as_ref().filter(|_| lab_plays).map(|lab| &lab.machine.files);
+        let read = |path: &str| match played {
+            Some(files) => {
+                files.get(path).map(|text| text.clone().into_bytes()).ok_or_else(|| "lab.machine.files has no such file".into())
+            }
+            None => fs::read(self.folder.join(path)).map_err(|e| e.to_string()),
+        };
+        self.probes.iter().map(|probe| probe.policy(read)).collect()
     }
 
     /// The trust anchors of each probe's own files.

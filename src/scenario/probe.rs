@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    azure::nsg::{Compiled, Policy},
     discover::{self, Machine, Proxies},
     exchange::Exchange,
     lab::{Network, optional_duration},
@@ -183,6 +184,23 @@ impl ProbeSpec {
             }
         }
         Ok(targets)
+    }
+
+    /// What its files of security groups, routes and service tags say, read by `read`; `None` where it names none.
+    ///
+    /// # Errors
+    /// Which file cannot be used, and why.
+    pub(super) fn policy(&self, read: impl Fn(&str) -> Result<Vec<u8>, String>) -> Result<Option<Compiled>, String> {
+        let named = [("nsg", &self.nsg), ("route_tables", &self.route_tables), ("service_tags", &self.service_tags)];
+        let mut files = Vec::new();
+        for (key, path) in named.iter().flat_map(|(key, paths)| paths.iter().map(move |path| (key, path))) {
+            files.push((path.as_str(), read(path).map_err(|e| format!("probe.{key}: {path}: {e}"))?));
+        }
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let contents: Vec<(&str, &[u8])> = files.iter().map(|(path, bytes)| (*path, bytes.as_slice())).collect();
+        Policy::read(&contents).map(|policy| Some(Compiled::new(policy))).map_err(|e| e.to_string())
     }
 
     fn own_proxy(&self) -> Result<Option<Proxy>, String> {

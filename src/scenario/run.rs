@@ -15,6 +15,7 @@ use super::{
     probe::Reality,
 };
 use crate::{
+    azure::{flows, nsg::Compiled},
     classify,
     lab::{Event, Lab},
     plan::Plan,
@@ -137,12 +138,13 @@ async fn perform(
 ) -> Result<Vec<Difference>, String> {
     let scenario = outcome.scenario.clone();
     let mut interrupt = std::pin::pin!(interrupt);
-    let Stage { lab, plans, seed } = Stage::set(&scenario, setting)?;
+    let Stage { lab, plans, policies, seed } = Stage::set(&scenario, setting)?;
     outcome.seed = seed;
-    for (spec, plan) in scenario.probes.iter().zip(plans) {
-        let record = probe::run(plan, &Progress::default(), &mut interrupt)
+    for ((spec, plan), policy) in scenario.probes.iter().zip(plans).zip(policies) {
+        let mut record = probe::run(plan, &Progress::default(), &mut interrupt)
             .await
             .map_err(|e| format!("nothing can be measured: {e}"))?;
+        record.context.security = policy.map(|policy| flows::judge(&record, &policy).into());
         let interrupted = record.context.interrupted;
         let assessment = classify::assess(&record);
         outcome.runs.push(Run { probe: spec.name.clone(), record, assessment });
@@ -159,6 +161,8 @@ async fn perform(
 struct Stage {
     lab: Option<Lab>,
     plans: Vec<Plan>,
+    /// What the files of each probe say.
+    policies: Vec<Option<Compiled>>,
     seed: Option<u64>,
 }
 
@@ -167,7 +171,7 @@ impl Stage {
     fn set(scenario: &Scenario, setting: &Setting) -> Result<Self, String> {
         let Some(spec) = scenario.lab.as_ref().filter(|_| !setting.no_lab) else {
             let plans = scenario.plans_of_reality(&setting.reality)?;
-            return Ok(Self { lab: None, plans, seed: None });
+            return Ok(Self { lab: None, plans, policies: scenario.policies(false)?, seed: None });
         };
         let mut spec = spec.clone();
         spec.seed = setting.seed.or(spec.seed);
@@ -175,6 +179,6 @@ impl Stage {
         let seed = drawn.then(|| spec.seed());
         let lab = Lab::start(&spec).map_err(|e| format!("the lab does not start: {e}"))?;
         let plans = scenario.plans(lab.network());
-        Ok(Self { plans, seed, lab: Some(lab) })
+        Ok(Self { plans, policies: scenario.policies(true)?, seed, lab: Some(lab) })
     }
 }

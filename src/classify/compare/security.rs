@@ -1,7 +1,10 @@
 //! What the security groups and routes given say about a flow, against what the probe met on the wire. A security group
 //! drops in silence and never answers.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::rules;
 use crate::{
@@ -29,28 +32,29 @@ enum Met {
 /// a contradiction.
 pub(super) fn compare(case: &mut Case<'_>, tallies: &[Tally]) {
     let Some(security) = &case.record.context.security else { return };
-    let flows: HashMap<SocketAddr, &FlowVerdict> =
-        security.flows.iter().filter_map(|flow| Some(((flow.address?, flow.port).into(), flow))).collect();
+    let flows: HashMap<(IpAddr, u16), &FlowVerdict> =
+        security.flows.iter().filter_map(|flow| Some(((flow.address?, flow.port), flow))).collect();
+    let key = |address: SocketAddr| (address.ip().to_canonical(), address.port());
     let mixed: Vec<bool> =
         case.walks.iter().map(|walk| case.cells_of(walk).any(|cell| tallies[cell].is_mixed())).collect();
     let mut contradictions = Vec::new();
     for (walk, mixed) in case.walks.iter_mut().zip(mixed) {
         let Some((leg, met)) = met(walk) else { continue };
-        let Some(&flow) = walk.view.observation.address.and_then(|address| flows.get(&address)) else { continue };
-        let denial = flow.code.as_deref().and_then(code).zip(denying(flow));
-        match (met, denial) {
+        let Some(&flow) = walk.view.observation.address.and_then(|address| flows.get(&key(address))) else { continue };
+        let denial = flow.code.as_deref().and_then(code).filter(|_| flow.decision == Decision::Denied);
+        match (met, denial, denying(flow)) {
             // What passes now and then is no rule's doing.
-            (Met::Silence, _) if mixed => {}
-            (Met::Silence, Some((code, group))) => {
+            (Met::Silence, ..) if mixed => {}
+            (Met::Silence, Some(code), Some(group)) => {
                 let denied = judged(code, leg, Severity::Error, Confidence::Proof);
                 walk.judged = Some(denied);
                 walk.note = Some(decides(group));
                 walk.lines.clone_from(&flow.notes);
             }
-            (Met::Silence, None) => allowed(walk, flow),
-            (met, Some((code, group))) => {
+            (Met::Silence, ..) => behind_the_groups(walk, flow),
+            (met, Some(code), group) => {
                 let answer = if met == Met::Refusal {
-                    "the connection is refused, and a security group never answers"
+                    "the connection is refused, and what drops never answers"
                 } else {
                     "the connection is accepted"
                 };
@@ -60,12 +64,12 @@ pub(super) fn compare(case: &mut Case<'_>, tallies: &[Tally]) {
                     note: Some(format!(
                         "{}, but {answer}: the files may be old or of another network interface, or a private or service \
                          endpoint takes the packets past them",
-                        decides(group)
+                        group.map_or_else(|| flow.route.as_ref().map_or_else(String::new, leads), decides)
                     )),
                     ..sign.seen(walk.view)
                 });
             }
-            (_, None) => {}
+            (_, None, _) => {}
         }
     }
     case.extra.extend(contradictions);
@@ -110,7 +114,7 @@ fn decides(group: &GroupVerdict) -> String {
 }
 
 /// Silence although no group denies: the route may say more.
-fn allowed(walk: &mut Walk<'_>, flow: &FlowVerdict) {
+fn behind_the_groups(walk: &mut Walk<'_>, flow: &FlowVerdict) {
     let Some(judged) = walk.judged.as_mut().filter(|judged| judged.code == c::TCP_CONNECT_TIMEOUT) else { return };
     let groups = match flow.decision {
         _ if flow.groups.is_empty() => None,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
+    azure::nsg::merge_suggestions,
     classify::catalogue::Situation,
     model::{Decision, FlowVerdict, Hop, Route, RouteVerdict, SuggestedRule},
 };
@@ -204,7 +205,9 @@ impl Facts {
 
 impl Files {
     fn of<'a>(flows: impl Iterator<Item = &'a FlowVerdict>) -> Self {
-        let mut files = Self::default();
+        let flows: Vec<_> = flows.collect();
+        let suggested = flows.iter().flat_map(|flow| flow.suggestion.iter().chain(&flow.further));
+        let mut files = Self { suggested: merge_suggestions(suggested), ..Self::default() };
         let mut allowed = Vec::new();
         for flow in flows {
             if !flow.groups.is_empty() {
@@ -217,26 +220,12 @@ impl Files {
                 let shadowed = group.shadowed.iter().map(|rule| (group.group.clone(), rule.name.clone()));
                 files.shadowed.extend(shadowed);
             }
-            flow.suggestion.iter().for_each(|rule| files.add(rule));
             if files.route.is_none() {
                 files.route.clone_from(&flow.route);
             }
         }
         files.groups_allow = !allowed.is_empty() && allowed.iter().all(|&allowed| allowed);
         files
-    }
-
-    /// Rules for several ports become one, above all that denies any of them.
-    fn add(&mut self, rule: &SuggestedRule) {
-        let same = |known: &&mut SuggestedRule| {
-            (&known.group, &known.source, &known.destination) == (&rule.group, &rule.source, &rule.destination)
-        };
-        let Some(known) = self.suggested.iter_mut().find(same) else { return self.suggested.push(rule.clone()) };
-        known.ports.extend(&rule.ports);
-        known.ports.sort_unstable();
-        known.ports.dedup();
-        // Without a free number for one port there is none for all.
-        known.priority = known.priority.zip(rule.priority).map(|(one, other)| one.min(other));
     }
 
     /// The kind of the route's next hop, compared as Azure's tools spell it: without case and spaces.

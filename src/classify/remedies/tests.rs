@@ -45,7 +45,7 @@ fn context(consumer: &str, flows: Vec<FlowVerdict>) -> Context {
         proxy: Some("http://10.0.0.5:3128".into()),
         consumer: consumer.into(),
         method: "firstHostThenGuest".into(),
-        security: Some(Security { sources: Vec::new(), flows }.into()),
+        security: Some(Security { flows, ..Security::default() }.into()),
         ..Context::default()
     }
 }

@@ -65,7 +65,7 @@ fn judge(flow: FlowVerdict, walks: Vec<Walk>) -> Assessment {
 
 fn with(flow: FlowVerdict, walks: Vec<Walk>) -> Record {
     let mut record = record(&[&format!("https://{NAME}")], walks);
-    record.context.security = Some(Security { sources: Vec::new(), flows: vec![flow] }.into());
+    record.context.security = Some(Security { flows: vec![flow], ..Security::default() }.into());
     record
 }
 
@@ -120,8 +120,13 @@ fn an_answer_where_a_rule_denies_is_a_contradiction() {
     let got = judge(denied(), vec![Walk::direct(A443, IP).connect_fails(K::Refused)]);
     let finding = find(&got, c::NSG_DENIED);
     assert_eq!(finding.severity, Severity::Warning);
-    assert!(finding.summary.contains("never answers"), "{}", finding.summary);
+    assert!(finding.summary.contains("what drops never answers"), "{}", finding.summary);
     assert_eq!(find(&got, c::TCP_REFUSED).severity, Severity::Error);
+
+    // A route that leads nowhere is contradicted likewise.
+    let lost = FlowVerdict { decision: Decision::Denied, code: Some("nsg.denied".into()), ..routed("None") };
+    let got = judge(lost, vec![Walk::direct(A443, IP).reaches_storage()]);
+    assert!(find(&got, c::NSG_DENIED).summary.contains("next hop None"), "{:?}", got.findings);
 
     // A page from a firewall behind the groups is an answer too.
     let page = Walk::direct(A443, IP).connected().answered(reply("HTTP/1.1 470 status code 470\r\n\r\n"));
@@ -140,7 +145,11 @@ fn what_passes_now_and_then_is_no_rules_doing() {
 fn silence_where_the_groups_allow_lies_behind_them() {
     for (flow, says, confidence) in [
         (flow(A443, IP, None), "security groups given allow this: look at routes", Confidence::Heuristic),
-        (routed("None"), "next hop None", Confidence::Proof),
+        (
+            FlowVerdict { decision: Decision::Denied, code: Some("nsg.denied".into()), ..routed("None") },
+            "next hop None",
+            Confidence::Proof,
+        ),
         (routed("Virtual Appliance"), "to the appliance, whose rules decide", Confidence::Heuristic),
         (routed("VirtualAppliance"), "to the appliance at 10.0.1.4", Confidence::Heuristic),
         (routed("VirtualNetworkGateway"), "on premises", Confidence::Heuristic),
