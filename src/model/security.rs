@@ -41,9 +41,12 @@ pub struct FlowVerdict {
     /// `nsg.default_denied`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The rule that would let the flow through.
+    /// The rule that would let the flow through, in the first group that denies it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<SuggestedRule>,
+    /// The same for the other groups that deny it: every group must allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<SuggestedRule>,
 }
 
 /// Whether a flow may leave.
