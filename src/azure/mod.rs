@@ -2,6 +2,7 @@
 //! and which address ranges mean something.
 
 pub mod cloud;
+pub mod flows;
 pub mod issuer;
 pub mod nsg;
 pub mod ranges;

@@ -23,6 +23,8 @@ pub struct Entry {
 pub struct Situation<'a> {
     /// Between whom it happened.
     pub hop: Hop,
+    /// How bad it is in this case.
+    pub severity: Severity,
     /// Over which route.
     pub route: Option<Route>,
     /// `host:port` of the targets concerned, never empty for findings about targets.

@@ -143,7 +143,7 @@ fn finding(
 
     let read = &signs[..signs.len().min(READ_FOR_EVIDENCE)];
     let product = read.iter().find_map(|sign| product(sign));
-    let situation = Situation { hop, route, targets: &targets, context: &case.record.context, product };
+    let situation = Situation { hop, severity, route, targets: &targets, context: &case.record.context, product };
     let remedies = catalogue::remedies(code, &situation);
     let mut observations: Vec<u32> = signs.iter().filter_map(|sign| Some(sign.view?.observation.id)).collect();
     observations.sort_unstable();

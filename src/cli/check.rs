@@ -5,6 +5,7 @@ use std::future::Future;
 use super::{
     args::Check,
     config::{self, File},
+    estate,
     exit::{self, Stop},
     interrupt,
     options::Options,
@@ -13,6 +14,7 @@ use super::{
     request, scenarios, values,
 };
 use crate::{
+    azure::flows,
     classify,
     lab::Lab,
     model::Record,
@@ -44,28 +46,32 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
     if let Some(path) = file.path.as_ref().filter(|_| verbose) {
         note(&format!("configuration from {}", path.display()));
     }
+    // Before anything is probed, so that a file that cannot be used costs nobody a run.
+    let files = estate::policy(&options)?;
     let source = match options.lab.as_deref() {
         Some(scenario) => Source::Lab(Box::new(scenarios::load(scenario)?)),
         None => Source::Network(Box::new(request::plan(&options)?)),
     };
     let style = output::style(options.color, options.verbose);
-    let inputs: Vec<_> =
-        options.ca_file.iter().chain(&options.targets).chain(&file.path).map(ToOwned::to_owned).collect();
+    let inputs = options.ca_file.iter().chain(&options.targets).chain(&file.path).chain(estate::paths(&options));
+    let inputs: Vec<_> = inputs.map(ToOwned::to_owned).collect();
     let format = options.format.unwrap_or(Format::Text);
     let mut outputs = Outputs::open(format, style, &options.output, options.record.as_deref(), &inputs)?;
 
-    let (guard, plan) = match source {
-        Source::Network(plan) => (None, *plan),
+    let (guard, plan, files) = match source {
+        Source::Network(plan) => (None, *plan, files),
         Source::Lab(scenario) => {
             let (guard, plan) = start_lab(&scenario, &given)?;
-            (Some(guard), plan)
+            let played = scenario.policies(true).map_err(Stop::usage)?.into_iter().next().flatten();
+            (Some(guard), plan, files.or(played))
         }
     };
     if verbose {
         note(&summary(&plan));
     }
-    let record = measure(plan, options.quiet, interrupt::listen())?;
+    let mut record = measure(plan, options.quiet, interrupt::listen())?;
     drop(guard);
+    record.context.security = files.map(|files| flows::judge(&record, &files).into());
     let assessment = classify::assess(&record);
     let code = exit::code(&record, &assessment, options.strict);
     match outputs.write(&record, &assessment) {

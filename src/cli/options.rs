@@ -375,7 +375,9 @@ impl Options {
             return Err(Stop::usage("--no-system-roots leaves nothing to trust: name certificates with --ca-file PEM"));
         }
         if self.service_tags.is_some() && self.nsg.is_empty() && self.routes.is_none() {
-            return Err(Stop::usage("--service-tags says what tags mean, and no rule uses them: give rules with --nsg FILE"));
+            return Err(Stop::usage(
+                "--service-tags says what tags mean, and no rule uses them: give rules with --nsg FILE",
+            ));
         }
         if self.lab.is_some() {
             let taken: Vec<_> = self.played_by_the_lab();

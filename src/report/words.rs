@@ -243,20 +243,23 @@ pub(super) fn notes(context: &Context) -> Vec<Cow<'_, str>> {
     let files = context.security.iter().flat_map(|security| {
         std::iter::once(judged_by_files(security).into()).chain(security.notes.iter().map(|note| note.as_str().into()))
     });
-    lab.into_iter().chain(interrupted).chain(files).chain(context.notes.iter().map(|note| note.as_str().into())).collect()
+    lab.into_iter()
+        .chain(interrupted)
+        .chain(files)
+        .chain(context.notes.iter().map(|note| note.as_str().into()))
+        .collect()
 }
 
 /// What the files given say, all flows together.
 fn judged_by_files(security: &Security) -> String {
     let of = |decision: Decision| security.flows.iter().filter(|flow| flow.decision == decision).count();
-    let mut said = format!("The files given allow {}", plural(of(Decision::Allowed), "flow"));
-    for (decision, word) in [(Decision::Denied, "deny"), (Decision::Unknown, "leave open")] {
-        if of(decision) > 0 {
-            // Writing to a String cannot fail.
-            let _ = write!(said, ", {word} {}", count(of(decision)));
-        }
-    }
-    format!("{said}. {}.", security.sources.join("; "))
+    let counts = [(Decision::Allowed, "allow"), (Decision::Denied, "deny"), (Decision::Unknown, "leave open")]
+        .map(|(decision, word)| (of(decision), word));
+    let said: Vec<String> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{word} {}", count(*n))).collect();
+    let said = if said.is_empty() { "were not asked".to_owned() } else { said.join(", ") };
+    let flows = plural(security.flows.len(), "flow");
+    format!("Of {flows} probed the files given {said}. {}.", security.sources.join("; "))
 }
 
 /// What was not measured, alike reasons together, a line each.

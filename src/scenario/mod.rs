@@ -217,9 +217,10 @@ impl Scenario {
     pub fn policies(&self, lab_plays: bool) -> Result<Vec<Option<Compiled>>, String> {
         let played = self.lab.as_ref().filter(|_| lab_plays).map(|lab| &lab.machine.files);
         let read = |path: &str| match played {
-            Some(files) => {
-                files.get(path).map(|text| text.clone().into_bytes()).ok_or_else(|| "lab.machine.files has no such file".into())
-            }
+            Some(files) => files
+                .get(path)
+                .map(|text| text.clone().into_bytes())
+                .ok_or_else(|| "lab.machine.files has no such file".into()),
             None => fs::read(self.folder.join(path)).map_err(|e| e.to_string()),
         };
         self.probes.iter().map(|probe| probe.policy(read)).collect()

@@ -81,10 +81,6 @@ fn every_scenario_has_its_golden_record_and_meets_its_expectation() {
 
 /// Codes that no scenario can provoke yet, and why.
 const UNPROVOKED: &[(&str, &str)] = &[
-    ("nsg.denied", "needs rules of a network security group, which only an evaluation of them can give"),
-    ("nsg.port_excluded", "as above"),
-    ("nsg.shadowed", "as above"),
-    ("nsg.default_denied", "as above"),
     ("consumer.port_unused", "needs the model of which ports a consumer uses"),
     ("meta.unclassified", "is what no row knows; a scenario that provoked it would ask for a row"),
 ];

@@ -122,6 +122,24 @@ impl Policy {
         &self.notes
     }
 
+    /// Whether a file holds a group.
+    #[must_use]
+    pub fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// Whether a file holds routes.
+    #[must_use]
+    pub fn has_routes(&self) -> bool {
+        self.routes.is_some()
+    }
+
+    /// Whether a file holds service tags.
+    #[must_use]
+    pub fn has_tags(&self) -> bool {
+        self.tags.is_some()
+    }
+
     /// Whether there is a group or a route, which could decide anything.
     #[must_use]
     pub fn decides(&self) -> bool {

@@ -105,8 +105,7 @@ fn denying(flow: &FlowVerdict) -> Option<&GroupVerdict> {
 
 /// Which rule decides in a group.
 fn decides(group: &GroupVerdict) -> String {
-    let attached =
-        if group.attached.is_empty() { String::new() } else { format!(", attached to the {}", group.attached) };
+    let attached = if group.attached.is_empty() { String::new() } else { format!(" ({})", group.attached) };
     match &group.rule {
         Some(rule) => format!("rule {} ({}) of {}{attached} denies it", rule.name, rule.priority, group.group),
         None => format!("{}{attached} denies it", group.group),

@@ -74,7 +74,7 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
             format!("{place}find out which source the system uses, and make all servers answer alike"),
             [format!("getent ahosts {name}"), format!("resolvectl query {name}"), "resolvectl flush-caches".to_owned()],
         )],
-        codes::DNS_PRIVATE_ADDRESS => vec![nsg::effective()],
+        codes::DNS_PRIVATE_ADDRESS => vec![nsg::effective(f)],
         codes::DNS_MALFORMED | codes::DNS_RCODE => vec![remedy(
             format!("{place}find out whether a device rewrites DNS on port 53"),
             [format!("dig {name}"), format!("dig +noedns {name}"), format!("dig +tcp {name}")],

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use crate::{
     azure::nsg::merge_suggestions,
     classify::catalogue::Situation,
-    model::{Decision, FlowVerdict, Hop, Route, RouteVerdict, SuggestedRule},
+    model::{Decision, FlowVerdict, Hop, Route, RouteVerdict, Severity, SuggestedRule},
 };
 
 /// More ports than this make a command line unreadable.
@@ -15,6 +15,7 @@ const MOST_PORTS: usize = 12;
 #[derive(Clone)]
 pub(super) struct Facts {
     pub(super) hop: Hop,
+    pub(super) severity: Severity,
     /// Whether the walk went through the proxy.
     pub(super) tunnelled: bool,
     /// `host:port` of the first target.
@@ -88,6 +89,7 @@ impl Facts {
         let region = context.region.as_deref().or(instance.map(|instance| instance.region.as_str()));
         let mut facts = Self {
             hop: situation.hop,
+            severity: situation.severity,
             tunnelled: situation.route == Some(Route::Proxy),
             target: format!("{host}:{port}"),
             hosts: split.iter().map(|(host, _)| host.clone()).collect(),

@@ -20,7 +20,7 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
         return host::remedies(codes::HOST_UNREACHABLE);
     }
     if f.hop == Hop::Local {
-        return vec![local_firewall("these connections"), effective()];
+        return vec![local_firewall("these connections"), effective(f)];
     }
     match code {
         codes::PATH_MTU_BLACKHOLE => return vec![smaller_packets(f), capture(f)],
@@ -82,9 +82,9 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
         codes::TCP_REFUSED | codes::TCP_ADMIN_PROHIBITED => {
             return vec![local_firewall("connections to storage"), who_rejects(f), ways::around(f)];
         }
-        codes::TCP_RESET => return vec![capture(f), effective(), ways::around(f)],
+        codes::TCP_RESET => return vec![capture(f), effective(f), ways::around(f)],
         codes::PATH_BLOCKED_AFTER => vec![ask_owner(f)],
-        codes::TCP_UNREACHABLE => vec![effective()],
+        codes::TCP_UNREACHABLE => vec![effective(f)],
         _ => Vec::new(),
     };
     list.extend(ways::direct(f));

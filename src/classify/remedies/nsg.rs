@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     classify::codes,
-    model::{Code, Remedy, SuggestedRule},
+    model::{Code, Remedy, Severity, SuggestedRule},
 };
 
 /// Lists the outbound rules of a group in the order in which Azure asks them.
@@ -25,13 +25,21 @@ fn list_rules(rule: &Rule) -> Vec<String> {
 
 /// By the codes of the files given.
 pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
+    if f.severity != Severity::Error {
+        let mut again = effective(f);
+        again.title =
+            "Save the rules and routes that are in force now, and check again: those given are of another time \
+                       or place"
+                .into();
+        return vec![again];
+    }
     let mut list = Vec::new();
     if let (codes::NSG_SHADOWED, Some((group, rule))) = (code, f.files.shadowed.first()) {
         list.push(raise(f, group, rule));
     }
     if f.is_to_proxy() {
         list.push(way_to_proxy(f));
-        list.push(effective());
+        list.push(effective(f));
         return list;
     }
     let mut rules = open(f);
@@ -40,7 +48,7 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
     }
     list.append(&mut rules);
     list.push(ways::around(f));
-    list.push(effective());
+    list.push(effective(f));
     list
 }
 
@@ -195,14 +203,14 @@ pub(super) fn proxy_egress(f: &Facts) -> Remedy {
 }
 
 /// Where nobody has the rules: what Azure applies to the interface.
-pub(super) fn effective() -> Remedy {
+pub(super) fn effective(f: &Facts) -> Remedy {
     remedy(
         "Find out what Azure drops: read the effective rules and routes of the NIC (None drops, VirtualAppliance \
          means that a firewall decides)",
         [
-            "az network nic list-effective-nsg -g RG -n NIC > effective.json",
-            "az network nic show-effective-route-table -g RG -n NIC > routes.json",
-            "sudo snapreach check --nsg effective.json --routes routes.json TARGET",
+            "az network nic list-effective-nsg -g RG -n NIC > effective.json".to_owned(),
+            "az network nic show-effective-route-table -g RG -n NIC > routes.json".to_owned(),
+            format!("snapreach check --nsg effective.json --routes routes.json {}", f.target),
         ],
     )
 }

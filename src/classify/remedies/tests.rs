@@ -69,6 +69,7 @@ fn flow(port: u16, denies: bool, suggested: Option<u16>) -> FlowVerdict {
         }],
         route: None,
         notes: Vec::new(),
+        further: Vec::new(),
         code: None,
         suggestion: denies.then(|| SuggestedRule {
             group: "nsg;1".into(),
@@ -94,7 +95,7 @@ fn known<'a>(hop: Hop, product: Option<&'a str>, targets: &'a [String], context:
         Hop::ClientToProxy | Hop::Proxy | Hop::ProxyToOrigin => Some(Route::Proxy),
         _ => Some(Route::Direct),
     };
-    Situation { hop, route, targets, context, product }
+    Situation { hop, severity: Severity::Error, route, targets, context, product }
 }
 
 fn listed(code: Code, hop: Hop, product: Option<&str>, context: &Context) -> Vec<Remedy> {
@@ -173,7 +174,14 @@ fn nothing_panics_when_nothing_is_known() {
     for code in codes::ALL {
         for hop in HOPS {
             let unknown = Context::default();
-            let bare = Situation { hop, route: None, targets: &[], context: &unknown, product: None };
+            let bare = Situation {
+                hop,
+                severity: Severity::Error,
+                route: None,
+                targets: &[],
+                context: &unknown,
+                product: None,
+            };
             let worth = catalogue::find(code.0).unwrap().severity != Severity::Info;
             assert!(!remedies(*code, &bare).is_empty() || !worth, "{code} {hop:?}");
             let odd = targets(&["", ":", "[::1]:443", "[::1", "é:99999", "acct.blob.:1"]);

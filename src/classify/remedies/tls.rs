@@ -98,7 +98,7 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
             "Offer a proxy port without client certificates for this machine's subnet: agent and extension have none",
             [s_client(f)],
         )],
-        _ => vec![answers(), effective()],
+        _ => vec![answers(), effective(f)],
     }
 }
 

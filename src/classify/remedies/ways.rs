@@ -16,7 +16,7 @@ pub(super) fn direct(f: &Facts) -> Vec<Remedy> {
     if f.files.next_hop().as_deref() == Some("none") {
         ways.push(route_on(f));
     }
-    if appliance && f.files.groups_allow {
+    if appliance {
         ways.push(firewall::allow(f));
     }
     if f.files.groups_allow {
@@ -24,8 +24,8 @@ pub(super) fn direct(f: &Facts) -> Vec<Remedy> {
     } else {
         ways.extend(nsg::open(f));
     }
-    // With the group's own denial proved, a firewall behind it is no way out.
-    if f.files.suggested.is_empty() && !appliance {
+    // A firewall is no way out of a group that denies, nor off the way that the packets take.
+    if f.files.suggested.is_empty() && f.files.route.is_none() {
         ways.push(firewall::allow(f));
     }
     ways.push(around(f));
@@ -64,7 +64,7 @@ fn route_on(f: &Facts) -> Remedy {
             "Give storage a way past the route {prefix}, whose next hop None drops: a service endpoint on the subnet"
         ),
         [
-            "az network vnet subnet show -g RG --vnet-name VNET -n SUBNET --query serviceEndpoints[].service",
+            "az network vnet subnet show -g RG --vnet-name VNET -n SUBNET --query 'serviceEndpoints[].service'",
             "az network vnet subnet update -g RG --vnet-name VNET -n SUBNET --service-endpoints Microsoft.Storage",
         ],
     );

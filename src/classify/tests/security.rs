@@ -35,6 +35,7 @@ fn flow(subject: &str, address: &str, denial: Option<&str>) -> FlowVerdict {
         decision,
         groups: vec![group],
         route: None,
+        further: Vec::new(),
         notes: denial.map(|_| "why it is so".to_owned()).into_iter().collect(),
         code: denial.map(str::to_owned),
         suggestion: denial.map(|_| SuggestedRule {
@@ -114,6 +115,7 @@ fn an_answer_where_a_rule_denies_is_a_contradiction() {
     let got = judge(denied(), vec![Walk::direct(A443, IP).reaches_storage()]);
     let finding = find(&got, c::NSG_DENIED);
     assert_eq!((finding.severity, finding.confidence), (Severity::Warning, Confidence::Reported));
+    assert!(finding.remedies[0].title.starts_with("Save the rules"), "{:?}", finding.remedies);
     assert!(finding.summary.contains("says otherwise") && finding.summary.contains("accepted"), "{}", finding.summary);
     assert_eq!(got.verdict.status, Status::Degraded);
 
