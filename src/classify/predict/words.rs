@@ -211,6 +211,12 @@ pub(super) fn windows(seen: &Seen, method: Method, endings: &Endings, portal: Op
     sentences(&parts)
 }
 
+/// What the portal shows while the agent does not report.
+const OFFLINE: &str = "UserErrorGuestAgentStatusUnavailable";
+
+/// What the portal shows where the agent's status is missing.
+const NO_STATUS: &str = "GuestAgentSnapshotTaskStatusError";
+
 /// How the agent fares: outcome, class, portal error and reason.
 pub(super) fn agent(
     way: &Way,
@@ -239,8 +245,6 @@ pub(super) fn agent(
         Way::Proxy { host, port } => format!("through {host}:{port}"),
         Way::Unusable => "through a proxy without a usable port".into(),
     };
-    const OFFLINE: &str = "UserErrorGuestAgentStatusUnavailable";
-    const NO_STATUS: &str = "GuestAgentSnapshotTaskStatusError";
     match (state(wire), state(plugin), storage) {
         (Outcome::Failure, ..) => {
             let text = format!("The wire server gives the agent no orders: {}. Expect {OFFLINE}.", why(wire));
