@@ -29,7 +29,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
     list("Not run", words::not_run(record).iter().map(|line| escape(line)), out)?;
     let predictions = assessment.predictions.iter().map(|prediction| {
         let consumer = words::consumer(&prediction.consumer);
-        let [consumer, method, reason] = [&*consumer, &prediction.method, &prediction.reason].map(|text| escape(text));
+        let [consumer, method, reason] = [&*consumer, &prediction.method, &prediction.reason].map(escape);
         format!("**{consumer}**, method {method}: {reason}")
     });
     list("Tonight", predictions, out)?;
