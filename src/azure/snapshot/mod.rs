@@ -9,6 +9,10 @@ mod way;
 pub use decision::{Disk, Ending, HostAnswer, HostBody, HostDisk, HostSuccess, Message, Situation, Taker, decide};
 pub use way::{Way, ways};
 
+/// The one port on which the Linux extension asks storage, whatever the URI of the disk says (`HttpUtil.py`: the host of
+/// the URI is all it takes).
+pub const STORAGE_PORT: u16 = 443;
+
 /// A build of the Linux snapshot extension (`VMSnapshotLinux`), as far as its network behaviour differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Build {

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     azure::{
-        snapshot::{Disk, HostAnswer, HostBody, Message, Way},
+        snapshot::{Disk, HostAnswer, HostBody, Message, STORAGE_PORT as PORT, Way},
         storage,
     },
     classify::{
@@ -21,9 +21,6 @@ use crate::{
 
 /// The extension gives each operation of a socket 10 s (`HttpUtil.py`).
 const PATIENCE_US: u64 = 10_000_000;
-
-/// The one port on which the extension asks storage, whatever the URI of the disk says (`HttpUtil.py`).
-const PORT: u16 = 443;
 
 /// What becomes of the request for one disk.
 #[derive(Debug, Clone)]
@@ -218,7 +215,7 @@ fn ending(walk: &Walk<'_>, target: &Target, trusting: bool) -> (Option<Disk>, Op
     match view.reply() {
         Some(reply) => {
             let sas_sent = view.at(Layer::Request, Leg::Origin).and_then(At::request).is_some_and(|r| r.sas_sent);
-            answered(reply, sas_sent, code)
+            answered(reply, sas_sent, code.as_ref())
         }
         None if walk.failed => exception(code),
         None if target.scheme.has_http() => (None, said("the walk ended before the answer")),
@@ -228,9 +225,9 @@ fn ending(walk: &Walk<'_>, target: &Target, trusting: bool) -> (Option<Disk>, Op
 
 /// What the extension makes of an answer like this one. An anonymous GET is answered otherwise than the signed PUT, so
 /// what storage says about missing credentials and missing things says nothing about it.
-fn answered(reply: &Reply, sas_sent: bool, code: Option<Why>) -> (Option<Disk>, Option<Why>) {
+fn answered(reply: &Reply, sas_sent: bool, code: Option<&Why>) -> (Option<Disk>, Option<Why>) {
     let message = Message::read(&reply.body.text);
-    let refused = (Some(Disk::Refused(message)), code.clone().or_else(|| Some(Why::Said(status(reply)))));
+    let refused = (Some(Disk::Refused(message)), code.cloned().or_else(|| Some(Why::Said(status(reply)))));
     if !storage::is_storage_reply(reply) {
         return match reply.status {
             200 | 201 => {

@@ -107,6 +107,23 @@ fn a_host_that_answers_makes_storage_dispensable_and_a_silent_one_does_not() {
 }
 
 #[test]
+fn a_host_that_answers_with_an_error_leaves_it_to_the_guest_and_one_with_a_page_does_not() {
+    let host = |head: &str| Walk::to_host(80).connected().answered(reply(&format!("HTTP/1.1 {head}\r\n\r\n<html>")));
+    for head in ["404 Not Found", "500 x"] {
+        assert_eq!(
+            ending(&of("vmsnapshot-linux", &[A], [works(A), host(head)]), "firstHostThenGuest"),
+            SUCCESS,
+            "{head}"
+        );
+        let got = by(&of("vmsnapshot-linux", &[A], [works(A), host(head)]), "onlyHost");
+        assert_eq!((got.outcome, got.class), (Outcome::Failure, Class::HostError), "{head}");
+    }
+    // A preparation that is answered with 200 is done, and then there is no way back.
+    let got = by(&of("vmsnapshot-linux", &[A], [works(A), host("200 OK")]), "firstHostThenGuest");
+    assert_eq!((got.outcome, got.extension_code, got.class), (Outcome::Failure, Some(76), Class::HostError));
+}
+
+#[test]
 fn what_was_not_observed_is_left_open() {
     let record = of("vmsnapshot-linux", &[A], [dropped(A)]);
     let got = by(&record, "firstHostThenGuest");
