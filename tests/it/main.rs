@@ -23,5 +23,6 @@ mod resolvers;
 mod scenario_command;
 mod scenarios;
 mod secrets;
+mod security;
 mod support;
 mod traces;
