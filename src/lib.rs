@@ -47,7 +47,9 @@
 //! * how errors are told apart: `probe/failure.rs`
 //! * what is exchanged with an origin of our own: [`exchange`], `probe/exchange.rs`, `lab/exchange.rs`
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
-//! * what is said about a code: [`classify::catalogue`] and its `explain/` pages
+//! * what is said about a code: [`classify::catalogue`] and its `explain/` pages; what to do about it: `remedies/`
+//! * what security groups, routes and service tags say: [`azure::nsg`]; about which flows of a run: [`azure::flows`]; how
+//!   that is compared with what was seen: `compare/security.rs`
 //! * how it looks: [`report`]
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
 //! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`

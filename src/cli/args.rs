@@ -26,6 +26,8 @@ Examples:
       Probe an account's blob endpoint on ports 80, 443 and 8443.
   snapreach check --account mystorageaccount --proxy http://10.0.0.5:3128 --record tonight.jsonl
       Compare the direct way with the one through a proxy; keep what was seen.
+  snapreach check --account mystorageaccount --region westeurope --nsg nic.json --routes routes.json
+      Judge the flows by security groups and routes as well: which rule it is, and which one would help.
   snapreach check --targets estate.txt --format jsonl -o report.html -o junit.xml --strict
       In CI: many endpoints, several reports, warnings fail the job.
 

@@ -37,7 +37,7 @@ pub(super) fn around(f: &Facts) -> Remedy {
     match f.consumer {
         Consumer::IgnoresProxy | Consumer::Any => agent::host_takes_snapshot(f),
         Consumer::UsesProxy => agent::through_proxy(f),
-        Consumer::Windows => windows::host_takes_snapshot(),
+        Consumer::Windows => windows::host_takes_snapshot(f),
     }
 }
 

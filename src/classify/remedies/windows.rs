@@ -33,15 +33,16 @@ pub(super) fn no_account_proxy() -> Form {
 }
 
 /// Lets the host take the snapshot first, on Windows.
-pub(super) fn host_takes_snapshot() -> Remedy {
+pub(super) fn host_takes_snapshot(f: &Facts) -> Remedy {
     let mut host = remedy(
         "Let the host take the snapshot: storage is then not asked from inside the machine",
         snapshot_by_host().commands,
     );
     host.note =
-        "This opens nothing and needs 168.63.129.16 on TCP 80 alone. A proxy set for the system account may help \
-                 as well: which settings the current extension reads is not published."
+        "This opens nothing and needs 168.63.129.16 on TCP 80 alone. A proxy without a login, set for the system \
+                 account, may help as well: which settings the current extension reads is not published."
             .into();
+    host.forms = vec![account_proxy(f)];
     host
 }
 
