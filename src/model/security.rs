@@ -105,6 +105,14 @@ pub struct RouteVerdict {
     pub source: String,
 }
 
+impl RouteVerdict {
+    /// Whether it leads to this kind of next hop, which Azure's tools spell with and without spaces, in any case.
+    #[must_use]
+    pub fn leads_to(&self, next_hop: &str) -> bool {
+        self.next_hop.replace(' ', "").eq_ignore_ascii_case(next_hop)
+    }
+}
+
 /// An outbound allow rule for TCP that is to be added, its priority computed from the rules given: above the rule that
 /// denies, and free.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

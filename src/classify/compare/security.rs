@@ -130,7 +130,7 @@ fn behind_the_groups(walk: &mut Walk<'_>, flow: &FlowVerdict) {
         (None, Some(route)) => route.clone(),
         (None, None) => return,
     };
-    if flow.route.as_ref().is_some_and(|route| is(route, "None")) {
+    if flow.route.as_ref().is_some_and(|route| route.leads_to("None")) {
         judged.confidence = Confidence::Proof;
     }
     walk.note = Some(walk.note.take().map_or_else(|| elsewhere.clone(), |note| format!("{note}; {elsewhere}")));
@@ -143,20 +143,15 @@ fn behind_the_groups(walk: &mut Walk<'_>, flow: &FlowVerdict) {
 /// Where a route leads, and who decides there.
 fn leads(route: &RouteVerdict) -> String {
     let to = format!("the route {}", route.prefix);
-    if is(route, "None") {
+    if route.leads_to("None") {
         return format!("{to} leads nowhere (next hop None), which drops it");
     }
-    if is(route, "VirtualAppliance") {
+    if route.leads_to("VirtualAppliance") {
         let address = route.next_hop_address.map_or_else(String::new, |address| format!(" at {address}"));
         return format!("{to} leads to the appliance{address}, whose rules decide");
     }
-    if is(route, "VirtualNetworkGateway") {
+    if route.leads_to("VirtualNetworkGateway") {
         return format!("{to} leads through the gateway to the network on premises, whose firewalls decide");
     }
     format!("{to} leads to {}: look at firewalls, and whether the subnet has a way out", route.next_hop)
-}
-
-/// Next hops are spelled with and without spaces, in any case.
-fn is(route: &RouteVerdict, next_hop: &str) -> bool {
-    route.next_hop.replace(' ', "").eq_ignore_ascii_case(next_hop)
 }

@@ -14,14 +14,18 @@ const RESTART: &str = "sudo systemctl restart walinuxagent  # waagent on RHEL, S
 /// By the codes of the machine's configuration.
 pub(super) fn config(code: Code, f: &Facts) -> Vec<Remedy> {
     match code {
-        codes::CONFIG_PROXY_CONFLICT => vec![remedy(
-            "Make all sources name the same proxy, or delete those that serve nobody",
-            [
-                "grep -nE '^ *HttpProxy' /etc/waagent.conf; env | grep -i _proxy; grep -i _proxy /etc/environment",
-                "systemctl show walinuxagent waagent -p Environment",
-                RESTART,
-            ],
-        )],
+        codes::CONFIG_PROXY_CONFLICT => {
+            let mut agree = remedy(
+                "Make all sources name the same proxy, or delete those that serve nobody",
+                [
+                    "grep -nE '^ *HttpProxy' /etc/waagent.conf; env | grep -i _proxy; grep -i _proxy /etc/environment",
+                    "systemctl show walinuxagent waagent -p Environment",
+                    RESTART,
+                ],
+            );
+            agree.forms = vec![service_environment(f), windows::account_proxy(f)];
+            vec![agree]
+        }
         codes::CONFIG_PROXY_INVALID => {
             let [host, port] = proxy_keys(f);
             let mut keys = remedy(

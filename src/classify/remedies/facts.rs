@@ -230,9 +230,9 @@ impl Files {
         files
     }
 
-    /// The kind of the route's next hop, compared as Azure's tools spell it: without case and spaces.
-    pub(super) fn next_hop(&self) -> Option<String> {
-        Some(spelled(&self.route.as_ref()?.next_hop))
+    /// Whether the route is known and leads to one of these next hops.
+    pub(super) fn leads_to(&self, next_hops: &[&str]) -> bool {
+        self.route.as_ref().is_some_and(|route| next_hops.iter().any(|next_hop| route.leads_to(next_hop)))
     }
 }
 

@@ -28,9 +28,7 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
     if f.severity != Severity::Error {
         let mut again = effective(f);
         again.title =
-            "Save the rules and routes that are in force now, and check again: those given are of another time \
-                       or place"
-                .into();
+            "Save the rules and routes now in force, and check again: those given are of another time or place".into();
         return vec![again];
     }
     let mut list = Vec::new();
@@ -47,7 +45,7 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
         first.note = format!("Ports are a list: the range 80-443 leaves 8443 out and opens 81 to 442. {}", first.note);
     }
     list.append(&mut rules);
-    list.push(ways::around(f));
+    list.extend(ways::behind_the_groups(f));
     list.push(effective(f));
     list
 }
@@ -143,48 +141,53 @@ fn storage_rule(f: &Facts, resource_group: &str, group: &str) -> Rule {
     }
 }
 
-/// Rules on both sides of the way to the proxy.
+/// Rules on both sides of the way to the proxy. Where files were given and let the packets out, the proxy's side is left.
 pub(super) fn way_to_proxy(f: &Facts) -> Remedy {
-    let suggested = f.files.suggested.first();
-    let out = Rule {
-        resource_group: suggested.and_then(|rule| rule.resource_group.clone()).unwrap_or_else(|| "RG".into()),
-        group: suggested.map_or_else(|| "NSG".into(), |rule| rule.group.clone()),
-        name: suggested.map_or_else(|| "Allow-Backup-Proxy".into(), |rule| rule.name.clone()),
-        priority: suggested.and_then(|rule| rule.priority),
-        inbound: false,
-        source: "VirtualNetwork".to_owned(),
-        destinations: vec![address(&f.proxy_host)],
-        ports: vec![f.proxy_port],
+    let suggested: Vec<Option<&SuggestedRule>> = match f.files.suggested.as_slice() {
+        [] if f.files.groups_allow => Vec::new(),
+        [] => vec![None],
+        all => all.iter().map(Some).collect(),
     };
-    let into = Rule {
+    let mut rules: Vec<Rule> = suggested.into_iter().map(|suggested| out_to_proxy(f, suggested)).collect();
+    let whose = if rules.is_empty() { "of the proxy's subnet" } else { "of both machines" };
+    rules.push(Rule {
         resource_group: "PROXY_RG".to_owned(),
         group: "PROXY_NSG".to_owned(),
         name: "Allow-Backup-Clients".to_owned(),
         priority: None,
         inbound: true,
         source: "VM_SUBNET".to_owned(),
-        ..out.clone()
-    };
+        ..out_to_proxy(f, None)
+    });
     let mut commands = Vec::new();
-    // Where files were given and let the packets out, only the proxy's side is left.
-    if !f.files.groups_allow {
-        commands.extend(out.priority.is_none().then(|| list_rules(&out)).into_iter().flatten());
-        commands.extend(out.az());
+    for rule in &rules {
+        commands.extend(rule.priority.is_none().then(|| list_rules(rule)).into_iter().flatten());
+        commands.extend(rule.az());
     }
-    commands.extend(list_rules(&into));
-    commands.extend(into.az());
-    let whose = if f.files.groups_allow {
-        "in the security groups of the proxy's subnet"
-    } else {
-        "in both machines' security groups"
-    };
-    let mut way = remedy(format!("Allow this machine to reach the proxy on TCP {}, {whose}", f.proxy_port), commands);
+    let mut way = remedy(
+        format!("Allow this machine to reach the proxy on TCP {}, in the security groups {whose}", f.proxy_port),
+        commands,
+    );
     way.note =
         "The default rules allow traffic inside a virtual network, so look for a rule that denies. The proxy's own \
                 way to storage needs a rule of its own."
             .into();
-    way.forms = if f.files.groups_allow { into.forms() } else { out.forms() };
+    way.forms = rules.first().map(Rule::forms).unwrap_or_default();
     way
+}
+
+/// The rule on this machine's side, as computed where that could be.
+fn out_to_proxy(f: &Facts, suggested: Option<&SuggestedRule>) -> Rule {
+    Rule {
+        resource_group: suggested.and_then(|rule| rule.resource_group.clone()).unwrap_or_else(|| "RG".into()),
+        group: suggested.map_or_else(|| "NSG".into(), |rule| rule.group.clone()),
+        name: suggested.map_or_else(|| "Allow-Backup-Proxy".into(), |rule| rule.name.clone()),
+        priority: suggested.and_then(|rule| rule.priority),
+        inbound: false,
+        source: suggested.map_or_else(|| "VirtualNetwork".into(), |rule| rule.source.clone()),
+        destinations: vec![address(&f.proxy_host)],
+        ports: vec![f.proxy_port],
+    }
 }
 
 /// What the proxy's own network needs.

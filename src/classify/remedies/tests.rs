@@ -257,6 +257,26 @@ fn behind_groups_that_allow_the_route_decides_what_helps() {
 }
 
 #[test]
+fn behind_a_group_that_denies_a_firewall_may_decide_as_well() {
+    let denied = FlowVerdict { route: routed(443, "VirtualAppliance").route, ..flow(443, true, Some(900)) };
+    let list = listed(codes::NSG_DENIED, Hop::ClientToOrigin, None, &context("vmsnapshot-linux", vec![denied]));
+    assert!(text(&list[0]).contains("--priority 900"), "{list:#?}");
+    assert!(list[1].title.starts_with("In the firewall at 10.0.1.4"), "{list:#?}");
+}
+
+#[test]
+fn each_group_that_denies_gets_its_rule() {
+    let mut denied = flow(443, true, Some(900));
+    denied.further =
+        vec![SuggestedRule { group: "nsg2".into(), priority: Some(120), ..denied.suggestion.clone().unwrap() }];
+    let list = listed(codes::NSG_DENIED, Hop::ClientToOrigin, None, &context("vmsnapshot-linux", vec![denied.clone()]));
+    assert!(text(&list[0]).contains("--priority 900") && text(&list[1]).contains("--nsg-name nsg2"), "{list:#?}");
+    denied.subject = "10.0.0.5:3128".into();
+    let way = &listed(codes::NSG_DENIED, Hop::ClientToProxy, None, &context("vmsnapshot-linux", vec![denied]))[0];
+    assert_eq!(way.commands.iter().filter(|line| line.contains("nsg rule create")).count(), 3, "{way:#?}");
+}
+
+#[test]
 fn the_fqdn_tag_is_for_443_alone() {
     let tag = |ports: &[u16]| {
         let targets: Vec<String> = ports.iter().map(|port| format!("acct.blob.core.windows.net:{port}")).collect();

@@ -11,20 +11,23 @@ use crate::model::Remedy;
 
 /// Where the connection ends in silence on the way to storage, best first.
 pub(super) fn direct(f: &Facts) -> Vec<Remedy> {
+    let mut ways = if f.files.groups_allow { Vec::new() } else { nsg::open(f) };
+    ways.extend(behind_the_groups(f));
+    ways
+}
+
+/// What may be needed behind the security groups as well, and in their place.
+pub(super) fn behind_the_groups(f: &Facts) -> Vec<Remedy> {
     let mut ways = Vec::new();
-    let appliance = matches!(f.files.next_hop().as_deref(), Some("virtualappliance" | "virtualnetworkgateway"));
-    if f.files.next_hop().as_deref() == Some("none") {
+    let firewall_decides = f.files.leads_to(&["VirtualAppliance", "VirtualNetworkGateway"]);
+    if f.files.leads_to(&["None"]) {
         ways.push(route_on(f));
-    }
-    if appliance {
+    } else if firewall_decides {
         ways.push(firewall::allow(f));
+    } else if f.files.groups_allow {
+        ways.push(look_behind(f));
     }
-    if f.files.groups_allow {
-        ways.extend(ways.is_empty().then(|| behind_the_groups(f)));
-    } else {
-        ways.extend(nsg::open(f));
-    }
-    // A firewall is no way out of a group that denies, nor off the way that the packets take.
+    // A firewall is no way out of a group that denies, nor where the packets take another way.
     if f.files.suggested.is_empty() && f.files.route.is_none() {
         ways.push(firewall::allow(f));
     }
@@ -49,7 +52,8 @@ pub(super) fn past_proxy(f: &Facts) -> Remedy {
         return around(f);
     }
     let Some(mut open) = nsg::open(&direct).into_iter().next() else { return around(f) };
-    open.title = format!("Or give the machine a direct way, if it has none: a{}", open.title.trim_start_matches('A'));
+    let allow = open.title.strip_prefix("Allow").unwrap_or(&open.title);
+    open.title = format!("Or give the machine a direct way, if it has none: allow{allow}");
     if f.consumer == Consumer::IgnoresProxy {
         open.note = format!("{} The current Linux extension goes direct whatever the proxy lets through.", open.note);
     }
@@ -82,7 +86,7 @@ fn route_on(f: &Facts) -> Remedy {
 }
 
 /// The groups given let it pass, and nothing shows what does not.
-fn behind_the_groups(f: &Facts) -> Remedy {
+fn look_behind(f: &Facts) -> Remedy {
     let mut look = remedy(
         "Look behind the security groups, which allow it: the route, and whether the subnet has a way out at all",
         [

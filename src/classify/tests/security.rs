@@ -115,7 +115,7 @@ fn an_answer_where_a_rule_denies_is_a_contradiction() {
     let got = judge(denied(), vec![Walk::direct(A443, IP).reaches_storage()]);
     let finding = find(&got, c::NSG_DENIED);
     assert_eq!((finding.severity, finding.confidence), (Severity::Warning, Confidence::Reported));
-    assert!(finding.remedies[0].title.starts_with("Save the rules"), "{:?}", finding.remedies);
+    assert!(finding.remedies[0].title.starts_with("Save the rules and routes now in force"), "{:?}", finding.remedies);
     assert!(finding.summary.contains("says otherwise") && finding.summary.contains("accepted"), "{}", finding.summary);
     assert_eq!(got.verdict.status, Status::Degraded);
 
