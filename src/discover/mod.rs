@@ -7,6 +7,7 @@ mod agent;
 mod environment;
 mod hosts;
 mod machine;
+pub mod windows;
 
 pub use agent::{AGENT_FILES, agent_file, misread_by_extension};
 pub use environment::{ENVIRONMENT_FILE, captures, captures_of_file, environment, environment_file, excepts, no_proxy};
