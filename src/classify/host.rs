@@ -28,10 +28,7 @@ pub(super) fn is_stranger(at: &At<'_>) -> bool {
 
 /// Whether the answer came through a proxy, or is a proxy's own.
 pub(super) fn is_proxied(at: &At<'_>) -> bool {
-    const MARKS: [&str; 4] = ["via", "x-cache", "x-cache-lookup", "proxy-agent"];
-    is_asked(at)
-        && reply(at)
-            .is_some_and(|reply| proxy_reply::is_marked(reply) || MARKS.iter().any(|name| reply.header(name).is_some()))
+    is_asked(at) && reply(at).is_some_and(|reply| proxy_reply::is_marked(reply) || reply.proxy_mark().is_some())
 }
 
 fn reply<'a>(at: &At<'a>) -> Option<&'a Reply> {
