@@ -219,12 +219,12 @@ struct Parties {
 impl Parties {
     fn bind(spec: &LabSpec, log: &Log) -> io::Result<Self> {
         let second = spec.dns_server.as_ref();
-        let system_zone = Zone::new(&spec.dns.names);
+        let system_zone = Zone::new(&spec.dns.names, &spec.storage);
         let closed = |view| dns::shows(&spec.faults, view, DnsFault::Closed);
         let mut dns = vec![(DnsSockets::open(closed(View::System))?, View::System, system_zone)];
         // A second server that knows no other names may still have faults of its own.
         if second.is_some() || spec.faults.iter().any(|fault| fault.at == Party::DnsServer) {
-            let zone = Zone::new(&second.unwrap_or(&spec.dns).names);
+            let zone = Zone::new(&second.unwrap_or(&spec.dns).names, &spec.storage);
             dns.push((DnsSockets::open(closed(View::Server))?, View::Server, zone));
         }
 
@@ -267,7 +267,7 @@ impl Parties {
             dial.addresses.insert(socket, socket);
         }
 
-        let mut pki = Pki::new()?;
+        let mut pki = Pki::new(&spec.storage)?;
         let mut chains: Vec<Certificate> = spec
             .faults
             .iter()

@@ -43,6 +43,10 @@ pub struct LabSpec {
     /// How the parties deviate. Of each kind of fault the first that applies wins.
     #[serde(skip)]
     pub faults: Vec<Fault>,
+    /// Storage names beside the healthy ones: those of a machine whose files were given. They lead to the origin, and its
+    /// certificate covers them.
+    #[serde(skip)]
+    pub storage: Vec<String>,
 }
 
 impl LabSpec {
