@@ -85,7 +85,6 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("nsg.port_excluded", "as above"),
     ("nsg.shadowed", "as above"),
     ("nsg.default_denied", "as above"),
-    ("consumer.port_unused", "needs the model of which ports a consumer uses"),
     ("meta.unclassified", "is what no row knows; a scenario that provoked it would ask for a row"),
 ];
 

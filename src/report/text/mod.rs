@@ -30,7 +30,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out
     verdict(page, assessment)?;
     table::write(page, record, assessment, style.verbose > 0)?;
     notes(page, record)?;
-    predictions(page, &assessment.predictions)?;
+    predictions(page, &assessment.predictions, style.verbose > 0)?;
     let mut given = HashMap::new();
     for (finding, number) in assessment.findings.iter().zip(1..) {
         page.blank()?;
@@ -66,16 +66,16 @@ fn notes(page: &mut Page<'_>, record: &Record) -> io::Result<()> {
     not_run.iter().try_for_each(|line| page.wrap("  Not run  ", 11, line))
 }
 
-fn predictions(page: &mut Page<'_>, predictions: &[Prediction]) -> io::Result<()> {
+fn predictions(page: &mut Page<'_>, predictions: &[Prediction], verbose: bool) -> io::Result<()> {
     let Some((chosen, others)) = predictions.split_first() else {
         return Ok(());
     };
     page.blank()?;
-    page.wrap("  Tonight  ", 11, &format!("{}, method {}", chosen.consumer, chosen.method))?;
+    page.wrap("  Tonight  ", 11, &format!("{}, method {}", words::consumer(&chosen.consumer), chosen.method))?;
     page.wrap("           ", 11, &chosen.reason)?;
     for other in others {
-        let reason = if other.reason == chosen.reason { "the same" } else { &other.reason };
-        page.wrap("           ", 13, &format!("with method {}: {reason}", other.method))?;
+        let ending = if verbose { other.reason.clone() } else { words::ending(other) };
+        page.wrap("           ", 13, &format!("With {}: {ending}", other.method))?;
     }
     Ok(())
 }
