@@ -12,11 +12,11 @@ use super::{
     exit::Stop,
     options::Options,
     request, targets,
-    values::{Cloud, Consumer, Endpoint, Method},
+    values::{self, Cloud, Consumer, Endpoint, Method},
 };
 use crate::{
     discover::{self, Machine, Metadata, Survey},
-    model::{Context, Discovery, Target},
+    model::{ChosenMethod, Context, Discovery, Target},
     plan::HostChannel,
     probe::{self, metadata},
 };
@@ -48,7 +48,10 @@ impl Discovered {
         };
         let azure = discover::is_azure(&machine);
         let metadata = ask(options, azure)?;
-        let survey = Survey::of(&machine, metadata, request::explicit_proxy(options)?, options.no_proxy);
+        let mut survey = Survey::of(&machine, metadata, request::explicit_proxy(options)?, options.no_proxy);
+        if let Some(method) = options.method {
+            survey.discovery.method = Some(ChosenMethod { name: values::name(&method), because: "--method".into() });
+        }
         let described = options.root.is_some() || options.imds.is_some();
         // Of another machine's host this one could not tell; the lab plays it.
         let has_host = azure && (options.root.is_none() || options.lab.is_some());
@@ -96,7 +99,7 @@ impl Discovered {
     pub(super) fn describe(self, given: &Options, context: &mut Context) {
         self.survey.proxies.describe(context);
         if let Some(cloud) = given.cloud {
-            context.cloud = super::values::name(&cloud);
+            context.cloud = values::name(&cloud);
         }
         context.region.clone_from(&given.region);
         context.discovery = self.shown.then(|| Box::new(self.survey.discovery));

@@ -160,6 +160,12 @@ pub(super) fn agent_keys(text: &str) -> (Option<&str>, Option<&str>) {
     (value(HOST), value(PORT))
 }
 
+/// The same as far as they may be shown.
+pub(super) fn shown_keys(text: &str) -> [Option<String>; 2] {
+    let (host, port) = agent_keys(text);
+    [host, port].map(|value| value.map(|value| cut(&without_credentials(value))))
+}
+
 /// The lines that both readers look at, with their numbers: those with a `=` that do not start with `#`.
 fn assignments(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.split('\n').enumerate().map(|(index, line)| (index + 1, line));

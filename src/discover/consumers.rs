@@ -99,7 +99,7 @@ fn drift(places: &Places) -> Option<String> {
 }
 
 /// The snapshot extension. It reads no environment and knows no exceptions.
-pub(super) fn extension(build: Build, keys: Option<&ExtensionProxy>) -> ConsumerProxy {
+pub(super) fn extension(build: Build, keys: Option<&ExtensionProxy>, places: &Places) -> ConsumerProxy {
     let consumer = |proxy: Option<Proxy>, note: Option<String>| ConsumerProxy {
         consumer: build.consumer().into(),
         proxy: proxy.map(|proxy| proxy.url()),
@@ -107,7 +107,12 @@ pub(super) fn extension(build: Build, keys: Option<&ExtensionProxy>) -> Consumer
         note,
     };
     let Some(keys) = keys else { return consumer(None, None) };
+    let file = places.agent_file.as_ref().and_then(|(_, text)| text.as_ref().ok());
+    let set = file.is_some_and(|text| agent_keys(text) != (None, None));
     match extension_route(build, keys) {
+        ExtensionRoute::Direct if set && (&keys.host, &keys.port) == (&None, &None) => {
+            consumer(None, Some(format!("it cannot read {} as it is written", keys.source)))
+        }
         ExtensionRoute::Direct => consumer(None, None),
         ExtensionRoute::DirectDespiteProxy => {
             let note = "HttpProxy.Host and HttpProxy.Port are both set, and this build then goes direct";
@@ -243,18 +248,26 @@ mod tests {
 
     #[test]
     fn the_extension_ignores_a_proxy_that_is_set_as_documented() {
-        let keys = extension_proxy("/etc/waagent.conf", "HttpProxy.Host=10.0.0.5\nHttpProxy.Port=3128\n");
-        let current = extension(Build::Current, Some(&keys));
+        let row = |build, text: &str| {
+            let keys = extension_proxy("/etc/waagent.conf", text);
+            extension(build, Some(&keys), &places(&[("/etc/waagent.conf", text)]))
+        };
+        let both = "HttpProxy.Host=10.0.0.5\nHttpProxy.Port=3128\n";
+        let current = row(Build::Current, both);
         assert_eq!((current.proxy, current.source.as_deref()), (None, Some("/etc/waagent.conf")));
         assert!(current.note.unwrap().contains("goes direct"));
-        let old = extension(Build::Until2019, Some(&keys));
+        let old = row(Build::Until2019, both);
         assert_eq!(
             (old.consumer.as_str(), old.proxy.as_deref()),
             ("vmsnapshot-linux-2018", Some("http://10.0.0.5:3128"))
         );
-        let alone = extension_proxy("/etc/waagent.conf", "HttpProxy.Host=10.0.0.5:3128\n");
-        assert_eq!(extension(Build::Current, Some(&alone)).proxy.as_deref(), Some("http://10.0.0.5:3128"));
-        assert_eq!(extension(Build::Current, None).source, None);
+        let alone = row(Build::Current, "HttpProxy.Host=10.0.0.5:3128\n");
+        assert_eq!(alone.proxy.as_deref(), Some("http://10.0.0.5:3128"));
+        let spaces = row(Build::Current, "HttpProxy.Host = 10.0.0.5\nHttpProxy.Port = 3128\n");
+        assert_eq!((spaces.proxy, spaces.source), (None, None));
+        assert!(spaces.note.unwrap().contains("cannot read /etc/waagent.conf"));
+        assert_eq!(row(Build::Current, "# nothing\n").note, None);
+        assert_eq!(extension(Build::Current, None, &places(&[])).source, None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Everything that a machine tells, put together.
 
 use super::{
-    AGENT_FILES, Found, Machine, Places, Proxies, agent::agent_keys, consumers, environment, extension,
-    extension_proxy, instance, method,
+    AGENT_FILES, Found, Machine, Places, Proxies, agent, consumers, environment, extension, extension_proxy, instance,
+    method,
 };
 use crate::{
     azure::{snapshot::Build, storage},
@@ -70,7 +70,7 @@ impl Survey {
         };
         discovery.consumers = vec![
             consumers::agent(&places, &storage_hosts(&discovery)),
-            consumers::extension(build(&discovery), discovery.extension_proxy.as_ref()),
+            consumers::extension(build(&discovery), discovery.extension_proxy.as_ref(), &places),
             consumers::probe(&proxies, no_proxy),
             consumers::shell(&places, machine.variables()),
         ];
@@ -152,12 +152,9 @@ fn read_agent_file(places: &Places, sources: &mut Vec<DiscoverySource>) -> Optio
             return None;
         }
     };
-    let (host, port) = agent_keys(text);
     let keys = extension_proxy(path, text);
-    let without_login =
-        |value: &str| value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, host)| format!("…@{host}"));
-    let by_agent = as_keys(host.map(without_login).as_deref(), port);
-    let by_extension = as_keys(keys.host.as_deref(), keys.port.as_deref());
+    let by_agent = as_keys(&agent::shown_keys(text));
+    let by_extension = as_keys(&[keys.host.clone(), keys.port.clone()]);
     sources.push(told(path, by_agent.clone()));
     if by_agent != by_extension {
         let gave = by_extension.unwrap_or_else(|| "no HttpProxy.Host and no HttpProxy.Port".into());
@@ -166,9 +163,9 @@ fn read_agent_file(places: &Places, sources: &mut Vec<DiscoverySource>) -> Optio
     Some(keys)
 }
 
-fn as_keys(host: Option<&str>, port: Option<&str>) -> Option<String> {
+fn as_keys([host, port]: &[Option<String>; 2]) -> Option<String> {
     let keys = [("HttpProxy.Host", host), ("HttpProxy.Port", port)];
-    let set: Vec<_> = keys.iter().filter_map(|(key, value)| Some(format!("{key}={}", (*value)?))).collect();
+    let set: Vec<_> = keys.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?))).collect();
     (!set.is_empty()).then(|| set.join(", "))
 }
 

@@ -4,6 +4,7 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod discovery;
 mod estate;
 mod exchange;
 mod golden;
