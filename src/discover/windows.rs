@@ -221,7 +221,7 @@ impl Reader<'_> {
         let Some((origin, blob)) = blob else {
             let origin = values.as_ref().map_or_else(|| self.names.join(", "), |(origin, _)| origin.clone());
             let settings = values.map(|(_, settings)| settings).unwrap_or_default();
-            return Some(WinInet { origin: format!("{origin}: {}", short(&key)), settings, problems });
+            return Some(WinInet { origin: format!("{origin}: {} ProxyServer", hive(&key)), settings, problems });
         };
         let settings = Settings::of_connection(blob).unwrap_or_else(|| {
             problems.push("the blob cannot be read, which .NET takes for automatic detection".into());
@@ -268,17 +268,16 @@ impl Reader<'_> {
     fn bytes(&self, key: &str, name: &str) -> Option<(String, &[u8])> {
         match self.registry.value(key, name)? {
             Value { data: Data::Bytes(bytes), file } => {
-                Some((format!("{}: {} {name}", self.names[*file], short(key)), bytes))
+                Some((format!("{}: {} {name}", self.names[*file], hive(key)), bytes))
             }
             _ => None,
         }
     }
 }
 
-/// The hive of a key and its last part, which is what tells keys apart here.
-fn short(key: &str) -> String {
-    let hive = SYSTEM_ACCOUNT.into_iter().find(|hive| key.starts_with(hive)).unwrap_or("HKLM");
-    format!("{hive}\\…\\{}", key.rsplit('\\').next().unwrap_or_default())
+/// The hive of a key: nothing else tells two values of the same name apart here.
+fn hive(key: &str) -> &str {
+    SYSTEM_ACCOUNT.into_iter().find(|hive| key.starts_with(hive)).unwrap_or("HKLM")
 }
 
 /// Settings in a few words.
@@ -381,7 +380,7 @@ mod tests {
         let got = windows(&account("http=a:1;https=10.0.0.5:3128", "*.corp;<local>", "", false));
         assert_eq!(got.found.len(), 1);
         assert_eq!(got.found[0].proxy.as_ref().unwrap().url(), "http://10.0.0.5:3128");
-        let origin = "system.reg: HKU\\S-1-5-18\\…\\Connections DefaultConnectionSettings";
+        let origin = "system.reg: HKU\\S-1-5-18 DefaultConnectionSettings";
         assert_eq!(got.found[0].source.origin, origin);
         let (proxy, note) = row(&got, "vmsnapshot-windows");
         assert_eq!(proxy, Some("http://10.0.0.5:3128"));
@@ -395,7 +394,7 @@ mod tests {
         let server = "\"ProxyServer\"=\"http://proxy.corp:3128\"";
         let on = windows(&values("HKEY_USERS\\S-1-5-18", &format!("\"ProxyEnable\"=dword:00000001\r\n{server}")));
         assert_eq!(row(&on, "vmsnapshot-windows").0, Some("http://proxy.corp:3128"));
-        assert_eq!(on.found[0].source.origin, "system.reg: HKU\\S-1-5-18\\…\\Internet Settings");
+        assert_eq!(on.found[0].source.origin, "system.reg: HKU\\S-1-5-18 ProxyServer");
         let off = windows(&values("HKEY_USERS\\.DEFAULT", &format!("\"proxyenable\"=dword:0\r\n{server}")));
         assert_eq!((row(&off, "vmsnapshot-windows").0, off.found.len()), (None, 0));
         assert_eq!(off.sources[0].gave.as_deref(), Some("no proxy"));
@@ -408,6 +407,10 @@ mod tests {
                 + &account("10.0.0.5:3128", "", "", false)
         };
         assert_eq!(windows(&both("10.0.0.5:3128")).sources[0].problem, None);
+        let pac = account("10.0.0.5:3128", "", "http://pac.corp/p.pac", false);
+        let values = values("HKU\\S-1-5-18", "\"ProxyEnable\"=dword:1\r\n\"ProxyServer\"=\"10.0.0.5:3128\"");
+        let problem = windows(&(values + &pac)).sources.remove(0).problem.unwrap();
+        assert!(!problem.contains("say otherwise"), "a PAC file may stand in the blob alone: {problem}");
         let got = windows(&both("10.0.0.6:3128"));
         assert_eq!(row(&got, "vmsnapshot-windows").0, Some("http://10.0.0.5:3128"));
         let problem = got.sources[0].problem.as_deref().unwrap();
@@ -422,7 +425,7 @@ mod tests {
         let policy = format!("[{POLICY}]\r\n\"ProxySettingsPerUser\"=dword:00000000\r\n");
         let got = windows(&(body + &policy));
         assert_eq!(row(&got, "vmsnapshot-windows").0, Some("http://m:1"));
-        assert!(got.found[0].source.origin.contains("HKLM\\…"), "{:?}", got.found);
+        assert!(got.found[0].source.origin.contains("HKLM ProxyServer"), "{:?}", got.found);
     }
 
     #[test]

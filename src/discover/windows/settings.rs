@@ -50,10 +50,10 @@ impl Settings {
         })
     }
 
-    /// Whether both lead to the same proxies.
-    pub(super) fn agrees_with(&self, other: &Self) -> bool {
-        self.proxy.trim().eq_ignore_ascii_case(other.proxy.trim())
-            && self.pac.trim().eq_ignore_ascii_case(other.pac.trim())
+    /// Whether single values say the same. A PAC file often stands in the blob alone.
+    pub(super) fn agrees_with(&self, values: &Self) -> bool {
+        self.proxy.trim().eq_ignore_ascii_case(values.proxy.trim())
+            && (values.pac.is_empty() || self.pac.trim().eq_ignore_ascii_case(values.pac.trim()))
     }
 
     /// The proxy for https; `None`: none is named for it.
