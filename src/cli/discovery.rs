@@ -39,8 +39,6 @@ pub(super) struct Discovered {
     has_host: bool,
     /// Whether nothing but exported settings is known of it, so that it tells nothing to probe.
     settings_only: bool,
-    /// Whether it runs Windows by what was given.
-    is_windows: bool,
     /// Whether it is worth showing: on a machine that has nothing to do with Azure it is not.
     shown: bool,
 }
@@ -80,7 +78,6 @@ impl Discovered {
             has_host: azure && (!elsewhere || options.lab.is_some()),
             shown: azure || elsewhere || options.imds.is_some(),
             settings_only: windows.is_some() && options.root.is_none() && options.imds.is_none(),
-            is_windows: windows.is_some(),
             machine,
             survey,
         })
@@ -91,7 +88,7 @@ impl Discovered {
         let Discovery { instance, extension, method, .. } = &self.survey.discovery;
         let instance = instance.as_ref();
         let installed = extension.as_ref().and_then(|extension| Consumer::from_str(&extension.consumer, false).ok());
-        let exported = self.is_windows.then_some(Consumer::VmsnapshotWindows);
+        let exported = (!given.windows_registry.is_empty()).then_some(Consumer::VmsnapshotWindows);
         let by_system = instance.and_then(|instance| match instance.os.to_ascii_lowercase().as_str() {
             "windows" => Some(Consumer::VmsnapshotWindows),
             "linux" => Some(Consumer::VmsnapshotLinux),

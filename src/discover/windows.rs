@@ -32,7 +32,7 @@ const MAX_SHOWN: usize = 80;
 pub struct Windows {
     /// The places that name a proxy for https, the system account's own first.
     pub found: Vec<Found>,
-    /// Which proxy the snapshot extension and programs that use WinHTTP have.
+    /// Which proxy the snapshot extension and programs that use `WinHTTP` have.
     pub consumers: Vec<ConsumerProxy>,
     /// Every setting, with what it gave.
     pub sources: Vec<DiscoverySource>,
@@ -94,7 +94,7 @@ pub fn describe(discovery: &mut Discovery, windows: &Windows) {
 }
 
 impl Windows {
-    /// The settings of the system account as WinINET and .NET read them.
+    /// The settings of the system account as `WinINET` and .NET read them.
     fn add_win_inet(&mut self, reader: &Reader<'_>, exports: &[&str]) {
         let Some(WinInet { origin, settings, mut problems }) = reader.win_inet() else {
             let export = format!("reg export \"{}\\{INTERNET_SETTINGS}\" system.reg", SYSTEM_ACCOUNT[0]);
@@ -123,7 +123,7 @@ impl Windows {
         self.consumers.push(row);
     }
 
-    /// The settings of WinHTTP, of which the first count.
+    /// The settings of `WinHTTP`, of which the first count.
     fn add_win_http(&mut self, places: Vec<(String, Option<Settings>)>) {
         for (origin, settings) in places {
             let Some(settings) = settings else {

@@ -6,6 +6,10 @@ use snapreach::{
     lab::{Event, HostAnswer, Lab, LabSpec},
     model::{Assessment, CellStatus, Confidence, Hop, HostService, Record, Route, Severity, Status, Target},
     plan::{Dns, HostChannel, NameServer, Plan, SystemResolver, Trust},
+    probe::{
+        self,
+        metadata::{self, MetadataError},
+    },
 };
 
 use crate::support::{self, measure};
@@ -141,6 +145,24 @@ fn who_ran_it_is_recorded() {
 }
 
 #[test]
+fn what_the_machine_is_can_be_asked_and_nobody_else_is_believed() {
+    let fetch = |answer: HostAnswer| {
+        let mut spec = LabSpec::default();
+        spec.host.metadata.answer = answer;
+        let lab = Lab::start(&spec).unwrap();
+        let (at, budget) = (lab.network().metadata, Duration::from_secs(1));
+        probe::runtime().unwrap().block_on(metadata::fetch(at, budget))
+    };
+    let instance: serde_json::Value = serde_json::from_slice(&fetch(HostAnswer::Ok).unwrap()).unwrap();
+    assert_eq!(instance["compute"]["location"], "westeurope");
+    assert_eq!(instance["compute"]["storageProfile"]["dataDisks"][0]["lun"], "0");
+    assert!(matches!(fetch(HostAnswer::Silent), Err(MetadataError::Silent { .. })));
+    assert!(matches!(fetch(HostAnswer::Refuse), Err(MetadataError::Failed { .. })));
+    assert!(matches!(fetch(HostAnswer::Other), Err(MetadataError::Stranger { by, .. }) if by.contains("text/html")));
+    assert!(matches!(fetch(HostAnswer::Via), Err(MetadataError::Proxied { mark, .. }) if mark.starts_with("Via: ")));
+}
+
+#[test]
 fn the_command_probes_it_where_it_is_told_to() {
     let lab = Lab::start(&LabSpec::default()).unwrap();
     let endpoint = lab.network().host_endpoint;
@@ -164,6 +186,10 @@ fn the_command_probes_it_where_it_is_told_to() {
     let plugin = format!("{}:32526", endpoint.ip());
     let expected = [("wire_server".to_owned(), endpoint.to_string()), ("host_plugin".to_owned(), plugin.clone())];
     assert_eq!(services(&report), expected);
+    let imds = lab.network().metadata.to_string();
+    let with_metadata = check(&["--host-endpoint", &endpoint.to_string(), "--imds", &imds]);
+    assert_eq!(services(&with_metadata)[2..], [("instance_metadata".to_owned(), imds.clone())]);
+    assert!(with_metadata["findings"].as_array().unwrap().iter().all(|f| f["targets"] != serde_json::json!([imds])));
     // The lab's plugin is elsewhere: whatever is found there, the wire server itself is fine.
     for finding in report["findings"].as_array().unwrap() {
         assert_eq!(finding["targets"], serde_json::json!([plugin]), "{finding:#}");

@@ -10,7 +10,7 @@ pub(super) fn is_netsh(text: &str) -> bool {
     heading(text).is_some()
 }
 
-/// What the text says. Words differ by language, the form does not: a heading that names WinHTTP and ends with a colon;
+/// What the text says. Words differ by language, the form does not: a heading that names `WinHTTP` and ends with a colon;
 /// below it either a sentence (direct access), or the proxy and then the exceptions, each behind a label and a colon.
 pub(super) fn settings(text: &str) -> Result<Settings, Malformed> {
     let heading = heading(text).unwrap_or(0);

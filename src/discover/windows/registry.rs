@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 /// Keys with their values, of one or several files. Names of both are compared without case.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    keys: BTreeMap<String, BTreeMap<String, Value>>,
+    keys: BTreeMap<String, Values>,
 }
+
+/// The values of a key by name.
+type Values = BTreeMap<String, Value>;
 
 /// A value with its place.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,17 +56,21 @@ impl Registry {
         let (line, header) = (cursor.line, cursor.take_line().trim_end());
         let wide = HEADERS.iter().find(|(known, _)| *known == header).map(|(_, wide)| *wide);
         let wide = wide.ok_or(Malformed { line, problem: "the first line is that of no registry file" })?;
-        let mut key: Option<String> = None;
+        // Taken out while it is read, as a long path is not to be compared once for each value.
+        let mut current: Option<(String, Values)> = None;
         loop {
             cursor.skip_blank();
+            if cursor.rest.is_empty() || cursor.rest.starts_with('[') {
+                self.keys.extend(current.take());
+            }
             if cursor.rest.is_empty() {
                 return Ok(());
             }
             if cursor.eat("[") {
-                key = self.enter(&mut cursor)?;
+                current = self.enter(&mut cursor)?;
                 continue;
             }
-            let Some(key) = &key else {
+            let Some((_, values)) = &mut current else {
                 return Err(cursor.error("a value stands below no key; keys are written [HKEY_…\\…]"));
             };
             let name = if cursor.eat("@") { String::new() } else { cursor.name()?.to_lowercase() };
@@ -77,7 +84,6 @@ impl Registry {
             if !matches!(cursor.take_line().trim_start().chars().next(), None | Some(';')) {
                 return Err(Malformed { line, problem: "something follows the data of a value" });
             }
-            let values = self.keys.entry(key.clone()).or_default();
             match data {
                 Some(data) => values.insert(name, Value { data, file }),
                 None => values.remove(&name),
@@ -86,16 +92,20 @@ impl Registry {
     }
 
     /// The key that begins here; `None`: it is one that is deleted.
-    fn enter(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<String>, Malformed> {
+    fn enter(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<(String, Values)>, Malformed> {
         let error = cursor.error("a key is written [HKEY_…\\…] on a line of its own");
         let path = cursor.take_line().trim_end().strip_suffix(']').ok_or(error)?;
         let Some(deleted) = path.strip_prefix('-').map(folded) else {
             let key = folded(path);
-            self.keys.entry(key.clone()).or_default();
-            return Ok(Some(key));
+            let values = self.keys.remove(&key).unwrap_or_default();
+            return Ok(Some((key, values)));
         };
         let below = format!("{deleted}\\");
-        self.keys.retain(|key, _| *key != deleted && !key.starts_with(&below));
+        self.keys.remove(&deleted);
+        while let Some((key, _)) = self.keys.range(below.clone()..).next().filter(|(key, _)| key.starts_with(&below)) {
+            let key = key.clone();
+            self.keys.remove(&key);
+        }
         Ok(None)
     }
 
@@ -388,7 +398,7 @@ mod tests {
             let mut text = format!("{HEADER}[HKEY_USERS\\S-1-5-18\\Some Key]\r\n");
             for (name, data) in &values {
                 let name = name.replace('\\', "\\\\").replace('"', "\\\"");
-                text.push_str(&format!("\"{name}\"={}\r\n", written(data)));
+                text.push_str(&["\"", &name, "\"=", &written(data), "\r\n"].concat());
             }
             let all = registry(&text);
             for (name, data) in &values {
