@@ -5,11 +5,13 @@
 
 mod agent;
 mod environment;
+mod extension;
 mod hosts;
 mod machine;
 
 pub use agent::{AGENT_FILES, agent_file, misread_by_extension};
 pub use environment::{ENVIRONMENT_FILE, captures, captures_of_file, environment, environment_file, excepts, no_proxy};
+pub use extension::{Extension, read as extension};
 pub use hosts::{hosts_file, pinned};
 pub use machine::Machine;
 
