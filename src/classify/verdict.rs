@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{Case, Sign, Tally};
+use super::{
+    case::{Case, Sign, Tally},
+    predict,
+};
 use crate::{
     classify::codes as c,
     model::{Cell, CellStatus, Code, Finding, Route, Severity, Status, Verdict},
 };
 
-/// Consumers whose own requests go through the proxy; every other one goes direct.
-const USES_PROXY: [&str; 2] = ["waagent", "vmsnapshot-linux-2018"];
-
 /// The route whose failure blocks; `None`: any working route will do.
 pub(super) fn counting_route(case: &Case<'_>) -> Option<Route> {
     match case.routes.as_slice() {
         [only] => Some(*only),
-        _ if case.record.context.consumer == "none" => None,
-        _ if USES_PROXY.contains(&case.record.context.consumer.as_str()) => Some(Route::Proxy),
-        _ => Some(Route::Direct),
+        _ => predict::route(&case.record.context),
     }
 }
 

@@ -72,7 +72,17 @@ pub fn judgement(assessment: &Assessment) -> serde_json::Value {
             })
         })
         .collect();
-    serde_json::json!({ "status": assessment.verdict.status, "findings": findings })
+    let predictions: Vec<_> = assessment
+        .predictions
+        .iter()
+        .map(|made| {
+            serde_json::json!({
+                "consumer": made.consumer, "method": made.method, "outcome": made.outcome, "class": made.class,
+                "code": made.extension_code, "health": made.extension_error_code, "portal": made.portal_error,
+            })
+        })
+        .collect();
+    serde_json::json!({ "status": assessment.verdict.status, "findings": findings, "predictions": predictions })
 }
 
 /// Everything that came out otherwise than expected. `log` is what the lab's parties saw, if it played.

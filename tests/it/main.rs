@@ -15,6 +15,7 @@ mod lab_command;
 mod namespaces;
 mod netns;
 mod played;
+mod predictions;
 mod programs;
 mod readme;
 mod real_proxies;

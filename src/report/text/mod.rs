@@ -35,12 +35,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out
     }
     notes(page, record)?;
     predictions(page, &assessment.predictions)?;
-    let mut given = HashMap::new();
-    for (finding, number) in assessment.findings.iter().zip(1..) {
-        page.blank()?;
-        self::finding(page, number, finding, words::far_end(record))?;
-        remedies(page, number, &finding.remedies, &mut given)?;
-    }
+    findings(page, &assessment.findings, words::far_end(record))?;
     if style.verbose > 0 {
         trace::write(page, record, style.verbose > 1)?;
     }
@@ -102,6 +97,17 @@ fn predictions(page: &mut Page<'_>, predictions: &[Prediction]) -> io::Result<()
     for other in others {
         let reason = if other.reason == chosen.reason { "the same" } else { &other.reason };
         page.wrap("           ", 13, &format!("with method {}: {reason}", other.method))?;
+    }
+    Ok(())
+}
+
+/// Writes the findings with their evidence and remedies.
+pub(crate) fn findings(page: &mut Page<'_>, findings: &[Finding], far_end: &str) -> io::Result<()> {
+    let mut given = HashMap::new();
+    for (finding, number) in findings.iter().zip(1..) {
+        page.blank()?;
+        self::finding(page, number, finding, far_end)?;
+        remedies(page, number, &finding.remedies, &mut given)?;
     }
     Ok(())
 }
