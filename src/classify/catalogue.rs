@@ -179,6 +179,12 @@ table! {
     NSG_PORT_EXCLUDED "nsg.port_excluded" Error Path "an allow rule misses the port";
     NSG_SHADOWED "nsg.shadowed" Error Path "an allow rule stands below a deny";
     NSG_DEFAULT_DENIED "nsg.default_denied" Error Path "no rule allows it, the default denies";
+    TRIAGE_CODE_MISLEADS "triage.code_misleads" Warning Unknown "the reported code and the log disagree";
+    TRIAGE_REPORT_LOST "triage.report_lost" Warning Client "the extension could not write its report";
+    TRIAGE_HOST_REFUSED "triage.host_refused" Error Origin "the host answers and takes no snapshot";
+    TRIAGE_FREEZE_FAILED "triage.freeze_failed" Error Client "the file systems could not be frozen";
+    TRIAGE_TOO_LATE "triage.too_late" Error Client "the snapshot was started too late";
+    TRIAGE_NO_DISKS "triage.no_disks" Error Origin "the extension was given no disk";
     META_NOT_RUN "meta.not_run" Info Unknown "this was not measured";
     META_DEADLINE "meta.deadline" Warning Unknown "the run ended before everything was measured";
     META_UNCLASSIFIED "meta.unclassified" Error Unknown "a failure that no rule knows";

@@ -2,7 +2,7 @@
 
 use super::Found;
 use crate::{
-    azure::snapshot::Build,
+    azure::snapshot::{Build, Way, ways},
     model::{ExtensionProxy, Host, MisreadLine},
     plan::Proxy,
 };
@@ -101,57 +101,27 @@ pub fn extension_proxy(path: &str, text: &str) -> ExtensionProxy {
     ExtensionProxy { source: path.to_owned(), host, port }
 }
 
-/// Where the extension's own requests to storage go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExtensionRoute {
-    /// Direct.
-    Direct,
-    /// Direct, because both keys are set: this build then takes no proxy.
-    DirectDespiteProxy,
-    /// Through this proxy.
-    Proxy(Proxy),
-    /// To a proxy that cannot be: every request fails, for this reason.
-    Broken(String),
-}
-
-/// The route that a build takes with these keys (`HttpUtil.py`, `HttpCallGetResponse`).
+/// The proxy of the extension's own requests to storage, by the rule of its build (`None`: they go direct).
 ///
-/// Until 2019 a proxy needs both. Since then the test for the port is upside down: the proxy is used when the port is
-/// *not* set, and `http.client` then takes the port from the host's text, after its last colon, or 443.
-#[must_use]
-pub fn extension_route(build: Build, keys: &ExtensionProxy) -> ExtensionRoute {
-    let (host, port) = match (build, keys.host.as_deref(), keys.port.as_deref()) {
-        (Build::Until2019, Some(host), Some(port)) => (host, port),
-        (Build::Until2019, ..) | (_, None, _) => return ExtensionRoute::Direct,
-        (_, Some(_), Some(_)) => return ExtensionRoute::DirectDespiteProxy,
-        (_, Some(host), None) => match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-            Some((host, "")) => (host, "443"),
-            Some(parts) => parts,
-            None => (host, "443"),
+/// # Errors
+/// Why every request fails: what the keys name cannot be a proxy.
+pub(super) fn proxy_of_extension(build: Build, keys: &ExtensionProxy) -> Result<Option<Proxy>, &'static str> {
+    match ways(build, keys.host.as_deref(), keys.port.as_deref()).0 {
+        Way::Direct => Ok(None),
+        Way::Unusable | Way::Proxy { port: 0, .. } => Err("the port of its proxy is not a number from 1 to 65535"),
+        Way::Proxy { host, .. } if host.is_empty() => Err("HttpProxy.Host is empty, which counts as set"),
+        Way::Proxy { host, port } => match host.parse::<Host>() {
+            Ok(host) => Ok(Some(Proxy { tls: false, host, port, credentials: None })),
+            Err(_) => Err("HttpProxy.Host is no host name or address"),
         },
-    };
-    let broken = |what: &str| ExtensionRoute::Broken(format!("{what}, so every request to storage fails"));
-    if host.is_empty() {
-        return broken("HttpProxy.Host is empty, which counts as set");
-    }
-    let Ok(host) = host.parse::<Host>() else {
-        return broken("HttpProxy.Host is no host name or address");
-    };
-    match port.parse::<u16>() {
-        Ok(port) if port != 0 => ExtensionRoute::Proxy(Proxy { tls: false, host, port, credentials: None }),
-        _ => broken("the port of its proxy is not a number from 1 to 65535"),
     }
 }
 
 /// The proxy that builds of today take although the agent does not, because only `HttpProxy.Host` is set.
 #[must_use]
 pub fn extension_file(path: &str, text: &str) -> Option<Found> {
-    match extension_route(Build::Current, &extension_proxy(path, text)) {
-        ExtensionRoute::Proxy(proxy) => {
-            Some(Found::usable(format!("{path}, as the snapshot extension reads it"), proxy))
-        }
-        ExtensionRoute::Direct | ExtensionRoute::DirectDespiteProxy | ExtensionRoute::Broken(_) => None,
-    }
+    let proxy = proxy_of_extension(Build::Current, &extension_proxy(path, text)).ok()??;
+    Some(Found::usable(format!("{path}, as the snapshot extension reads it"), proxy))
 }
 
 /// `HttpProxy.Host` and `HttpProxy.Port` as the agent reads them, for what it does with either.
@@ -270,33 +240,25 @@ mod tests {
         assert!(with_password.contains("nor credentials") && !with_password.contains("TOPSECRET"), "{with_password}");
     }
 
-    /// Domain facts measured on the extension itself: keys, then where a guest request goes, per build.
     #[test]
-    fn the_extension_takes_the_proxy_by_its_own_rule() {
-        let route = |build, text: &str| match extension_route(build, &extension_proxy("f", text)) {
-            ExtensionRoute::Proxy(proxy) => proxy.url(),
-            ExtensionRoute::Broken(why) => why,
-            ExtensionRoute::Direct => "direct".into(),
-            ExtensionRoute::DirectDespiteProxy => "direct all the same".into(),
+    fn the_extension_takes_the_proxy_by_its_own_rule_and_reading() {
+        let proxy = |build, text: &str| match proxy_of_extension(build, &extension_proxy("f", text)) {
+            Ok(Some(proxy)) => proxy.url(),
+            Ok(None) => "direct".into(),
+            Err(why) => why.to_owned(),
         };
-        let ten = "HttpProxy.Host=10.0.0.5\n";
         for (text, until_2019, since) in [
             ("", "direct", "direct"),
-            ("HttpProxy.Port=3128", "direct", "direct"),
-            ("HttpProxy.Host=10.0.0.5\nHttpProxy.Port=3128", "http://10.0.0.5:3128", "direct all the same"),
-            (ten, "direct", "http://10.0.0.5:443"),
-            ("HttpProxy.Host=10.0.0.5:3128", "direct", "http://10.0.0.5:3128"),
-            ("HttpProxy.Host=10.0.0.5:", "direct", "http://10.0.0.5:443"),
+            ("HttpProxy.Host=10.0.0.5\nHttpProxy.Port=3128", "http://10.0.0.5:3128", "direct"),
+            ("HttpProxy.Host=10.0.0.5\n", "direct", "http://10.0.0.5:443"),
             ("HttpProxy.Host=\"10.0.0.5:3128\" # new", "direct", "http://10.0.0.5:3128"),
-            ("HttpProxy.Host=[fd00::5]", "direct", "http://[fd00::5]:443"),
             ("HttpProxy.Host=[fd00::5]:3128", "direct", "http://[fd00::5]:3128"),
             ("HttpProxy.Host=None\nHttpProxy.Port=None", "direct", "direct"),
             // A line that it cannot split costs the whole file.
             ("HttpProxy.Host=10.0.0.5:3128\n # a = b", "direct", "direct"),
         ] {
-            assert_eq!(route(Build::Until2019, text), until_2019, "{text}");
-            assert_eq!(route(Build::Until2025, text), since, "{text}");
-            assert_eq!(route(Build::Current, text), since, "{text}");
+            assert_eq!(proxy(Build::Until2019, text), until_2019, "{text}");
+            assert_eq!(proxy(Build::Current, text), since, "{text}");
         }
         for (text, why) in [
             ("HttpProxy.Host=", "is empty"),
@@ -305,7 +267,7 @@ mod tests {
             ("HttpProxy.Host=10.0.0.5:abc", "port"),
             ("HttpProxy.Host=10.0.0.5:0", "port"),
         ] {
-            assert!(route(Build::Current, text).contains(why), "{text}: {}", route(Build::Current, text));
+            assert!(proxy(Build::Current, text).contains(why), "{text}: {}", proxy(Build::Current, text));
         }
         let kept = extension_proxy("f", "HttpProxy.Host=http://svc:TOPSECRET@10.0.0.5:3128");
         assert_eq!(kept.host.as_deref(), Some("…@10.0.0.5:3128"));
@@ -392,7 +354,7 @@ mod tests {
             let _ = agent_file("waagent.conf", &text);
             prop_assert!(misread_by_extension("waagent.conf", &text).len() <= MAX_MISREAD);
             let _ = extension_file("waagent.conf", &text);
-            let _ = extension_route(Build::Until2019, &extension_proxy("waagent.conf", &text));
+            let _ = proxy_of_extension(Build::Until2019, &extension_proxy("waagent.conf", &text));
         }
 
         #[test]

@@ -1,6 +1,10 @@
 //! Which proxy each consumer on the machine would use for its https requests to storage, and what tells.
 
-use super::{ExtensionRoute, Places, Proxies, agent::agent_keys, environment, excepts_host, extension_route};
+use super::{
+    Places, Proxies,
+    agent::{agent_keys, proxy_of_extension},
+    environment, excepts_host,
+};
 use crate::{
     azure::snapshot::Build,
     model::{ConsumerProxy, ExtensionProxy, Host},
@@ -107,23 +111,22 @@ pub(super) fn extension(build: Build, keys: Option<&ExtensionProxy>, places: &Pl
         note,
     };
     let Some(keys) = keys else { return consumer(None, None) };
-    let file = places.agent_file.as_ref().and_then(|(_, text)| text.as_ref().ok());
-    let set = file.is_some_and(|text| agent_keys(text) != (None, None));
-    match extension_route(build, keys) {
-        ExtensionRoute::Direct if set && (&keys.host, &keys.port) == (&None, &None) => {
-            consumer(None, Some(format!("it cannot read {} as it is written", keys.source)))
-        }
-        ExtensionRoute::Direct => consumer(None, None),
-        ExtensionRoute::DirectDespiteProxy => {
-            let note = "HttpProxy.Host and HttpProxy.Port are both set, and this build then goes direct";
-            consumer(None, Some(note.into()))
-        }
-        ExtensionRoute::Proxy(proxy) => {
+    match proxy_of_extension(build, keys) {
+        Ok(Some(proxy)) => {
             let note = (build == Build::Until2019)
                 .then(|| "it asks the host through the proxy too, which cannot reach it".to_owned());
             consumer(Some(proxy), note)
         }
-        ExtensionRoute::Broken(why) => consumer(None, Some(why)),
+        Ok(None) if keys.host.is_some() && keys.port.is_some() => {
+            let note = "HttpProxy.Host and HttpProxy.Port are both set, and this build then goes direct";
+            consumer(None, Some(note.into()))
+        }
+        Ok(None) => {
+            let file = places.agent_file.as_ref().and_then(|(_, text)| text.as_ref().ok());
+            let unread = keys.host.is_none() && file.is_some_and(|text| agent_keys(text).0.is_some());
+            consumer(None, unread.then(|| format!("it cannot read {} as it is written", keys.source)))
+        }
+        Err(why) => consumer(None, Some(format!("{why}, so every request to storage fails"))),
     }
 }
 

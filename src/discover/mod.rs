@@ -17,12 +17,11 @@ mod survey;
 mod units;
 pub mod windows;
 
-pub use agent::{
-    AGENT_FILES, ExtensionRoute, agent_file, extension_file, extension_proxy, extension_route, misread_by_extension,
-};
+pub use agent::{AGENT_FILES, agent_file, extension_file, extension_proxy, misread_by_extension};
 pub use environment::{
     ENVIRONMENT_FILE, captures, captures_of_file, environment, environment_file, excepts, excepts_host, no_proxy,
 };
+pub use extension::{Extension, read as extension};
 pub use hosts::{hosts_file, pinned};
 pub use instance::instance;
 pub use machine::Machine;

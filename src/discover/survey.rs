@@ -1,8 +1,8 @@
 //! Everything that a machine tells, put together.
 
 use super::{
-    AGENT_FILES, Found, Machine, Places, Proxies, agent, consumers, environment, extension, extension_proxy, instance,
-    method,
+    AGENT_FILES, Extension, Found, Machine, Places, Proxies, agent, consumers, environment, extension, extension_proxy,
+    instance, method,
     windows::{self, Windows},
 };
 use crate::{
@@ -62,7 +62,7 @@ impl Survey {
         let keys = read_agent_file(&places, &mut sources);
         read_environments(machine, &places, &mut sources);
         let settings = read_settings(machine, &mut sources);
-        let extension::Extension { installed, last_run, sources: of_extension } = extension::read(machine);
+        let Extension { installed, last_run, sources: of_extension } = extension::read(machine);
         sources.extend(of_extension);
 
         let mut discovery = Discovery {

@@ -95,7 +95,8 @@ fn list(heading: &str, lines: impl Iterator<Item = String>, out: &mut dyn Write)
     lines.try_for_each(|line| writeln!(out, "- {line}"))
 }
 
-fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut dyn Write) -> io::Result<()> {
+/// Writes one finding with its evidence and remedies.
+pub(crate) fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut dyn Write) -> io::Result<()> {
     let severity = words::severity(finding.severity);
     let between = escape(&words::between(finding, far_end));
     writeln!(out, "\n### {number}. {severity}: `{}`, {between}\n\n{}\n", finding.code, escape(&finding.summary))?;

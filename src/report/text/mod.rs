@@ -35,12 +35,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out
     }
     notes(page, record)?;
     predictions(page, &assessment.predictions, style.verbose > 0)?;
-    let mut given = HashMap::new();
-    for (finding, number) in assessment.findings.iter().zip(1..) {
-        page.blank()?;
-        self::finding(page, number, finding, words::far_end(record))?;
-        remedies(page, number, &finding.remedies, &mut given)?;
-    }
+    findings(page, &assessment.findings, words::far_end(record))?;
     if style.verbose > 0 {
         trace::write(page, record, style.verbose > 1)?;
     }
@@ -102,6 +97,17 @@ fn predictions(page: &mut Page<'_>, predictions: &[Prediction], verbose: bool) -
     for other in others {
         let ending = if verbose { other.reason.clone() } else { words::ending(other) };
         page.wrap("           ", 13, &format!("With {}: {ending}", other.method))?;
+    }
+    Ok(())
+}
+
+/// Writes the findings with their evidence and remedies.
+pub(crate) fn findings(page: &mut Page<'_>, findings: &[Finding], far_end: &str) -> io::Result<()> {
+    let mut given = HashMap::new();
+    for (finding, number) in findings.iter().zip(1..) {
+        page.blank()?;
+        self::finding(page, number, finding, far_end)?;
+        remedies(page, number, &finding.remedies, &mut given)?;
     }
     Ok(())
 }
