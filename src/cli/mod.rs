@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod config;
+mod discovery;
 mod estate;
 mod exit;
 mod explain;

@@ -4,6 +4,7 @@ mod html;
 mod json;
 mod jsonl;
 mod junit;
+mod machine;
 mod markdown;
 mod matrix;
 mod prometheus;
@@ -25,13 +26,9 @@ use std::{
 
 use crate::model::{Assessment, Record};
 
-#[cfg(feature = "scenario")]
 pub(crate) use json::pretty;
-#[cfg(feature = "scenario")]
-pub(crate) use markdown::escape;
-#[cfg(feature = "scenario")]
-pub(crate) use text::{Page, Paint};
-#[cfg(feature = "scenario")]
+pub(crate) use markdown::{escape, finding as markdown_finding};
+pub(crate) use text::{Page, Paint, findings as text_findings};
 pub(crate) use words::{clean as harmless, plural};
 
 /// An output format.

@@ -187,6 +187,7 @@ pub(super) fn between(finding: &Finding, far_end: &str) -> String {
         }
         Hop::ClientToOrigin => way(format!("this machine -> {peer}")),
         Hop::Origin => way(format!("{far_end} itself")),
+        Hop::Host if finding.party == Party::Origin => "the Azure host itself".into(),
         Hop::Host => "this machine -> the Azure host".into(),
         Hop::Consumer => "the agent or extension".into(),
     }
@@ -197,6 +198,7 @@ pub(super) fn team(finding: &Finding) -> &'static str {
     match (finding.hop, finding.party) {
         (Hop::ClientToProxy | Hop::ClientToOrigin, Party::Resolver) => "DNS admin",
         (Hop::ProxyToOrigin, Party::Resolver) => "proxy admin, for the proxy's DNS",
+        (Hop::Host | Hop::Consumer, Party::Origin) => "Azure support",
         (Hop::Local | Hop::Host | Hop::Consumer, _) => "operator of this machine",
         (Hop::Proxy, _) => "proxy admin",
         (Hop::ProxyToOrigin, _) => "proxy admin, network team beyond the proxy",

@@ -4,6 +4,7 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod discovery;
 mod estate;
 mod exchange;
 mod golden;
@@ -26,3 +27,4 @@ mod secrets;
 mod security;
 mod support;
 mod traces;
+mod windows;

@@ -20,6 +20,7 @@ mod proxy;
 mod rule;
 mod storage;
 mod tls;
+mod triage;
 mod tunnel;
 mod ways;
 mod windows;
@@ -50,9 +51,10 @@ pub(super) fn remedies(code: Code, situation: &Situation<'_>) -> Vec<Remedy> {
         "tls" => tls::remedies(code, &facts),
         "http" => http::remedies(code, &facts),
         "storage" => storage::remedies(code, &facts),
-        "host" => host::remedies(code),
+        "host" => host::remedies(code, &facts),
         "consumer" => agent::consumer(code, &facts),
         "nsg" => nsg::remedies(code, &facts),
+        "triage" => triage::remedies(code),
         _ => meta::remedies(code, &facts),
     };
     list.truncate(MOST);

@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
     if f.hop == Hop::Host {
-        return host::remedies(codes::HOST_UNREACHABLE);
+        return host::remedies(codes::HOST_UNREACHABLE, f);
     }
     if f.hop == Hop::Local {
         return vec![local_firewall("these connections"), effective(f)];
