@@ -125,6 +125,7 @@ fn behind_the_groups(walk: &mut Walk<'_>, flow: &FlowVerdict) {
     };
     let route = flow.route.as_ref().map(leads);
     let elsewhere = match (&groups, &route) {
+        (Some(groups), None) if flow.decision == Decision::Unknown => (*groups).to_owned(),
         (Some(groups), None) => format!("{groups}: look at routes, at firewalls, and whether the subnet has a way out"),
         (Some(groups), Some(route)) => format!("{groups}, and {route}"),
         (None, Some(route)) => route.clone(),

@@ -42,7 +42,10 @@ pub(super) fn remedies(code: Code, f: &Facts) -> Vec<Remedy> {
     }
     let mut rules = open(f);
     if let (codes::NSG_PORT_EXCLUDED, Some(first)) = (code, rules.first_mut()) {
-        first.note = format!("Ports are a list: the range 80-443 leaves 8443 out and opens 81 to 442. {}", first.note);
+        first.note = format!(
+            "Write ports as a list: a range such as 80-443 leaves 8443 out and opens 81 to 442. {}",
+            first.note
+        );
     }
     list.append(&mut rules);
     list.extend(ways::behind_the_groups(f));
@@ -97,7 +100,7 @@ fn open_as_suggested(f: &Facts, suggested: &SuggestedRule) -> Remedy {
         format!("Allow TCP {ports} to {} in {}, above {above}", suggested.destination, suggested.group),
         rule.az(),
     );
-    open.note = limits(suggested.destination.starts_with("Storage"));
+    open.note = limits(&suggested.destination);
     if suggested.priority.is_none() {
         open.note =
             format!("No number above the rule that denies is free: give that one a higher number first. {}", open.note);
@@ -117,14 +120,23 @@ fn open_unseen(f: &Facts) -> Remedy {
         ),
         [list_rules(&rule), rule.az()].concat(),
     );
-    open.note = format!("{} With --nsg FILE the check computes the number.", limits(f.has_storage()));
+    open.note = format!(
+        "{} With --nsg FILE the check computes the number.",
+        limits(if f.has_storage() { "Storage.<region>" } else { "" })
+    );
     open.forms = rule.forms();
     open
 }
 
-/// What a rule for storage cannot do.
-fn limits(by_tag: bool) -> String {
-    let tag = if by_tag { "The tag opens every storage account of the region, to these ports alone. " } else { "" };
+/// What a rule with this destination opens, and what it cannot do.
+fn limits(destination: &str) -> String {
+    let tag = match destination.split_once('.').map_or(destination, |(service, _)| service) {
+        "Storage" if destination == "Storage" => {
+            "The tag opens every storage account of every region, to these ports alone: with --region it is narrower. "
+        }
+        "Storage" => "The tag opens every storage account of the region, to these ports alone. ",
+        _ => "",
+    };
     format!("{tag}Routes, and firewalls behind them, stay as they are.")
 }
 
