@@ -8,6 +8,7 @@
 pub mod catalogue;
 pub mod codes;
 pub mod explain;
+pub mod offline;
 
 mod case;
 mod compare;

@@ -6,6 +6,7 @@ mod jsonl;
 mod junit;
 mod markdown;
 mod matrix;
+mod offline;
 mod prometheus;
 mod text;
 mod words;
@@ -24,6 +25,8 @@ use std::{
 };
 
 use crate::model::{Assessment, Record};
+
+pub use offline::write_review;
 
 #[cfg(feature = "scenario")]
 pub(crate) use json::pretty;

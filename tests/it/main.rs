@@ -13,6 +13,7 @@ mod interface;
 mod lab_command;
 mod namespaces;
 mod netns;
+mod nsg;
 mod played;
 mod programs;
 mod readme;
