@@ -20,9 +20,10 @@
 //! | module | knows | feature |
 //! |---|---|---|
 //! | [`model`], [`http`], [`exchange`] | each other | always |
-//! | [`plan`], [`azure`], [`discover`] | `model`; `plan` also `exchange`, `discover` also `plan` | always |
+//! | [`plan`], [`azure`], [`discover`] | `model`; `plan` also `exchange`, `discover` also `plan`, `triage` | always |
 //! | [`classify`] | `model`, `http`, `exchange`, `azure` | always |
 //! | [`report`] | `model`, and the judgement it is given | always |
+//! | [`triage`] | `model`, `azure`, `report`, and of `classify` codes and catalogue | always |
 //! | [`probe`] | `model`, `http`, `exchange`, `plan` | `probe` |
 //! | [`lab`] | `model`, `exchange`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
 //! | [`scenario`] | everything but `cli` | `scenario` |
@@ -48,6 +49,7 @@
 //! * what is exchanged with an origin of our own: [`exchange`], `probe/exchange.rs`, `lab/exchange.rs`
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages
+//! * what the extension's own logs say: [`triage`]
 //! * how it looks: [`report`]
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
 //! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`
@@ -60,6 +62,7 @@ pub mod http;
 pub mod model;
 pub mod plan;
 pub mod report;
+pub mod triage;
 
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -167,9 +167,9 @@ table! {
     STORAGE_THROTTLED "storage.throttled" Warning Origin "storage asks to slow down";
     STORAGE_ERROR "storage.error" Error Origin "storage reports an error of its own";
     STORAGE_SAS_REJECTED "storage.sas_rejected" Error Origin "storage rejects the signature of the URL";
-    HOST_UNREACHABLE "host.unreachable" Error Path "the wire server does not answer";
-    HOST_UNEXPECTED "host.unexpected" Error Path "something other than the wire server answers";
-    HOST_PROXIED "host.proxied" Error Client "the wire server was reached through a proxy";
+    HOST_UNREACHABLE "host.unreachable" Error Path "the platform's host channel does not answer";
+    HOST_UNEXPECTED "host.unexpected" Error Path "something other than the host channel answers";
+    HOST_PROXIED "host.proxied" Error Client "the host channel was reached through a proxy";
     HOST_ROOT_NEEDED "host.root_needed" Warning Client "the wire server is silent for users without privilege";
     CONSUMER_IGNORES_PROXY "consumer.ignores_proxy" Error Client "the extension will not use the configured proxy";
     CONSUMER_USES_PROXY "consumer.uses_proxy" Error Client "the extension will use a proxy that does not work";
@@ -179,6 +179,12 @@ table! {
     NSG_PORT_EXCLUDED "nsg.port_excluded" Error Path "an allow rule misses the port";
     NSG_SHADOWED "nsg.shadowed" Error Path "an allow rule stands below a deny";
     NSG_DEFAULT_DENIED "nsg.default_denied" Error Path "no rule allows it, the default denies";
+    TRIAGE_CODE_MISLEADS "triage.code_misleads" Warning Unknown "the reported code and the log disagree";
+    TRIAGE_REPORT_LOST "triage.report_lost" Warning Client "the extension could not write its report";
+    TRIAGE_HOST_REFUSED "triage.host_refused" Error Origin "the host answers and takes no snapshot";
+    TRIAGE_FREEZE_FAILED "triage.freeze_failed" Error Client "the file systems could not be frozen";
+    TRIAGE_TOO_LATE "triage.too_late" Error Client "the snapshot was started too late";
+    TRIAGE_NO_DISKS "triage.no_disks" Error Origin "the extension was given no disk";
     META_NOT_RUN "meta.not_run" Info Unknown "this was not measured";
     META_DEADLINE "meta.deadline" Warning Unknown "the run ended before everything was measured";
     META_UNCLASSIFIED "meta.unclassified" Error Unknown "a failure that no rule knows";

@@ -119,6 +119,12 @@ codes! {
     NSG_PORT_EXCLUDED = "nsg.port_excluded";
     NSG_SHADOWED = "nsg.shadowed";
     NSG_DEFAULT_DENIED = "nsg.default_denied";
+    TRIAGE_CODE_MISLEADS = "triage.code_misleads";
+    TRIAGE_REPORT_LOST = "triage.report_lost";
+    TRIAGE_HOST_REFUSED = "triage.host_refused";
+    TRIAGE_FREEZE_FAILED = "triage.freeze_failed";
+    TRIAGE_TOO_LATE = "triage.too_late";
+    TRIAGE_NO_DISKS = "triage.no_disks";
     META_NOT_RUN = "meta.not_run";
     META_DEADLINE = "meta.deadline";
     META_UNCLASSIFIED = "meta.unclassified";

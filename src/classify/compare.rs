@@ -17,9 +17,15 @@ use super::{
     view::View,
 };
 use crate::{
-    azure::issuer,
+    azure::{
+        issuer,
+        snapshot::{Build, STORAGE_PORT},
+    },
     classify::codes as c,
-    model::{Code, Confidence, Control, FailureKind, Hop, Layer, Leg, Party, Route, Severity, Verification},
+    model::{
+        Code, Confidence, Control, Expectation, FailureKind, Hop, Host, Layer, Leg, Party, Route, Severity, Target,
+        Verification,
+    },
 };
 
 /// A comparison, given how many attempts of each cell passed.
@@ -35,6 +41,7 @@ const COMPARISONS: &[(&str, Comparison)] = &[
     ("other chain on other route", |case, _| other_chain_on_other_route(case)),
     ("other port answers", other_port_answers),
     ("other route works", other_route_works),
+    ("port unused", port_unused),
     ("mixed attempts", mixed_attempts),
     ("blocked after", |case, _| path::blocked_after(case)),
 ];
@@ -287,6 +294,33 @@ fn other_route_works(case: &mut Case<'_>, tallies: &[Tally]) {
         let code = if counting == Route::Direct { c::CONSUMER_IGNORES_PROXY } else { c::CONSUMER_USES_PROXY };
         let judged = differential(code, Hop::Consumer, Severity::Warning, Party::Client);
         case.extra.push(Sign::about(judged, Some(counting), broken));
+    }
+}
+
+// ---- ports
+
+/// A documented port that fails while the one that the extension uses works, for whatever reason it fails. Only of the
+/// Linux extension is it known that it uses no other.
+fn port_unused(case: &mut Case<'_>, tallies: &[Tally]) {
+    if Build::from_consumer(&case.record.context.consumer).is_none() {
+        return;
+    }
+    let route = super::verdict::counting_route(case).unwrap_or(Route::Direct);
+    let on_route = |target: usize| case.cell(target, route).map_or(Tally::default(), |cell| tallies[cell]);
+    let targets = &case.record.targets;
+    let storage = |target: &Target| target.expects == Expectation::Storage;
+    let works = |target: usize| on_route(target).passed > 0 && on_route(target).failed == 0;
+    let served: HashSet<&Host> = (0..targets.len())
+        .filter(|&at| storage(&targets[at]) && targets[at].port == STORAGE_PORT && works(at))
+        .map(|at| &targets[at].host)
+        .collect();
+    let unused: Vec<usize> = (0..targets.len())
+        .filter(|&at| storage(&targets[at]) && targets[at].port != STORAGE_PORT && on_route(at).always_fails())
+        .filter(|&at| served.contains(&targets[at].host))
+        .collect();
+    if !unused.is_empty() {
+        let info = differential(c::CONSUMER_PORT_UNUSED, Hop::Consumer, Severity::Info, Party::Client);
+        case.extra.push(Sign::about(info, Some(route), unused));
     }
 }
 

@@ -1,9 +1,10 @@
 //! From observations to findings: pure, total, deterministic.
 //!
-//! A [`Record`] goes through five stages, one file each: it is sorted into walks, lookups and controls (`case`); a
+//! A [`Record`] goes through six stages, one file each: it is sorted into walks, lookups and controls (`case`); a
 //! first-match table gives each walk and lookup its primary finding (`rules`, with `proxy_reply`, `origin_reply` and `host`
 //! for what peers said); comparisons across observations sharpen or replace those (`compare`); remarks are added
-//! (`remarks`); the whole is grouped into findings and put into words (`findings`, `text`) and summed up (`verdict`).
+//! (`remarks`); the whole is grouped into findings and put into words (`findings`, `text`), summed up (`verdict`), and what
+//! the consumers would report is predicted (`predict`).
 
 pub mod catalogue;
 pub mod codes;
@@ -15,6 +16,7 @@ mod compare;
 mod findings;
 mod host;
 mod origin_reply;
+mod predict;
 mod proxy_reply;
 mod remarks;
 mod remedies;
@@ -48,7 +50,6 @@ fn assess_without(record: &Record, skip: Option<&str>) -> Assessment {
     let cells = verdict::cells(&case, &signs, &tallies);
     let findings = findings::findings(&case, &signs, &tallies);
     let verdict = verdict::verdict(&case, &cells, &findings);
-    // What consumers would report follows from the cells; no consumer is modelled yet.
-    let predictions = Vec::new();
+    let predictions = predict::predictions(&case);
     Assessment { verdict, predictions, findings, cells }
 }

@@ -26,9 +26,10 @@ pub(super) fn remedies(code: Code, situation: &Situation<'_>) -> Vec<Remedy> {
         "tls" => tls(code, &facts),
         "http" => http(code, &facts),
         "storage" => storage(code, &facts),
-        "host" => host(code),
+        "host" => host(code, &facts),
         "consumer" => consumer(code, &facts),
         "nsg" => nsg(code, &facts),
+        "triage" => triage(code),
         _ => meta(code, &facts),
     };
     list.truncate(MOST);
@@ -738,7 +739,7 @@ fn capitalised(text: &str) -> String {
 
 fn network(code: Code, f: &Facts) -> Vec<Remedy> {
     if f.hop == Hop::Host {
-        return host(codes::HOST_UNREACHABLE);
+        return host(codes::HOST_UNREACHABLE, f);
     }
     if f.hop == Hop::Local {
         return vec![local_firewall("these connections"), effective_rules()];
@@ -1229,9 +1230,29 @@ fn storage(code: Code, f: &Facts) -> Vec<Remedy> {
     }
 }
 
-fn host(code: Code) -> Vec<Remedy> {
+fn host(code: Code, f: &Facts) -> Vec<Remedy> {
+    const METADATA: &str = "169.254.169.254";
     let ask = "sudo curl -sv -m 5 --noproxy '*' 'http://168.63.129.16/?comp=versions'";
+    let ask_metadata = format!("curl -sv -m 5 --noproxy '*' -H Metadata:true http://{METADATA}/metadata/versions");
+    let only_metadata = !f.hosts.is_empty() && f.hosts.iter().all(|host| host == METADATA);
     match code {
+        codes::HOST_UNREACHABLE if only_metadata => vec![remedy(
+            format!(
+                "Allow TCP 80 to {METADATA} in the guest's firewall or security product, and keep its route on the VM's \
+                     own interface; a snapshot works without, other agents do not"
+            ),
+            [
+                ask_metadata,
+                format!("ip route get {METADATA}"),
+                format!("sudo nft list ruleset | grep -n {METADATA}; sudo iptables -S OUTPUT"),
+            ],
+        )],
+        codes::HOST_UNEXPECTED if only_metadata => vec![remedy(
+            format!(
+                "Remove what captures {METADATA}: a redirection, a tunnel, another cloud's or a cluster's metadata service"
+            ),
+            [ask_metadata, format!("ip route get {METADATA}; sudo iptables -t nat -S OUTPUT")],
+        )],
         codes::HOST_UNREACHABLE => vec![
             remedy(
                 "Allow TCP 80 and 32526 to 168.63.129.16 in the guest's firewall or security product; your NSG does not \
@@ -1252,7 +1273,7 @@ fn host(code: Code) -> Vec<Remedy> {
             [
                 "no_proxy=168.63.129.16,169.254.169.254",
                 "NO_PROXY=168.63.129.16,169.254.169.254",
-                "sudo iptables -t nat -I OUTPUT -d 168.63.129.16 -j RETURN",
+                "sudo iptables -t nat -I OUTPUT -d 168.63.129.16,169.254.169.254 -j RETURN",
             ],
         )],
         _ => vec![remedy(
@@ -1314,6 +1335,61 @@ fn nsg(code: Code, f: &Facts) -> Vec<Remedy> {
             vec![open, show]
         }
         _ => vec![open_nsg(f), show],
+    }
+}
+
+fn triage(code: Code) -> Vec<Remedy> {
+    match code {
+        codes::TRIAGE_CODE_MISLEADS => vec![remedy(
+            "Work on the other findings, not on the code in the portal; check what they say on the machine itself",
+            ["sudo snapreach check", "sudo snapreach triage /var/log/azure /var/log/waagent.log /var/lib/waagent"],
+        )],
+        codes::TRIAGE_REPORT_LOST => vec![remedy(
+            "Repeat the backup: both lost codes are passing ones; if they come back, give these lines to Azure support",
+            ["az backup protection backup-now -g RG --vault-name VAULT -c VM -i VM --retain-until dd-mm-yyyy"],
+        )],
+        codes::TRIAGE_HOST_REFUSED => vec![
+            remedy(
+                "Repeat the backup; if it fails again, stop and start the VM, which moves it to another host",
+                [
+                    "az backup protection backup-now -g RG --vault-name VAULT -c VM -i VM --retain-until dd-mm-yyyy",
+                    "az vm deallocate -g RG -n VM && az vm start -g RG -n VM",
+                ],
+            ),
+            remedy(
+                "Give the evidence to Azure support: no setting of the network changes what the host answers",
+                [""; 0],
+            ),
+        ],
+        codes::TRIAGE_FREEZE_FAILED => vec![
+            remedy(
+                "Find the mount that cannot be frozen: network mounts, loops of bind mounts, busy disks",
+                [
+                    "findmnt -o TARGET,SOURCE,FSTYPE,OPTIONS",
+                    "sudo journalctl -k | grep -iE 'freeze|blocked for more|I/O error'",
+                ],
+            ),
+            remedy(
+                "Leave it out of the freeze, or allow more time, in /etc/azure/vmbackup.conf",
+                ["[SnapshotThread]", "timeout: 120", "MountsToSkip: /mnt/nfs"],
+            ),
+        ],
+        codes::TRIAGE_TOO_LATE => vec![
+            remedy(
+                "Compare the clock with its source, and repair the synchronisation",
+                ["timedatectl", "chronyc tracking"],
+            ),
+            remedy(
+                "Look for what kept the agent from starting the extension for more than two hours",
+                ["sudo grep -n VMSnapshotLinux /var/log/waagent.log | tail -50"],
+            ),
+        ],
+        _ => vec![remedy(
+            "Check that the disks are still selected for backup, then repeat it",
+            [
+                "az backup item show -g RG --vault-name VAULT -c VM -n VM --backup-management-type AzureIaasVM --workload-type VM",
+            ],
+        )],
     }
 }
 

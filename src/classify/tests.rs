@@ -4,4 +4,5 @@ mod comparisons;
 mod golden;
 mod host;
 mod paths;
+mod predictions;
 mod recorded;

@@ -193,6 +193,7 @@ fn phrase(facts: &Facts<'_>) -> &'static str {
         c::CONSUMER_USES_PROXY => {
             "{t} can be reached directly, but this consumer goes through the proxy, and that fails"
         }
+        c::CONSUMER_PORT_UNUSED => "{t} {is} blocked, but the snapshot extension asks on port 443 alone, which works",
         c::HOST_UNREACHABLE => "the platform's host channel does not answer at {t}",
         c::HOST_UNEXPECTED => "what answers at {t} is not the platform's host channel",
         c::HOST_PROXIED => "the answer of the platform's host channel at {t} came through a proxy",

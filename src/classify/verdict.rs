@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{Case, Sign, Tally};
+use super::{
+    case::{Case, Sign, Tally},
+    predict,
+};
 use crate::{
     classify::codes as c,
     model::{Cell, CellStatus, Code, Finding, Route, Severity, Status, Verdict},
 };
 
-/// Consumers whose own requests go through the proxy; every other one goes direct.
-const USES_PROXY: [&str; 2] = ["waagent", "vmsnapshot-linux-2018"];
-
 /// The route whose failure blocks; `None`: any working route will do.
 pub(super) fn counting_route(case: &Case<'_>) -> Option<Route> {
     match case.routes.as_slice() {
         [only] => Some(*only),
-        _ if case.record.context.consumer == "none" => None,
-        _ if USES_PROXY.contains(&case.record.context.consumer.as_str()) => Some(Route::Proxy),
-        _ => Some(Route::Direct),
+        _ => predict::route(&case.record.context),
     }
 }
 
@@ -169,7 +167,10 @@ pub(super) fn verdict(case: &Case<'_>, cells: &[Cell], findings: &[Finding]) -> 
             // In the default method either way suffices for a snapshot, the host channel or storage, so a broken host
             // channel alone blocks nothing. What each method makes of it is a prediction's business.
             _ if cells.iter().all(|cell| !matches!(cell.status, CellStatus::Error(_)))
-                && case.host.iter().any(|walk| walk.failed) =>
+                && case
+                    .host
+                    .iter()
+                    .any(|walk| walk.judged.is_some_and(|judged| judged.severity == Severity::Error)) =>
             {
                 "but the host channel is broken".to_owned()
             }

@@ -4,6 +4,7 @@ mod html;
 mod json;
 mod jsonl;
 mod junit;
+mod machine;
 mod markdown;
 mod matrix;
 mod offline;
@@ -28,13 +29,9 @@ use crate::model::{Assessment, Record};
 
 pub use offline::write_review;
 
-#[cfg(feature = "scenario")]
 pub(crate) use json::pretty;
-#[cfg(feature = "scenario")]
-pub(crate) use markdown::escape;
-#[cfg(feature = "scenario")]
-pub(crate) use text::{Page, Paint};
-#[cfg(feature = "scenario")]
+pub(crate) use markdown::{escape, finding as markdown_finding};
+pub(crate) use text::{Page, Paint, findings as text_findings};
 pub(crate) use words::{clean as harmless, plural};
 
 /// An output format.

@@ -193,6 +193,7 @@ fn a_tunnel_to_nowhere_is_optimistic() {
 fn routes_are_compared_and_the_consumer_decides_which_counts() {
     let walks = || [silent(A443, IP), Walk::proxied(A443).reaches_storage()];
     let mut record = record(&[A443], walks());
+    record.context.proxy = Some("http://10.0.0.5:3128".into());
     for (consumer, status) in [("", Status::Blocked), ("waagent", Status::Degraded), ("none", Status::Degraded)] {
         record.context.consumer = consumer.into();
         let got = assess(&record);

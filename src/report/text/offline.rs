@@ -1,11 +1,8 @@
 //! The report over files of rules: a table of parties by port, then the findings.
 
-use std::{
-    collections::HashMap,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
-use super::{MIN_WIDTH, Page, Paint, closing_hint, finding, page::columns, remedies, verdict};
+use super::{MIN_WIDTH, Page, Paint, closing_hint, findings, page::columns, verdict};
 use crate::{
     classify::offline::Review,
     model::{Decision, FlowVerdict},
@@ -30,12 +27,7 @@ pub(in crate::report) fn write(
     page.blank()?;
     table(page, &review.flows)?;
     reasons(page, &review.flows)?;
-    let mut given = HashMap::new();
-    for (found, number) in review.findings.iter().zip(1..) {
-        page.blank()?;
-        finding(page, number, found, "the target")?;
-        remedies(page, number, &found.remedies, &mut given)?;
-    }
+    findings(page, &review.findings, "the target")?;
     page.blank()?;
     sources.iter().try_for_each(|source| page.wrap("  Read     ", 11, source))?;
     notes.iter().take(MAX_NOTES).try_for_each(|note| page.wrap("  Note     ", 11, note))?;

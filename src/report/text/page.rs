@@ -89,7 +89,7 @@ impl<'a> Page<'a> {
     }
 
     /// Text wrapped between words: the first line after painted pieces, the others after `next`.
-    pub(super) fn wrap_after(&mut self, first: &[(Paint, &str)], next: &str, text: &str) -> io::Result<()> {
+    pub(crate) fn wrap_after(&mut self, first: &[(Paint, &str)], next: &str, text: &str) -> io::Result<()> {
         let text = clean(text);
         let used: usize = first.iter().map(|(_, text)| columns(&clean(text))).sum();
         let lines = break_words(&text, self.width.saturating_sub(used), self.width.saturating_sub(columns(next)));

@@ -1,4 +1,17 @@
-//! The snapshot extension: its builds and its methods.
+//! The snapshot extension: its builds and methods, the way its requests take, and how it decides what to report.
+//!
+//! Facts are from `Azure/azure-linux-extensions`, folder `VMBackup/main`: commit `2209fc22` for the build until 2019,
+//! `9a49fa28^` for the one until 2025, `b7eecd4b` for the current one.
+
+mod decision;
+mod way;
+
+pub use decision::{Disk, Ending, HostAnswer, HostBody, HostDisk, HostSuccess, Message, Situation, Taker, decide};
+pub use way::{Way, ways};
+
+/// The one port on which the Linux extension asks storage, whatever the URI of the disk says (`HttpUtil.py`: the host of
+/// the URI is all it takes).
+pub const STORAGE_PORT: u16 = 443;
 
 /// A build of the Linux snapshot extension (`VMSnapshotLinux`), as far as its network behaviour differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,175 @@
+//! The snapshot extension's own files: which build is installed, and what its last run met.
+
+use super::Machine;
+use crate::{
+    azure::snapshot::Build,
+    model::{DiscoverySource, InstalledExtension, LastDisk, LastRun},
+    triage::{self, Attempt, Call, Document, Way},
+};
+
+/// Where the agent keeps extensions.
+const AGENT: &str = "/var/lib/waagent";
+
+/// What the extension's folders are named, before their version.
+const FOLDER: &str = "Microsoft.Azure.RecoveryServices.VMSnapshotLinux-";
+
+/// The extension's log.
+const LOG: &str = "/var/log/azure/Microsoft.Azure.RecoveryServices.VMSnapshotLinux/extension.log";
+
+/// The last build that uses the proxy of `waagent.conf` (2019-06-26; the next one has 1.0.9154).
+const LAST_WITH_PROXY: [u64; 4] = [1, 0, 9152, u64::MAX];
+
+/// What the build of March 2025 has anew: it reads the host's answer to decide.
+const SINCE_2025: &str = "hostStatusCodeDoSnapshot";
+
+/// What the extension's own files say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extension {
+    /// The extension that is installed.
+    pub installed: Option<InstalledExtension>,
+    /// Its last run.
+    pub last_run: Option<LastRun>,
+    /// The places that were there, with what they gave.
+    pub sources: Vec<DiscoverySource>,
+}
+
+/// Reads the extension's files on a machine. What cannot be read becomes a source with the problem.
+#[must_use]
+pub fn read(machine: &Machine) -> Extension {
+    let mut extension = Extension::default();
+    let mut documents = Vec::new();
+    if let Some(folder) = newest(machine, &mut extension.sources) {
+        extension.installed = installed(machine, &folder, &mut extension.sources);
+        documents.extend(statuses(machine, &format!("{folder}/status"), &mut extension.sources));
+    }
+    if let Some(text) = text(machine, LOG, &mut extension.sources) {
+        documents.push(triage::read(LOG, text.as_bytes()));
+    }
+    extension.sources.extend(documents.iter().map(source));
+    extension.last_run = last_run(&documents);
+    extension
+}
+
+/// The folder with the highest version.
+fn newest(machine: &Machine, sources: &mut Vec<DiscoverySource>) -> Option<String> {
+    let names = match machine.names(AGENT) {
+        Ok(names) => names,
+        Err(e) => {
+            sources.push(unreadable(AGENT, &e));
+            return None;
+        }
+    };
+    let folders = names.iter().filter_map(|name| Some((numbers(name.strip_prefix(FOLDER)?)?, name)));
+    let (_, name) = folders.max_by_key(|(version, _)| *version)?;
+    Some(format!("{AGENT}/{name}"))
+}
+
+/// The parts of a version, `1.0.9219.0`.
+fn numbers(version: &str) -> Option<[u64; 4]> {
+    let mut numbers = [0; 4];
+    let mut parts = version.split('.');
+    for (number, part) in numbers.iter_mut().zip(&mut parts) {
+        *number = part.parse().ok()?;
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+/// The installed build: the manifest's version tells the proxy's use, and the code itself the decision of 2025.
+fn installed(machine: &Machine, folder: &str, sources: &mut Vec<DiscoverySource>) -> Option<InstalledExtension> {
+    let manifest = format!("{folder}/manifest.xml");
+    let written = text(machine, &manifest, sources).and_then(|text| {
+        let (_, rest) = text.split_once("<Version>")?;
+        let version = rest.split_once("</Version>")?.0.trim();
+        numbers(version).map(|_| version.to_owned())
+    });
+    let in_name = folder.rsplit_once('-').map(|(_, version)| version.to_owned());
+    let (version, version_from) = match (written, in_name) {
+        (Some(version), _) => (version, "manifest.xml"),
+        (None, Some(version)) => (version, "the folder's name"),
+        (None, None) => return None,
+    };
+    let old = numbers(&version)? <= LAST_WITH_PROXY;
+    let code = text(machine, &format!("{folder}/main/freezesnapshotter.py"), sources);
+    let (build, because) = match code {
+        _ if old => (Build::Until2019, format!("version {version} in {version_from} is not above 1.0.9152")),
+        Some(code) if code.contains(SINCE_2025) => {
+            (Build::Current, format!("main/freezesnapshotter.py reads {SINCE_2025}"))
+        }
+        Some(_) => (Build::Until2025, format!("main/freezesnapshotter.py does not read {SINCE_2025}")),
+        None => (
+            Build::Current,
+            format!("version {version} in {version_from}; main/freezesnapshotter.py is not there to tell more"),
+        ),
+    };
+    let consumer = build.consumer().to_owned();
+    let gave = Some(format!("VMSnapshotLinux {version}, {consumer}"));
+    sources.push(DiscoverySource { origin: folder.to_owned(), gave, problem: None });
+    Some(InstalledExtension { path: folder.to_owned(), version, consumer, because })
+}
+
+/// The status files that the extension still holds for its own: `N.status`, and older ones as `N_status`.
+fn statuses(machine: &Machine, folder: &str, sources: &mut Vec<DiscoverySource>) -> Vec<Document> {
+    let names = machine.names(folder).unwrap_or_else(|e| {
+        sources.push(unreadable(folder, &e));
+        Vec::new()
+    });
+    let number = |name: &str| name.strip_suffix(".status").or(name.strip_suffix("_status"))?.parse::<u64>().ok();
+    let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((number(name)?, name))).collect();
+    numbered.sort_unstable();
+    // Only the last run counts; the one before it tells it apart from a report of long ago.
+    let last = numbered.iter().rev().take(2).map(|(_, name)| format!("{folder}/{name}"));
+    last.filter_map(|path| Some(triage::read(&path, text(machine, &path, sources)?.as_bytes()))).collect()
+}
+
+/// The last run, as the log and the status files together tell it; one that has ended before one that has not.
+fn last_run(documents: &[Document]) -> Option<LastRun> {
+    let (attempts, _) = triage::attempts(documents);
+    let last = attempts.iter().rfind(|attempt| attempt.code.is_some()).or(attempts.last())?;
+    // `extension.log:120`
+    let log = last.place.rsplit_once(':').map_or(&*last.place, |(file, _)| file);
+    let mut sources = vec![log.to_owned()];
+    sources.extend(last.reports.iter().filter(|report| *report != log).cloned());
+    let status = |call| last.answer(call).and_then(|answer| answer.status).map(|status| status.to_string());
+    Some(LastRun {
+        at: last.ended.clone().or_else(|| last.started.clone()),
+        method: last.forced_method.clone().or_else(|| last.method.clone()),
+        code: last.code,
+        error_code: last.health_code,
+        disks: disks(last),
+        pre_snapshot: status(Call::PreSnapshot),
+        do_snapshot: status(Call::DoSnapshot),
+        sources,
+    })
+}
+
+/// The disks that were tried from inside the machine.
+fn disks(attempt: &Attempt) -> Vec<LastDisk> {
+    let guest = attempt.disks.iter().filter(|disk| disk.way != Way::Host);
+    guest
+        .filter_map(|disk| {
+            let error = disk.failure.as_ref().map(|failure| failure.text.clone());
+            Some(LastDisk { host: disk.host.clone()?, path: disk.path.clone(), taken: disk.taken, error })
+        })
+        .collect()
+}
+
+fn source(document: &Document) -> DiscoverySource {
+    let read = &document.source;
+    let gave = match read.skipped {
+        0 => format!("{}, {} lines", read.kind, read.lines),
+        skipped => format!("{}, {skipped} of {} lines skipped", read.kind, read.lines),
+    };
+    DiscoverySource { origin: read.path.clone(), gave: Some(gave), problem: read.problem.clone() }
+}
+
+/// The text of a file, where there is one.
+fn text(machine: &Machine, path: &str, sources: &mut Vec<DiscoverySource>) -> Option<String> {
+    machine.text(path).unwrap_or_else(|e| {
+        sources.push(unreadable(path, &e));
+        None
+    })
+}
+
+fn unreadable(path: &str, error: &std::io::Error) -> DiscoverySource {
+    DiscoverySource { origin: path.to_owned(), gave: None, problem: Some(format!("cannot be read: {error}")) }
+}
