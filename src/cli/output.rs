@@ -31,6 +31,11 @@ pub(super) fn suite_format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(suite::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
 }
 
+/// A parser of the formats that the judgement over files is reported in.
+pub(super) fn review_format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new([Format::Text, Format::Json].map(Format::as_str)).try_map(|name| name.parse::<Format>())
+}
+
 /// The style of text on standard output.
 pub(super) fn style(color: Option<Color>, verbose: u8) -> Style {
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());

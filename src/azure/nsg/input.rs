@@ -1,11 +1,14 @@
 //! Files as text and as JSON, with the place of everything in them.
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
 
 use serde_json::{Map, Value};
 
 /// Bytes of one file that are read; the published service tags have about five million.
-const MAX_BYTES: usize = 64 << 20;
+pub const MAX_BYTES: usize = 64 << 20;
 
 /// Bytes of one file of rules or routes; a group has at most a few thousand rules.
 const MAX_POLICY_BYTES: usize = 32 << 20;
@@ -43,6 +46,15 @@ pub(super) enum Place {
     Path(String),
 }
 
+impl Place {
+    /// What follows these bytes of a file.
+    pub(super) fn after(before: &[u8]) -> Self {
+        let line = before.split(|&b| b == b'\n').count();
+        let column = before.rsplit(|&b| b == b'\n').next().map_or(0, <[u8]>::len) + 1;
+        Self::Line(line, column)
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,20 +74,18 @@ pub(super) fn decode<'a>(file: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>, Ns
         let reason = format!("the file has {} bytes, and at most {MAX_BYTES} are read", bytes.len());
         return Err(NsgError::new(file, Place::Whole, reason));
     }
-    let (units, unit): (&[u8], fn([u8; 2]) -> u16) = match bytes {
-        [0xff, 0xfe, rest @ ..] => (rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => (rest, u16::from_be_bytes),
+    let (units, is_little) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (rest, true),
+        [0xfe, 0xff, rest @ ..] => (rest, false),
         _ => {
             let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
             return std::str::from_utf8(text).map(Cow::Borrowed).map_err(|e| {
-                let before = &text[..e.valid_up_to()];
-                let line = before.split(|&b| b == b'\n').count();
-                let column = before.rsplit(|&b| b == b'\n').next().map_or(0, <[u8]>::len) + 1;
-                NsgError::new(file, Place::Line(line, column), "this is no text: write UTF-8 or UTF-16")
+                NsgError::new(file, Place::after(&text[..e.valid_up_to()]), "this is no text: write UTF-8 or UTF-16")
             });
         }
     };
-    let units = units.as_chunks::<2>().0.iter().map(|&pair| unit(pair));
+    let unit = |&pair: &[u8; 2]| if is_little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) };
+    let units = units.as_chunks::<2>().0.iter().map(unit);
     char::decode_utf16(units)
         .collect::<Result<String, _>>()
         .map(Cow::Owned)
@@ -169,7 +179,10 @@ impl<'a> At<'a> {
         let mut path = self.parent.map_or_else(String::new, At::path);
         match self.step {
             Step::Top => {}
-            Step::Index(index) => path.push_str(&format!("[{index}]")),
+            Step::Index(index) => {
+                // Writing to a String cannot fail.
+                let _ = write!(path, "[{index}]");
+            }
             Step::Key(key) => {
                 if !path.is_empty() {
                     path.push('.');

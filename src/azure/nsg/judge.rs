@@ -80,11 +80,8 @@ impl Compiled {
         let list = self.policy.tags.as_ref();
         let Some(listed) = list.and_then(|tags| tags.get(name)) else {
             let mut verdict = self.explain(question, Party::Tag(&tag));
-            match list {
-                Some(list) if list.by_service => {
-                    verdict.notes.push(format!("{name} is not in the list of service tags"))
-                }
-                _ => {}
+            if list.is_some_and(|list| list.by_service) {
+                verdict.notes.push(format!("{name} is not in the list of service tags"));
             }
             return verdict;
         };
@@ -101,14 +98,12 @@ impl Compiled {
                     Some(Selected::Route(route)) => Some(route),
                     _ => None,
                 };
-                let decision = match known.iter().find(|(c, r, _)| *c == class && *r == route) {
-                    Some((.., decision)) => *decision,
-                    None => {
-                        let decision = self.explain(question, Party::Address(address(at), Some(&tag))).decision;
-                        known.push((class, route, decision));
-                        decision
-                    }
-                };
+                let seen = known.iter().find(|(c, r, _)| *c == class && *r == route).map(|known| known.2);
+                let decision = seen.unwrap_or_else(|| {
+                    let decision = self.explain(question, Party::Address(address(at), Some(&tag))).decision;
+                    known.push((class, route, decision));
+                    decision
+                });
                 if worst.is_none_or(|(so_far, _)| badness(decision) > badness(so_far)) {
                     worst = Some((decision, at));
                 }
@@ -175,12 +170,12 @@ impl Compiled {
         let mut suggestions = suggestions.into_iter();
         verdict.suggestion = suggestions.next();
         verdict.further = suggestions.collect();
-        if let (Party::Address(ip, _), false) = (party, self.policy.groups.is_empty()) {
-            if PLATFORM.into_iter().any(|(platform, _)| ip == IpAddr::from(platform)) {
-                verdict
-                    .notes
-                    .push(format!("security groups do not apply to {ip}, except by rules for the platform's tags"));
-            }
+        let platform = match party {
+            Party::Address(ip, _) => PLATFORM.into_iter().find(|(platform, _)| ip == IpAddr::from(*platform)),
+            Party::Tag(_) => None,
+        };
+        if let Some((_, tag)) = platform.filter(|_| !self.policy.groups.is_empty()) {
+            verdict.notes.push(format!("security groups apply to this address of the host by rules for {tag} alone"));
         }
         if let Some(selected) = self.route(party) {
             follow(selected, &mut verdict);
@@ -401,12 +396,11 @@ impl<'a> Walk<'a> {
         match (self.decision, self.decider()) {
             (Decision::Denied, Some(rule)) => notes.push(format!("{group}: {} denies {}", named(rule), scope(rule))),
             (Decision::Unknown, _) => {
-                for (rule, _) in self.rules.iter().filter(|(_, m)| m.all() == Tri::Maybe).take(MAX_NEAR) {
-                    notes.push(format!(
-                        "{group}: whether {} matches cannot be told: it is for {}",
-                        named(rule),
-                        scope(rule)
-                    ));
+                let doubtful = |(rule, m): &&(&Rule, Match)| {
+                    m.all() == Tri::Maybe || m.all() == Tri::Yes && (!rule.is_placed() || rule.access.is_none())
+                };
+                for (rule, matches) in self.rules.iter().filter(doubtful).take(MAX_NEAR) {
+                    notes.push(format!("{group}: {}", doubt(rule, *matches, question)));
                 }
                 return;
             }
@@ -451,7 +445,7 @@ impl<'a> Walk<'a> {
             .collect();
         let used = |name: &str| self.group.rules.iter().any(|rule| rule.name.eq_ignore_ascii_case(name));
         let name = std::iter::once(wanted.clone())
-            .chain((2..).map(|n| format!("{wanted}-{n}")))
+            .chain((2..self.group.rules.len() + 3).map(|n| format!("{wanted}-{n}")))
             .find(|name| !used(name))
             .unwrap_or(wanted);
         SuggestedRule {
@@ -463,6 +457,24 @@ impl<'a> Walk<'a> {
             destination,
             ports: vec![question.port],
         }
+    }
+}
+
+/// Why it cannot be told what a rule does to the flow.
+fn doubt(rule: &Rule, matches: Match, question: &Question<'_>) -> String {
+    let name = named(rule);
+    match matches {
+        Match { destination: Tri::Maybe, .. } => {
+            format!("the files do not tell whether {} of {name} has the target", rule.destination)
+        }
+        Match { source: Tri::Maybe, .. } if question.source.is_none() => {
+            format!("{name} is for traffic from {}, and this machine's address is not given", rule.source)
+        }
+        Match { source: Tri::Maybe, .. } => {
+            format!("the files do not tell whether {} of {name} has this machine", rule.source)
+        }
+        Match { source_port: Tri::Maybe, .. } => format!("{name} is for the source ports {} alone", rule.source_ports),
+        _ => format!("what {name} says is computed when it is deployed"),
     }
 }
 
@@ -534,7 +546,7 @@ fn follow(selected: Selected, verdict: &mut FlowVerdict) {
     verdict.route = Some(route);
 }
 
-fn reference(rule: &Rule) -> RuleRef {
+pub(super) fn reference(rule: &Rule) -> RuleRef {
     RuleRef {
         name: rule.name.clone(),
         priority: rule.priority.unwrap_or_default(),

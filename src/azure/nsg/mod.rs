@@ -13,6 +13,7 @@ mod address;
 mod compiled;
 mod input;
 mod judge;
+mod lint;
 mod parse;
 mod policy;
 mod region;
@@ -25,8 +26,9 @@ mod template;
 mod tests;
 
 pub use compiled::{Compiled, Flow};
-pub use input::NsgError;
+pub use input::{MAX_BYTES, NsgError};
 pub use judge::{Destination, Question, in_azure_spelling, merge_suggestions};
+pub use lint::Unreachable;
 pub use policy::Policy;
 pub use region::{canonical as canonical_region, in_tags as region_in_tags};
 pub use rule::Protocol;

@@ -13,6 +13,7 @@ pub(super) const FIRST_PRIORITY: u16 = 100;
 
 /// A network security group.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "a resource group is another thing")]
 pub(super) struct Group {
     pub(super) name: String,
     pub(super) resource_group: Option<String>,

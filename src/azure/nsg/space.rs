@@ -35,7 +35,7 @@ pub(super) struct Space {
 /// A tag, resolved.
 #[derive(Debug, Clone)]
 pub(super) struct Tag {
-    canonical: String,
+    pub(super) canonical: String,
     /// Addresses that are in it.
     pub(super) sure: Ranges,
     /// Addresses that may be in it.

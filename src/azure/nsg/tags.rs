@@ -237,8 +237,5 @@ fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
 /// Line and column of a byte.
 fn place(text: &str, offset: u64) -> Place {
     let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
-    let before = &text.as_bytes()[..offset];
-    let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|&&b| b != b'\n').count() + 1;
-    Place::Line(line, column)
+    Place::after(&text.as_bytes()[..offset])
 }
