@@ -1,6 +1,6 @@
 //! What files of security groups, routes and service tags say, judged without a probe.
 
-use super::codes;
+use super::{codes, remedies};
 use crate::{
     azure::nsg::{Compiled, Question, merge_suggestions},
     model::{
@@ -30,38 +30,6 @@ pub fn review(policy: &Compiled, questions: &[Question<'_>], with_rules: bool) -
         findings.extend(unreachable(policy));
     }
     Review { verdict: verdict(&flows, &findings), flows, findings }
-}
-
-/// The command that adds a rule, as lines that belong together.
-#[must_use]
-pub fn create_command(rule: &SuggestedRule) -> Vec<String> {
-    let ports: Vec<String> = rule.ports.iter().map(ToString::to_string).collect();
-    vec![
-        format!(
-            "az network nsg rule create -g {} --nsg-name {} \\",
-            rule.resource_group.as_deref().map_or_else(|| "RG".to_owned(), shell_word),
-            shell_word(&rule.group),
-        ),
-        format!(
-            "  -n {} --priority {} \\",
-            shell_word(&rule.name),
-            rule.priority.map_or_else(|| "NUMBER".to_owned(), |number| number.to_string())
-        ),
-        "  --direction Outbound --access Allow --protocol Tcp \\".to_owned(),
-        format!("  --source-address-prefixes {} \\", shell_word(&rule.source)),
-        format!("  --destination-address-prefixes {} \\", shell_word(&rule.destination)),
-        format!("  --destination-port-ranges {}", ports.join(" ")),
-    ]
-}
-
-/// A word that a shell takes as it is: what files name may hold anything.
-fn shell_word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':');
-    if !text.is_empty() && text.bytes().all(plain) && !text.starts_with('-') {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// One finding for all ports of a party that the same rules deny in the same way.
@@ -162,12 +130,9 @@ fn finding(code: Code, severity: Severity) -> Finding {
 }
 
 fn remedy(rule: &SuggestedRule) -> Remedy {
-    let title = if rule.priority.is_some() {
-        format!("Add this rule to {}, above the one that denies; its number is free", rule.group)
-    } else {
-        format!("No number above the rule that denies is free in {}: give that one a higher number first", rule.group)
-    };
-    Remedy { title, commands: create_command(rule) }
+    let number = if rule.priority.is_some() { "; its number is free" } else { "" };
+    let title = format!("Add this rule to {}, above the one that denies{number}", rule.group);
+    Remedy { title, ..remedies::add_rule(rule) }
 }
 
 fn verdict(flows: &[FlowVerdict], findings: &[Finding]) -> Verdict {

@@ -1,16 +1,9 @@
 //! The files given to `check` that say what Azure lets through: security groups, routes, service tags.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use super::{exit::Stop, options::Options};
+use super::{exit::Stop, nsg, options::Options};
 use crate::azure::nsg::{Compiled, Policy};
-
-/// Bytes of one file that are read: one more than the evaluator takes, so that it is the one to refuse.
-const MAX_FILE: u64 = (64 << 20) + 1;
 
 /// The files as they are named.
 pub(super) fn paths(options: &Options) -> impl Iterator<Item = &PathBuf> {
@@ -24,7 +17,7 @@ pub(super) fn paths(options: &Options) -> impl Iterator<Item = &PathBuf> {
 pub(super) fn policy(options: &Options) -> Result<Option<Compiled>, Stop> {
     let mut files = Vec::new();
     for path in paths(options) {
-        files.push((path.display().to_string(), read(path)?));
+        files.push(nsg::read(path)?);
     }
     if files.is_empty() {
         return Ok(None);
@@ -42,12 +35,4 @@ pub(super) fn policy(options: &Options) -> Result<Option<Compiled>, Stop> {
         }
     }
     Ok(Some(Compiled::new(policy)))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Stop> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
-        .map_err(|e| Stop::usage(format!("cannot read {}: {e}", path.display())))?;
-    Ok(bytes)
 }

@@ -64,7 +64,7 @@ pub(super) fn run(args: &Nsg) -> Result<u8, Stop> {
 }
 
 /// The content of a file; `-` is standard input. More than can be used is not read.
-fn read(path: &Path) -> Result<(String, Vec<u8>), Stop> {
+pub(super) fn read(path: &Path) -> Result<(String, Vec<u8>), Stop> {
     let (name, result) = if path == Path::new("-") {
         ("<stdin>".to_owned(), take(io::stdin().lock()))
     } else {

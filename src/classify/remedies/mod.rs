@@ -29,6 +29,7 @@ mod windows;
 mod tests;
 
 use facts::Facts;
+pub(super) use nsg::add_rule;
 
 use super::catalogue::Situation;
 use crate::model::{Code, Form, Remedy};

@@ -82,6 +82,16 @@ pub(super) fn open(f: &Facts) -> Vec<Remedy> {
 }
 
 fn open_as_suggested(f: &Facts, suggested: &SuggestedRule) -> Remedy {
+    let ports = Facts { ports: suggested.ports.iter().copied().collect(), ..f.clone() }.ports_in_words();
+    let here = f.files.denying.iter().filter(|(group, _)| *group == suggested.group);
+    let denying: Vec<&str> = here.map(|(_, rule)| rule.as_str()).take(2).collect();
+    let above = if denying.is_empty() { "what denies it".to_owned() } else { denying.join(" and ") };
+    let title = format!("Allow TCP {ports} to {} in {}, above {above}", suggested.destination, suggested.group);
+    Remedy { title, ..add_rule(suggested) }
+}
+
+/// Adds a rule that was computed; its title is left to whom it is for.
+pub(in crate::classify) fn add_rule(suggested: &SuggestedRule) -> Remedy {
     let rule = Rule {
         resource_group: suggested.resource_group.clone().unwrap_or_else(|| "RG".into()),
         group: suggested.group.clone(),
@@ -92,22 +102,14 @@ fn open_as_suggested(f: &Facts, suggested: &SuggestedRule) -> Remedy {
         destinations: vec![suggested.destination.clone()],
         ports: suggested.ports.clone(),
     };
-    let ports = Facts { ports: suggested.ports.iter().copied().collect(), ..f.clone() }.ports_in_words();
-    let here = f.files.denying.iter().filter(|(group, _)| *group == suggested.group);
-    let denying: Vec<&str> = here.map(|(_, rule)| rule.as_str()).take(2).collect();
-    let above = if denying.is_empty() { "what denies it".to_owned() } else { denying.join(" and ") };
-    let mut open = remedy(
-        format!("Allow TCP {ports} to {} in {}, above {above}", suggested.destination, suggested.group),
-        rule.az(),
-    );
-    open.note = limits(&suggested.destination);
+    let mut add = Remedy { commands: rule.az(), note: limits(&suggested.destination), ..Remedy::default() };
     if suggested.priority.is_none() {
-        open.note =
-            format!("No number above the rule that denies is free: give that one a higher number first. {}", open.note);
-        open.commands = [list_rules(&rule), open.commands].concat();
+        add.note =
+            format!("No number above the rule that denies is free: give that one a higher number first. {}", add.note);
+        add.commands = [list_rules(&rule), add.commands].concat();
     }
-    open.forms = rule.forms();
-    open
+    add.forms = rule.forms();
+    add
 }
 
 fn open_unseen(f: &Facts) -> Remedy {

@@ -27,21 +27,14 @@ impl Rule {
         let destinations: Vec<_> = self.destinations.iter().map(|name| shell(name)).collect();
         vec![
             format!(
-                "az network nsg rule create -g {} --nsg-name {} -n {} \\",
+                "az network nsg rule create -g {} --nsg-name {} \\",
                 shell(&self.resource_group),
-                shell(&self.group),
-                shell(&self.name)
+                shell(&self.group)
             ),
-            format!(
-                "  --priority {} --direction {} --access Allow --protocol Tcp \\",
-                self.priority(),
-                self.direction()
-            ),
-            format!(
-                "  --source-address-prefixes {} --destination-address-prefixes {} \\",
-                shell(&self.source),
-                destinations.join(" ")
-            ),
+            format!("  -n {} --priority {} \\", shell(&self.name), self.priority()),
+            format!("  --direction {} --access Allow --protocol Tcp \\", self.direction()),
+            format!("  --source-address-prefixes {} \\", shell(&self.source)),
+            format!("  --destination-address-prefixes {} \\", destinations.join(" ")),
             format!("  --destination-port-ranges {}", self.ports(" ")),
         ]
     }
@@ -171,8 +164,8 @@ mod tests {
     fn the_azure_cli_reads_it() {
         assert_eq!(
             rule().az().join("\n"),
-            "az network nsg rule create -g 'rg(prod)' --nsg-name nsg1 -n Allow-Backup-Storage \\\n  --priority 900 \
-             --direction Outbound --access Allow --protocol Tcp \\\n  --source-address-prefixes VirtualNetwork \
+            "az network nsg rule create -g 'rg(prod)' --nsg-name nsg1 \\\n  -n Allow-Backup-Storage --priority 900 \\\n  \
+             --direction Outbound --access Allow --protocol Tcp \\\n  --source-address-prefixes VirtualNetwork \\\n  \
              --destination-address-prefixes Storage.westeurope \\\n  --destination-port-ranges 443 8443"
         );
         let unknown = Rule { priority: None, destinations: vec!["Storage.<region>".into()], ..rule() }.az().join("\n");

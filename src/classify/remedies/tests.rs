@@ -225,7 +225,7 @@ fn with_the_rules_the_priority_is_theirs_and_names_are_quoted() {
         shown.starts_with("Allow TCP 443 and 8443 to Storage.WestEurope in nsg;1, above Deny_All (1000)\n"),
         "{shown}"
     );
-    assert!(shown.contains("-g 'rg(prod)' --nsg-name 'nsg;1'") && shown.contains("--priority 900 "), "{shown}");
+    assert!(shown.contains("-g 'rg(prod)' --nsg-name 'nsg;1' \\") && shown.contains("--priority 900 "), "{shown}");
     let tools: Vec<&str> = list[0].forms.iter().map(|form| form.tool.as_str()).collect();
     assert_eq!(tools, ["Azure PowerShell", "Terraform"]);
     let timeout = listed(codes::TCP_CONNECT_TIMEOUT, Hop::ClientToOrigin, None, &context);

@@ -27,7 +27,7 @@ pub(in crate::report) fn write(
     page.blank()?;
     table(page, &review.flows)?;
     reasons(page, &review.flows)?;
-    findings(page, &review.findings, "the target")?;
+    findings(page, &review.findings, "the target", style.verbose > 0)?;
     page.blank()?;
     sources.iter().try_for_each(|source| page.wrap("  Read     ", 11, source))?;
     notes.iter().take(MAX_NOTES).try_for_each(|note| page.wrap("  Note     ", 11, note))?;
