@@ -49,6 +49,7 @@
 //! * what is exchanged with an origin of our own: [`exchange`], `probe/exchange.rs`, `lab/exchange.rs`
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages
+//! * what security groups, routes and service tags say: [`azure::nsg`], and [`classify::offline`] for `snapreach nsg`
 //! * what the extension's own logs say: [`triage`]
 //! * how it looks: [`report`]
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
