@@ -50,7 +50,7 @@
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages; what to do about it: `remedies/`
 //! * what security groups, routes and service tags say: [`azure::nsg`]; about which flows of a run: [`azure::flows`]; how
-//!   that is compared with what was seen: `compare/security.rs`
+//!   that is compared with what was seen: `compare/security.rs`; without a run: [`classify::offline`]
 //! * what the extension's own logs say: [`triage`]
 //! * how it looks: [`report`]
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`

@@ -43,6 +43,7 @@ pub fn judge(record: &Record, policy: &Compiled) -> Security {
             storage: observation.route == Route::Direct && storage.get(subject).copied().unwrap_or_default(),
         }));
     }
+    policy.keep_apart(&mut flows);
     let files = policy.policy();
     Security { sources: files.sources().to_vec(), notes: files.notes().to_vec(), flows }
 }
@@ -131,8 +132,10 @@ mod tests {
                 ("10.0.0.5:3128", "10.0.0.5".to_owned(), Decision::Denied),
             ]
         );
-        let destination = |at: usize| security.flows[at].suggestion.as_ref().unwrap().destination.clone();
-        assert_eq!((destination(0).as_str(), destination(2).as_str()), ("Storage.WestEurope", "10.0.0.5"));
+        let rule = |at: usize| security.flows[at].suggestion.as_ref().unwrap();
+        assert_eq!((rule(0).destination.as_str(), rule(2).destination.as_str()), ("Storage.WestEurope", "10.0.0.5"));
+        assert_eq!(rule(0).priority, rule(1).priority, "one rule for both addresses");
+        assert_ne!(rule(0).priority, rule(2).priority, "rules that go into the same group");
         assert_eq!(security.sources.len(), 1);
     }
 

@@ -23,10 +23,15 @@ pub struct Review {
 /// Judges flows, and where asked to, the rules as such.
 #[must_use]
 pub fn review(policy: &Compiled, questions: &[Question<'_>], with_rules: bool) -> Review {
-    let flows: Vec<FlowVerdict> = questions.iter().map(|question| policy.judge(question)).collect();
+    let mut flows: Vec<FlowVerdict> = questions.iter().map(|question| policy.judge(question)).collect();
+    let needed = if with_rules { dependencies(policy, questions, &flows) } else { Vec::new() };
+    let (rules, verdicts): (Vec<String>, Vec<FlowVerdict>) = needed.into_iter().unzip();
+    flows.extend(verdicts);
+    policy.keep_apart(&mut flows);
+    let needed = flows.split_off(questions.len());
     let mut findings = denials(&flows);
+    findings.extend(rules.iter().zip(&needed).map(|(rule, flow)| dependency(rule, flow)));
     if with_rules {
-        findings.extend(dependencies(policy, questions, &flows));
         findings.extend(unreachable(policy));
     }
     Review { verdict: verdict(&flows, &findings), flows, findings }
@@ -34,7 +39,7 @@ pub fn review(policy: &Compiled, questions: &[Question<'_>], with_rules: bool) -
 
 /// One finding for all ports of a party that the same rules deny in the same way.
 fn denials(flows: &[FlowVerdict]) -> Vec<Finding> {
-    let rules = merge_suggestions(flows.iter().flat_map(|flow| flow.suggestion.iter().chain(&flow.further)));
+    let rules = merge_suggestions(flows.iter().flat_map(FlowVerdict::suggestions));
     let mut findings: Vec<(Vec<&FlowVerdict>, Finding)> = Vec::new();
     for flow in flows.iter().filter(|flow| flow.decision == Decision::Denied) {
         let alike = |(others, _): &&mut (Vec<&FlowVerdict>, Finding)| {
@@ -54,8 +59,8 @@ fn denials(flows: &[FlowVerdict]) -> Vec<Finding> {
             finding.summary = format!("{} cannot be reached: {}", finding.targets.join(", "), who(flows[0]));
             dedup(&mut finding.evidence);
             let wanted = |rule: &&SuggestedRule| {
-                let own = flows.iter().flat_map(|flow| flow.suggestion.iter().chain(&flow.further));
-                own.into_iter().any(|own| (&own.group, &own.destination) == (&rule.group, &rule.destination))
+                let mut own = flows.iter().flat_map(|flow| flow.suggestions());
+                own.any(|own| (&own.group, &own.destination) == (&rule.group, &rule.destination))
             };
             finding.remedies = rules.iter().filter(wanted).map(remedy).collect();
             finding
@@ -63,25 +68,24 @@ fn denials(flows: &[FlowVerdict]) -> Vec<Finding> {
         .collect()
 }
 
-/// A rule allows the service's own tag, and what else the service needs is denied.
-fn dependencies(policy: &Compiled, questions: &[Question<'_>], flows: &[FlowVerdict]) -> Vec<Finding> {
+/// Where a rule allows the service's own tag: what else the service needs and is denied, with the rule's name.
+fn dependencies(policy: &Compiled, questions: &[Question<'_>], flows: &[FlowVerdict]) -> Vec<(String, FlowVerdict)> {
     let region = questions.iter().find_map(|question| question.region);
     let source = questions.iter().find_map(|question| question.source);
-    policy
-        .missing_dependencies(region, source)
-        .into_iter()
-        .filter(|(_, verdict)| !flows.iter().any(|flow| flow.subject == verdict.subject))
-        .map(|(rule, verdict)| {
-            let mut finding = denial(&verdict, Severity::Warning);
-            finding.summary = format!(
-                "{rule} allows AzureBackup, which depends on {} too, and that cannot be reached: {}",
-                party(&verdict),
-                who(&verdict)
-            );
-            finding.remedies = verdict.suggestion.iter().chain(&verdict.further).map(remedy).collect();
-            finding
-        })
-        .collect()
+    let mut missing = policy.missing_dependencies(region, source);
+    missing.retain(|(_, verdict)| !flows.iter().any(|flow| flow.subject == verdict.subject));
+    missing
+}
+
+fn dependency(rule: &str, flow: &FlowVerdict) -> Finding {
+    let mut finding = denial(flow, Severity::Warning);
+    finding.summary = format!(
+        "{rule} allows AzureBackup, which depends on {} too, and that cannot be reached: {}",
+        flow.subject,
+        who(flow)
+    );
+    finding.remedies = flow.suggestions().map(remedy).collect();
+    finding
 }
 
 fn unreachable(policy: &Compiled) -> Vec<Finding> {

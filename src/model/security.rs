@@ -49,6 +49,13 @@ pub struct FlowVerdict {
     pub further: Vec<SuggestedRule>,
 }
 
+impl FlowVerdict {
+    /// The rules to add: one for each group that denies.
+    pub fn suggestions(&self) -> impl Iterator<Item = &SuggestedRule> {
+        self.suggestion.iter().chain(&self.further)
+    }
+}
+
 /// Whether a flow may leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

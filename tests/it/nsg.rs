@@ -172,6 +172,17 @@ fn two_groups_that_deny_need_a_rule_each() {
 }
 
 #[test]
+fn rules_to_add_have_numbers_of_their_own() {
+    let rules = [rule("Backup", 200, "Allow", "AzureBackup", &["443"]), rule("Taken", 980, "Deny", "10.0.0.9", &["1"])];
+    let folder = folder(&[("nsg.json", &group(&rules))]);
+    let report = report(&nsg(folder.path(), &["nsg.json", "--region", "westeurope", "--format", "json"]));
+    let commands = report["findings"].to_string();
+    for part in ["Allow-Storage.WestEurope --priority 990", "Allow-AzureActiveDirectory --priority 970"] {
+        assert!(commands.contains(part), "`{part}` is not in {commands}");
+    }
+}
+
+#[test]
 fn rules_that_allow_and_still_need_care_are_a_warning() {
     let rules =
         json!([rule("Allow", 100, "Allow", "Internet", &["*"]), rule("Deny_Storage", 200, "Deny", "Storage", &["*"])]);

@@ -1,6 +1,6 @@
 //! Why a flow may leave or not, and what would let it: for people.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{
     address::{Ranges, address, number},
@@ -58,6 +58,24 @@ impl Compiled {
                 verdict
             }
             Destination::Tag(name) => self.judge_tag(question, name),
+        }
+    }
+
+    /// Gives each rule that is suggested for several flows a number of its own, so that all of them can be added. The
+    /// number is the same for flows that one rule lets through.
+    pub fn keep_apart(&self, flows: &mut [FlowVerdict]) {
+        let key = |rule: &SuggestedRule| (rule.group.clone(), rule.source.clone(), rule.destination.clone());
+        let rules = merge_suggestions(flows.iter().flat_map(FlowVerdict::suggestions));
+        let mut numbers: HashMap<(String, String, String), Option<u16>> = HashMap::new();
+        for rule in &rules {
+            let group = self.policy.groups.iter().find(|group| group.name == rule.group);
+            let of_group = numbers.iter().filter(|((name, ..), _)| *name == rule.group);
+            let given: Vec<u16> = of_group.filter_map(|(_, number)| *number).collect();
+            let number = group.zip(rule.priority).and_then(|(group, at)| free_number(group, at + 1, &given));
+            numbers.insert(key(rule), number);
+        }
+        for rule in flows.iter_mut().flat_map(|flow| flow.suggestion.iter_mut().chain(&mut flow.further)) {
+            rule.priority = numbers.get(&key(rule)).copied().flatten();
         }
     }
 
@@ -233,6 +251,13 @@ pub fn in_azure_spelling(tag: &str) -> String {
         Some(region) => format!("{service}.{}", region::in_tags(region).unwrap_or(region)),
         None => service.to_owned(),
     }
+}
+
+/// The number next below `below` that no rule has, a round one if there is one.
+fn free_number(group: &Group, below: u16, given: &[u16]) -> Option<u16> {
+    let free = |number: &u16| !given.contains(number) && !group.outbound().any(|rule| rule.priority == Some(*number));
+    let mut numbers = (FIRST_PRIORITY..below).rev().filter(free);
+    numbers.clone().find(|number| number % 10 == 0).or_else(|| numbers.next())
 }
 
 /// Joins suggestions that differ in their ports alone into one rule that is above every rule that denies one of them.
@@ -434,10 +459,6 @@ impl<'a> Walk<'a> {
         let denies = |(rule, matches): &&(&Rule, Match)| rule.access != Some(Access::Allow) && matches.all() != Tri::No;
         let deny = self.rules.iter().filter(denies).find_map(|(rule, _)| rule.priority);
         let below = deny.unwrap_or(LAST_CUSTOM_PRIORITY + 1).min(LAST_CUSTOM_PRIORITY + 1);
-        let taken = |number: &u16| self.group.outbound().any(|rule| rule.priority == Some(*number));
-        let free = |step: usize| {
-            (FIRST_PRIORITY..below).rev().filter(move |n| usize::from(*n) % step == 0).find(|n| !taken(n))
-        };
         let wanted: String = format!("Allow-{destination}")
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
@@ -452,7 +473,7 @@ impl<'a> Walk<'a> {
             group: self.group.name.clone(),
             resource_group: self.group.resource_group.clone(),
             name,
-            priority: free(10).or_else(|| free(1)),
+            priority: free_number(self.group, below, &[]),
             source: question.source.map_or_else(|| "VirtualNetwork".to_owned(), |ip| ip.to_string()),
             destination,
             ports: vec![question.port],

@@ -14,16 +14,9 @@ use super::{
 pub(super) const PLATFORM: [([u8; 4], &str); 2] =
     [([168, 63, 129, 16], "AzurePlatformDNS"), ([169, 254, 169, 254], "AzurePlatformIMDS")];
 
-/// Tags that hold no address of storage ("Virtual network service tags": those that depend on storage list it as a tag
-/// of its own).
-const WITHOUT_STORAGE: [&str; 6] = [
-    "azureactivedirectory",
-    "azurebackup",
-    "azureloadbalancer",
-    "azureplatformdns",
-    "azureplatformimds",
-    "azureplatformlkm",
-];
+/// Services that have no address in common: "Virtual network service tags" lists the first and the last as what
+/// `AzureBackup` depends on and does not contain.
+const APART: [&str; 3] = ["azureactivedirectory", "azurebackup", "storage"];
 
 /// The address space that rules speak of.
 #[derive(Debug, Clone)]
@@ -219,7 +212,7 @@ pub(super) fn relation(tag: &str, of: &str) -> Tri {
             (Some(own), Some(other)) if own == other => Tri::Yes,
             (Some(_), Some(_)) => Tri::No,
         },
-        () if of_service == "storage" && WITHOUT_STORAGE.contains(&service.as_str()) => Tri::No,
+        () if APART.contains(&service.as_str()) && APART.contains(&of_service.as_str()) => Tri::No,
         () => Tri::Maybe,
     }
 }

@@ -208,7 +208,7 @@ impl Facts {
 impl Files {
     fn of<'a>(flows: impl Iterator<Item = &'a FlowVerdict>) -> Self {
         let flows: Vec<_> = flows.collect();
-        let suggested = flows.iter().flat_map(|flow| flow.suggestion.iter().chain(&flow.further));
+        let suggested = flows.iter().flat_map(|flow| flow.suggestions());
         let mut files = Self { suggested: merge_suggestions(suggested), ..Self::default() };
         let mut allowed = Vec::new();
         for flow in flows {
