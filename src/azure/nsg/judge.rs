@@ -1,6 +1,9 @@
 //! Why a flow may leave or not, and what would let it: for people.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+};
 
 use super::{
     address::{Ranges, address, number},
@@ -15,6 +18,9 @@ use crate::model::{Decision, FlowVerdict, GroupVerdict, RouteVerdict, RuleRef, S
 
 /// Rules that just miss which are told.
 const MAX_NEAR: usize = 5;
+
+/// Rules for one group that get a number of their own; nobody adds more by hand.
+const MAX_SUGGESTED: usize = 100;
 
 /// What is to be judged.
 #[derive(Debug, Clone, Copy)]
@@ -67,11 +73,14 @@ impl Compiled {
         let key = |rule: &SuggestedRule| (rule.group.clone(), rule.source.clone(), rule.destination.clone());
         let rules = merge_suggestions(flows.iter().flat_map(FlowVerdict::suggestions));
         let mut numbers: HashMap<(String, String, String), Option<u16>> = HashMap::new();
+        let mut given: HashMap<&str, Vec<u16>> = HashMap::new();
         for rule in &rules {
             let group = self.policy.groups.iter().find(|group| group.name == rule.group);
-            let of_group = numbers.iter().filter(|((name, ..), _)| *name == rule.group);
-            let given: Vec<u16> = of_group.filter_map(|(_, number)| *number).collect();
-            let number = group.zip(rule.priority).and_then(|(group, at)| free_number(group, at + 1, &given));
+            let given = given.entry(&rule.group).or_default();
+            // A group has fewer numbers than a hostile list has addresses.
+            let placed = group.zip(rule.priority).filter(|_| given.len() < MAX_SUGGESTED);
+            let number = placed.and_then(|(group, at)| free_number(group, at + 1, given));
+            given.extend(number);
             numbers.insert(key(rule), number);
         }
         for rule in flows.iter_mut().flat_map(|flow| flow.suggestion.iter_mut().chain(&mut flow.further)) {
@@ -264,18 +273,20 @@ fn free_number(group: &Group, below: u16, given: &[u16]) -> Option<u16> {
 #[must_use]
 pub fn merge_suggestions<'a>(suggestions: impl IntoIterator<Item = &'a SuggestedRule>) -> Vec<SuggestedRule> {
     let mut merged: Vec<SuggestedRule> = Vec::new();
+    let mut places: HashMap<(&str, &str, &str), usize> = HashMap::new();
     for rule in suggestions {
-        let same = |other: &&mut SuggestedRule| {
-            (&other.group, &other.source, &other.destination) == (&rule.group, &rule.source, &rule.destination)
-        };
-        match merged.iter_mut().find(same) {
-            Some(other) => {
+        match places.entry((&rule.group, &rule.source, &rule.destination)) {
+            Entry::Occupied(place) => {
+                let other = &mut merged[*place.get()];
                 other.ports.extend(&rule.ports);
                 other.ports.sort_unstable();
                 other.ports.dedup();
                 other.priority = other.priority.zip(rule.priority).map(|(a, b)| a.min(b));
             }
-            None => merged.push(rule.clone()),
+            Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push(rule.clone());
+            }
         }
     }
     merged

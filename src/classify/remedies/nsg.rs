@@ -1,6 +1,7 @@
 //! Network security groups: the way by a service tag, the way to the proxy, and what the files given call for.
 
 use super::{
+    MOST,
     facts::{Facts, address},
     remedy,
     rule::{BELOW_THE_DENY, Rule, shell},
@@ -78,7 +79,7 @@ pub(super) fn open(f: &Facts) -> Vec<Remedy> {
     if f.files.suggested.is_empty() {
         return vec![open_unseen(f)];
     }
-    f.files.suggested.iter().map(|suggested| open_as_suggested(f, suggested)).collect()
+    f.files.suggested.iter().take(MOST).map(|suggested| open_as_suggested(f, suggested)).collect()
 }
 
 fn open_as_suggested(f: &Facts, suggested: &SuggestedRule) -> Remedy {
@@ -160,7 +161,7 @@ pub(super) fn way_to_proxy(f: &Facts) -> Remedy {
     let suggested: Vec<Option<&SuggestedRule>> = match f.files.suggested.as_slice() {
         [] if f.files.groups_allow => Vec::new(),
         [] => vec![None],
-        all => all.iter().map(Some).collect(),
+        all => all.iter().take(MOST).map(Some).collect(),
     };
     let mut rules: Vec<Rule> = suggested.into_iter().map(|suggested| out_to_proxy(f, suggested)).collect();
     let whose = if rules.is_empty() { "of the proxy's subnet" } else { "of both machines" };
