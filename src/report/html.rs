@@ -55,8 +55,8 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
     list("Notes", words::notes(&record.context).iter().map(|note| escape(note)), out)?;
     list("Not run", words::not_run(record).iter().map(|line| escape(line)), out)?;
     let predictions = assessment.predictions.iter().map(|prediction| {
-        let [consumer, method, reason] =
-            [&prediction.consumer, &prediction.method, &prediction.reason].map(|t| escape(t));
+        let consumer = words::consumer(&prediction.consumer);
+        let [consumer, method, reason] = [&*consumer, &prediction.method, &prediction.reason].map(escape);
         format!("{consumer}, method {method}: {reason}")
     });
     list("Tonight", predictions, out)?;

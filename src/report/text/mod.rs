@@ -34,7 +34,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out
         machine(page, discovery, style.verbose > 0)?;
     }
     notes(page, record)?;
-    predictions(page, &assessment.predictions)?;
+    predictions(page, &assessment.predictions, style.verbose > 0)?;
     findings(page, &assessment.findings, words::far_end(record))?;
     if style.verbose > 0 {
         trace::write(page, record, style.verbose > 1)?;
@@ -87,16 +87,16 @@ fn notes(page: &mut Page<'_>, record: &Record) -> io::Result<()> {
     not_run.iter().try_for_each(|line| page.wrap("  Not run  ", 11, line))
 }
 
-fn predictions(page: &mut Page<'_>, predictions: &[Prediction]) -> io::Result<()> {
+fn predictions(page: &mut Page<'_>, predictions: &[Prediction], verbose: bool) -> io::Result<()> {
     let Some((chosen, others)) = predictions.split_first() else {
         return Ok(());
     };
     page.blank()?;
-    page.wrap("  Tonight  ", 11, &format!("{}, method {}", chosen.consumer, chosen.method))?;
+    page.wrap("  Tonight  ", 11, &format!("{}, method {}", words::consumer(&chosen.consumer), chosen.method))?;
     page.wrap("           ", 11, &chosen.reason)?;
     for other in others {
-        let reason = if other.reason == chosen.reason { "the same" } else { &other.reason };
-        page.wrap("           ", 13, &format!("with method {}: {reason}", other.method))?;
+        let ending = if verbose { other.reason.clone() } else { words::ending(other) };
+        page.wrap("           ", 13, &format!("With {}: {ending}", other.method))?;
     }
     Ok(())
 }
