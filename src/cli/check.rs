@@ -48,8 +48,14 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
     let (given, source) = source(given)?;
     let options = given.clone().with_defaults();
     let style = output::style(options.color, options.verbose);
-    let inputs: Vec<_> =
-        options.ca_file.iter().chain(&options.targets).chain(&file.path).map(ToOwned::to_owned).collect();
+    let inputs: Vec<_> = options
+        .ca_file
+        .iter()
+        .chain(&options.windows_registry)
+        .chain(&options.targets)
+        .chain(&file.path)
+        .map(ToOwned::to_owned)
+        .collect();
     let format = options.format.unwrap_or(Format::Text);
     let mut outputs = Outputs::open(format, style, &options.output, options.record.as_deref(), &inputs)?;
 
@@ -98,12 +104,12 @@ fn source(given: Options) -> Result<(Options, Source), Stop> {
     };
     let mut scenario = Box::new(scenarios::load(name)?);
     // A lab run is the same on every machine: it reads one only where one is given.
-    if given.root.is_none() && given.imds.is_none() {
+    if given.root.is_none() && given.imds.is_none() && given.windows_registry.is_empty() {
         return Ok((given, Source::Lab(scenario, None)));
     }
     let found = Discovered::of(&given)?;
-    if let Some(lab) = &mut scenario.lab {
-        lab.storage = found.targets(&DEFAULT_PORTS)?.iter().map(|target| target.host.to_string()).collect();
+    if let (Some(lab), Some(targets)) = (&mut scenario.lab, found.targets_to_play(&DEFAULT_PORTS)?) {
+        lab.storage = targets.iter().map(|target| target.host.to_string()).collect();
         lab.storage.dedup();
     }
     Ok((found.fill(given), Source::Lab(scenario, Some(found))))
@@ -143,7 +149,7 @@ fn start_lab(scenario: &Scenario, found: Option<Discovered>, given: &Options) ->
         }
         Some(found) => {
             let mut plan = scenario.plans_on(&found.machine, lab.network()).swap_remove(0);
-            request::play(&mut plan, given, found)?;
+            request::play(&mut plan, given, found, lab.network().addresses.get("proxy").copied())?;
             request::complete(&mut plan, given)?;
             plan
         }

@@ -1,9 +1,11 @@
 //! What the machine tells a run of `check`: what to probe, by which proxy, and whose behaviour to predict.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write,
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
 };
 
 use clap::ValueEnum;
@@ -15,14 +17,17 @@ use super::{
     values::{self, Cloud, Consumer, Endpoint, Method},
 };
 use crate::{
-    discover::{self, Machine, Metadata, Survey},
+    discover::{
+        self, Machine, Metadata, Survey,
+        windows::{self, Windows},
+    },
     model::{ChosenMethod, Context, Discovery, Target},
     plan::HostChannel,
     probe::{self, metadata},
 };
 
-/// Where instance metadata is on every virtual machine of Azure.
-const IMDS: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
+/// A longer file is no export of a few keys.
+const MAX_EXPORT: u64 = 16 << 20;
 
 /// What a machine told.
 pub(super) struct Discovered {
@@ -32,6 +37,8 @@ pub(super) struct Discovered {
     pub(super) survey: Survey,
     /// Whether the host channel can be expected.
     has_host: bool,
+    /// Whether nothing but exported settings is known of it, so that it tells nothing to probe.
+    settings_only: bool,
     /// Whether it is worth showing: on a machine that has nothing to do with Azure it is not.
     shown: bool,
 }
@@ -42,20 +49,38 @@ impl Discovered {
     /// # Errors
     /// When the folder or the proxy that the options name cannot be used, or there is no event queue.
     pub(super) fn of(options: &Options) -> Result<Self, Stop> {
+        let windows = exported(&options.windows_registry)?;
         let machine = match &options.root {
             Some(root) => below(root)?,
+            // Exported files are another machine's, and of that nothing else is here.
+            None if windows.is_some() => Machine::described(BTreeMap::new(), []),
             None => Machine::this(),
         };
-        let azure = discover::is_azure(&machine);
+        let azure = discover::is_azure(&machine) || windows.is_some();
         let metadata = ask(options, azure)?;
-        let mut survey = Survey::of(&machine, metadata, request::explicit_proxy(options)?, options.no_proxy);
+        let (explicit, no_proxy) = (request::explicit_proxy(options)?, options.no_proxy);
+        let mut survey = match &windows {
+            None => Survey::of(&machine, metadata, explicit, no_proxy),
+            Some(windows) if options.root.is_none() => Survey::of_windows(windows, metadata, explicit, no_proxy),
+            Some(windows) => {
+                let explicit = explicit.into_iter().chain(windows.found.iter().cloned());
+                let mut survey = Survey::of(&machine, metadata, explicit, no_proxy);
+                windows::describe(&mut survey.discovery, windows);
+                survey
+            }
+        };
         if let Some(method) = options.method {
             survey.discovery.method = Some(ChosenMethod { name: values::name(&method), because: "--method".into() });
         }
-        let described = options.root.is_some() || options.imds.is_some();
-        // Of another machine's host this one could not tell; the lab plays it.
-        let has_host = azure && (options.root.is_none() || options.lab.is_some());
-        Ok(Self { shown: azure || described, has_host, machine, survey })
+        let elsewhere = options.root.is_some() || windows.is_some();
+        Ok(Self {
+            // Of another machine's host this one could not tell; the lab plays it.
+            has_host: azure && (!elsewhere || options.lab.is_some()),
+            shown: azure || elsewhere || options.imds.is_some(),
+            settings_only: windows.is_some() && options.root.is_none() && options.imds.is_none(),
+            machine,
+            survey,
+        })
     }
 
     /// The options with what was discovered where they leave it open.
@@ -63,6 +88,7 @@ impl Discovered {
         let Discovery { instance, extension, method, .. } = &self.survey.discovery;
         let instance = instance.as_ref();
         let installed = extension.as_ref().and_then(|extension| Consumer::from_str(&extension.consumer, false).ok());
+        let exported = (!given.windows_registry.is_empty()).then_some(Consumer::VmsnapshotWindows);
         let by_system = instance.and_then(|instance| match instance.os.to_ascii_lowercase().as_str() {
             "windows" => Some(Consumer::VmsnapshotWindows),
             "linux" => Some(Consumer::VmsnapshotLinux),
@@ -73,7 +99,7 @@ impl Discovered {
         Options {
             cloud: given.cloud.or_else(|| Cloud::from_str(&instance?.cloud, true).ok()),
             region: given.region.or(region),
-            consumer: given.consumer.or(installed).or(by_system),
+            consumer: given.consumer.or(exported).or(installed).or(by_system),
             method: given.method.or(method),
             ..given
         }
@@ -88,6 +114,14 @@ impl Discovered {
         let targets = hosts.iter().filter_map(|host| Target::parse(&host.to_string(), ports).ok()).flatten();
         let targets: Vec<Target> = targets.collect();
         if targets.is_empty() { Err(nothing(&self.survey.discovery)) } else { Ok(targets) }
+    }
+
+    /// The same in the lab; `None`: what the scenario names.
+    ///
+    /// # Errors
+    /// As [`Self::targets`].
+    pub(super) fn targets_to_play(&self, ports: &[u16]) -> Result<Option<Vec<Target>>, Stop> {
+        if self.settings_only { Ok(None) } else { self.targets(ports).map(Some) }
     }
 
     /// The host channel where it can be expected.
@@ -116,14 +150,39 @@ fn below(root: &Path) -> Result<Machine, Stop> {
     }
 }
 
+/// Reads files that were exported on a Windows machine; `None`: there are none.
+fn exported(paths: &[PathBuf]) -> Result<Option<Windows>, Stop> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        let (name, mut bytes) = (path.display().to_string(), Vec::new());
+        File::open(path)
+            .and_then(|file| file.take(MAX_EXPORT + 1).read_to_end(&mut bytes))
+            .map_err(|e| Stop::usage(format!("--windows-registry: cannot read {name}: {e}")))?;
+        if bytes.len() as u64 > MAX_EXPORT {
+            return Err(Stop::usage(format!(
+                "--windows-registry: {name} is longer than 16 MiB; export no more than the Internet Settings of the system \
+                 account"
+            )));
+        }
+        files.push((name, bytes));
+    }
+    windows::read(&files).map(Some).map_err(|e| Stop::usage(format!("--windows-registry: {e}")))
+}
+
 /// Asks instance metadata, or says why not.
 fn ask(options: &Options, azure: bool) -> Result<Metadata, Stop> {
-    let at = options.imds.map_or(SocketAddr::from(IMDS), |Endpoint(at)| at);
+    let at = options.imds.map_or(HostChannel::METADATA, |Endpoint(at)| at);
     let because = match options.imds {
         Some(_) => None,
         None if options.no_imds => Some("not asked, because of --no-imds"),
         None if options.root.is_some() => {
             Some("not asked, because --root describes another machine; --imds says where")
+        }
+        None if !options.windows_registry.is_empty() => {
+            Some("not asked, because --windows-registry describes another machine; --imds says where")
         }
         None if options.lab.is_some() => Some("not asked in the lab; --imds says where"),
         None if !azure => Some("not asked, because nothing here shows a virtual machine of Azure"),

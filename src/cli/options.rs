@@ -103,6 +103,15 @@ pub(super) struct Options {
     #[serde(skip_serializing_if = "is_false")]
     pub(super) no_imds: bool,
 
+    /// Proxies of a Windows machine: a registry export (.reg), or the text of `netsh winhttp show proxy` (repeatable)
+    ///
+    /// The snapshot extension runs as the system account, so its settings count, in the key
+    /// HKEY_USERS\S-1-5-18\Software\Microsoft\Windows\CurrentVersion\Internet Settings, and those of HKEY_LOCAL_MACHINE
+    /// where a policy says so. Nothing of this machine counts then, and --proxy goes before what the files name.
+    #[arg(long, value_name = "FILE", help_heading = MACHINE)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) windows_registry: Vec<PathBuf>,
+
     /// Proxy: http:// or https://, user:password@ allowed [default: discovered]
     ///
     /// Discovered from waagent.conf, the environment of the agent's process or unit, the variables https_proxy,
@@ -288,6 +297,7 @@ impl Options {
             root: self.root.or(file.root),
             imds: imds.imds,
             no_imds: imds.no_imds,
+            windows_registry: either(self.windows_registry, file.windows_registry),
             proxy: proxy.proxy,
             no_proxy: proxy.no_proxy,
             route: self.route.or(file.route),
@@ -440,6 +450,7 @@ mod tests {
         root = "/mnt/disk"
         imds = "127.0.0.1:8080"
         no_imds = true
+        windows_registry = ["system.reg"]
         proxy = "http://proxy:3128"
         no_proxy = true
         route = "both"

@@ -1,6 +1,9 @@
 //! From options to a plan.
 
-use std::{fmt::Write, net::IpAddr};
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
     discovery::{self, Discovered},
@@ -39,7 +42,7 @@ pub(super) fn plan(options: &Options, found: Discovered) -> Result<Plan, Stop> {
             hosts: options.connect_to.iter().map(|c| (c.host.clone(), c.port, c.to)).collect(),
             ..DialMap::default()
         },
-        host: options.host_endpoint.map(|endpoint| HostChannel::at(endpoint.0)).or_else(|| found.host()),
+        host: host(options, &found),
         trust: Trust { system: !options.no_system_roots, added, ..Trust::default() },
         controls: true,
         ..Plan::default()
@@ -56,12 +59,35 @@ pub(super) fn plan(options: &Options, found: Discovered) -> Result<Plan, Stop> {
     Ok(plan)
 }
 
-/// Puts into the plan of a scenario what a described machine told: the lab plays what that machine needs.
+/// The host channel that the options name, else the one that can be expected; `--imds` and `--no-imds` hold for it too.
+fn host(options: &Options, found: &Discovered) -> Option<HostChannel> {
+    let named = options.host_endpoint.map(|endpoint| HostChannel::at(endpoint.0));
+    let host = named.or_else(|| found.host())?;
+    Some(match options.imds {
+        Some(imds) => host.with_metadata(imds.0),
+        None if options.no_imds => HostChannel { metadata: None, ..host },
+        None => host,
+    })
+}
+
+/// Puts into the plan of a scenario what a described machine told: the lab plays what that machine needs, its proxy at
+/// `played`.
 ///
 /// # Errors
 /// When nothing is known to probe.
-pub(super) fn play(plan: &mut Plan, options: &Options, found: Discovered) -> Result<(), Stop> {
-    plan.targets = found.targets(&DEFAULT_PORTS)?;
+pub(super) fn play(
+    plan: &mut Plan,
+    options: &Options,
+    found: Discovered,
+    played: Option<SocketAddr>,
+) -> Result<(), Stop> {
+    if let Some(targets) = found.targets_to_play(&DEFAULT_PORTS)? {
+        plan.targets = targets;
+    }
+    // Another proxy than that of the machine's files is one of those that the lab plays too.
+    if let (Some(named), Some(played)) = (&found.survey.proxies.chosen, played) {
+        plan.dial.hosts.push((Some(named.host.clone()), Some(named.port), played));
+    }
     plan.proxy.clone_from(&found.survey.proxies.chosen);
     plan.routes.clear();
     plan.host = plan.host.or_else(|| found.host());

@@ -15,6 +15,7 @@ mod method;
 mod process;
 mod survey;
 mod units;
+pub mod windows;
 
 pub use agent::{AGENT_FILES, agent_file, extension_file, extension_proxy, misread_by_extension};
 pub use environment::{
@@ -89,11 +90,11 @@ impl Proxies {
     /// agent's environment, the variables of this process, and the login environment. What cannot be read becomes an
     /// unusable source.
     #[must_use]
-    pub fn read(machine: &Machine, explicit: Option<Found>) -> Self {
+    pub fn read(machine: &Machine, explicit: impl IntoIterator<Item = Found>) -> Self {
         Self::of(&Places::read(machine), machine.variables(), explicit)
     }
 
-    fn of(places: &Places, variables: &[(String, String)], explicit: Option<Found>) -> Self {
+    fn of(places: &Places, variables: &[(String, String)], explicit: impl IntoIterator<Item = Found>) -> Self {
         let mut found: Vec<Found> = explicit.into_iter().collect();
         let mut misread = Vec::new();
         match &places.agent_file {

@@ -3,6 +3,7 @@
 use super::{
     AGENT_FILES, Extension, Found, Machine, Places, Proxies, agent, consumers, environment, extension, extension_proxy,
     instance, method,
+    windows::{self, Windows},
 };
 use crate::{
     azure::{snapshot::Build, storage},
@@ -40,9 +41,14 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Reads a machine. `explicit` is a proxy that the user names; with `no_proxy` none is used.
+    /// Reads a machine. `explicit` are proxies that go before its own; with `no_proxy` none is used.
     #[must_use]
-    pub fn of(machine: &Machine, metadata: Metadata, explicit: Option<Found>, no_proxy: bool) -> Self {
+    pub fn of(
+        machine: &Machine,
+        metadata: Metadata,
+        explicit: impl IntoIterator<Item = Found>,
+        no_proxy: bool,
+    ) -> Self {
         let places = Places::read(machine);
         let mut proxies = Proxies::of(&places, machine.variables(), explicit);
         if no_proxy {
@@ -74,6 +80,27 @@ impl Survey {
             consumers::probe(&proxies, no_proxy),
             consumers::shell(&places, machine.variables()),
         ];
+        Self { proxies, discovery }
+    }
+
+    /// What is known of a Windows machine of which nothing else is here than exported files and its metadata. `explicit`
+    /// is a proxy that goes before its own; with `no_proxy` none is used.
+    #[must_use]
+    pub fn of_windows(windows: &Windows, metadata: Metadata, explicit: Option<Found>, no_proxy: bool) -> Self {
+        let mut proxies = Proxies::choose(explicit.into_iter().chain(windows.found.iter().cloned()));
+        if no_proxy {
+            proxies.chosen = None;
+        }
+        let mut sources = Vec::new();
+        let instance = read_metadata(metadata, &mut sources);
+        let mut discovery = Discovery {
+            sources,
+            method: method::choose(instance.as_ref(), None, None),
+            instance,
+            consumers: vec![consumers::probe(&proxies, no_proxy)],
+            ..Discovery::default()
+        };
+        windows::describe(&mut discovery, windows);
         Self { proxies, discovery }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     failure,
     http_io::{Incoming, read_head, read_whole},
     net::{self, Tuning},
+    request::FOR_METADATA,
 };
 use crate::{
     http::Reply,
@@ -185,10 +186,11 @@ async fn ask(at: SocketAddr, budget: Duration) -> Result<Vec<u8>, MetadataError>
         concat!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: snapreach/",
             env!("CARGO_PKG_VERSION"),
-            "\r\nAccept: application/json\r\nMetadata: true\r\nConnection: close\r\n\r\n"
+            "\r\nAccept: application/json\r\n{}Connection: close\r\n\r\n"
         ),
         PATH,
         if at.port() == 80 { at.ip().to_string() } else { at.to_string() },
+        FOR_METADATA,
     );
     stream.write_all(head.as_bytes()).await.map_err(|e| failed(failure::of_io(&e)))?;
     let mut incoming = Incoming::within(budget);

@@ -41,6 +41,8 @@ pub(super) const ALL: &[BuiltIn] = built_in! {
     "dns-timeout"
     "dns-unreachable"
     "healthy"
+    "host-metadata-unexpected"
+    "host-metadata-unreachable"
     "host-proxied"
     "host-root-needed"
     "host-unexpected"

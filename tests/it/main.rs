@@ -26,3 +26,4 @@ mod scenarios;
 mod secrets;
 mod support;
 mod traces;
+mod windows;
