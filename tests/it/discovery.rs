@@ -113,6 +113,55 @@ fn consumer<'a>(report: &'a Value, name: &str) -> (Option<&'a str>, Option<&'a s
 }
 
 #[test]
+fn a_machine_explains_itself_without_a_further_argument() {
+    let output = check(&fixtures().join("vm"), &Imds::of("vm"), &["--format", "json"]);
+    let report = support::report(&output);
+    assert_eq!(output.status.code(), Some(0), "{:#}", report["findings"]);
+    let used = ["md-hdd4kqzx1t2v.z27.blob.storage.azure.net", "md-2vx1qk4zshdd.z31.blob.storage.azure.net"];
+    assert_eq!(hosts(&report), used, "the hosts that the extension's log names");
+    let context = &report["context"];
+    assert_eq!((&context["consumer"], &context["method"]), (&"vmsnapshot-linux".into(), &"firstHostThenGuest".into()));
+    assert_eq!(context["region"], "westeurope");
+    assert_eq!(context["proxy"], "http://10.0.0.5:3128");
+    let file = Some("/etc/waagent.conf");
+    assert_eq!(consumer(&report, "waagent"), (Some("http://10.0.0.5:3128"), file));
+    assert_eq!(consumer(&report, "vmsnapshot-linux"), (None, file), "both keys are set, so it goes direct");
+    assert_eq!(consumer(&report, "probe"), (Some("http://10.0.0.5:3128"), file));
+    assert_eq!(consumer(&report, "shell"), (None, None));
+    assert_eq!(context["discovery"]["last_run"]["code"], 2);
+
+    let shown = text(&check(&fixtures().join("vm"), &Imds::of("vm"), &["-v"]));
+    let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    for source in context["discovery"]["sources"].as_array().unwrap() {
+        let (origin, gave) = (source["origin"].as_str().unwrap(), source["gave"].as_str().unwrap_or("nothing of use"));
+        // Each run has a metadata server, and so a port, of its own.
+        let (origin, told) =
+            if origin.starts_with("instance metadata") { ("instance metadata", false) } else { (origin, true) };
+        assert!(flat.contains(origin), "{origin} is not in {shown}");
+        assert!(!told || flat.contains(&format!("{origin}: {gave}")), "{origin}: {gave} is not in {shown}");
+    }
+    for part in [
+        "Machine vm-app1 in westeurope (public)",
+        "3 managed disks: vm-app1_OsDisk, data0, data1",
+        "code 2, PreSnapshot 555",
+    ] {
+        assert!(flat.contains(part), "{part} is not in {shown}");
+    }
+}
+
+#[test]
+fn spaces_in_the_agents_file_leave_the_extension_without_a_proxy() {
+    let report = report("vm-sles", "vm-sles");
+    let context = &report["context"];
+    assert_eq!(hosts(&report), ["md-impsles01xyz2.z27.blob.storage.azure.net"]);
+    assert_eq!((&context["consumer"], &context["method"]), (&"vmsnapshot-linux-2019".into(), &"onlyGuest".into()));
+    assert_eq!(consumer(&report, "waagent").0, Some("http://proxy.corp.example:3128"));
+    assert_eq!(consumer(&report, "vmsnapshot-linux-2019").0, None);
+    assert_eq!(context["routes"], serde_json::json!(["direct", "proxy"]), "the lab plays the proxy by its name");
+    support::finding(&report, "config.agent_file_unreadable_by_extension");
+}
+
+#[test]
 fn unmanaged_disks_are_probed_where_metadata_says_they_are() {
     let imds = Imds::of("vm-unmanaged");
     let output = check(&fixtures().join("vm-unmanaged"), &imds, &["--format", "json"]);
