@@ -175,33 +175,33 @@ fn exported(paths: &[PathBuf]) -> Result<Option<Windows>, Stop> {
 /// Asks instance metadata, or says why not.
 fn ask(options: &Options, azure: bool) -> Result<Metadata, Stop> {
     let at = options.imds.map_or(HostChannel::METADATA, |Endpoint(at)| at);
-    let because = match options.imds {
-        Some(_) => None,
-        None if options.no_imds => Some("not asked, because of --no-imds"),
-        None if options.root.is_some() => {
-            Some("not asked, because --root describes another machine; --imds says where")
-        }
-        None if !options.windows_registry.is_empty() => {
-            Some("not asked, because --windows-registry describes another machine; --imds says where")
-        }
-        None if options.lab.is_some() => Some("not asked in the lab; --imds says where"),
-        None if !azure => Some("not asked, because nothing here shows a virtual machine of Azure"),
-        None => None,
+    let reason = if options.imds.is_some() {
+        None
+    } else if options.no_imds {
+        Some("not asked, because of --no-imds")
+    } else if options.root.is_some() {
+        Some("not asked, because --root describes another machine; --imds says where")
+    } else if !options.windows_registry.is_empty() {
+        Some("not asked, because --windows-registry describes another machine; --imds says where")
+    } else if options.lab.is_some() {
+        Some("not asked in the lab; --imds says where")
+    } else {
+        (!azure).then_some("not asked, because nothing here shows a virtual machine of Azure")
     };
-    let answer = match because {
-        Some(because) => Err(because.to_owned()),
-        None => {
-            let runtime =
-                probe::runtime().map_err(|e| Stop::CannotMeasure(format!("cannot ask instance metadata: {e}")))?;
-            runtime.block_on(metadata::fetch(at, metadata::DEFAULT_BUDGET)).map_err(|e| e.to_string())
-        }
+    let answer = if let Some(reason) = reason {
+        Err(reason.to_owned())
+    } else {
+        let cannot = |e| Stop::CannotMeasure(format!("cannot ask instance metadata: {e}"));
+        let runtime = probe::runtime().map_err(cannot)?;
+        runtime.block_on(metadata::fetch(at, metadata::DEFAULT_BUDGET)).map_err(|e| e.to_string())
     };
     Ok(Metadata { origin: format!("instance metadata at {at}"), answer })
 }
 
 /// Nothing is known to probe: where that was looked for, and what helps.
 fn nothing(discovery: &Discovery) -> Stop {
-    let mut message = String::from("nothing to probe: no storage host is named, and this machine tells none");
+    let mut message =
+        String::from("nothing to probe: no endpoint is named, and nothing on the machine names a storage host");
     for source in &discovery.sources {
         let gave = source.gave.as_deref().or(source.problem.as_deref()).unwrap_or("nothing of use");
         let _ = write!(message, "\n  {}: {gave}", source.origin);
