@@ -52,8 +52,8 @@ impl Discovered {
         let windows = exported(&options.windows_registry)?;
         let machine = match &options.root {
             Some(root) => below(root)?,
-            // Exported files are another machine's, and of that nothing else is here.
-            None if windows.is_some() => Machine::described(BTreeMap::new(), []),
+            // Exported files are another machine's, and in the lab nothing of this one is read.
+            None if windows.is_some() || options.lab.is_some() => Machine::described(BTreeMap::new(), []),
             None => Machine::this(),
         };
         let azure = discover::is_azure(&machine) || windows.is_some();
@@ -75,7 +75,11 @@ impl Discovered {
         let elsewhere = options.root.is_some() || windows.is_some();
         Ok(Self {
             // Of another machine's host this one could not tell; the lab plays it.
-            has_host: azure && (!elsewhere || options.lab.is_some()),
+            has_host: if options.lab.is_some() {
+                azure || survey.discovery.instance.is_some()
+            } else {
+                azure && !elsewhere
+            },
             shown: azure || elsewhere || options.imds.is_some(),
             settings_only: windows.is_some() && options.root.is_none() && options.imds.is_none(),
             machine,

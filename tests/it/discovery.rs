@@ -105,6 +105,12 @@ fn hosts(report: &Value) -> Vec<&str> {
     hosts
 }
 
+/// Observations of the host channel.
+fn host_channel(report: &Value) -> usize {
+    let seen = report["observations"].as_array().unwrap().iter();
+    seen.filter(|observation| observation["host_service"].is_string()).count()
+}
+
 /// Proxy and source of a consumer.
 fn consumer<'a>(report: &'a Value, name: &str) -> (Option<&'a str>, Option<&'a str>) {
     let rows = report["context"]["discovery"]["consumers"].as_array().unwrap();
@@ -173,13 +179,25 @@ fn unmanaged_disks_are_probed_where_metadata_says_they_are() {
     assert_eq!((&context["cloud"], &context["region"]), (&"public".into(), &"germanywestcentral".into()));
     assert_eq!(context["routes"], serde_json::json!(["direct"]), "nothing names a proxy");
     assert_eq!(consumer(&report, "waagent"), (None, None));
-    let host = report["observations"].as_array().unwrap().iter().filter(|o| o["host_service"].is_string()).count();
-    assert!(host > 0, "the host channel belongs to a virtual machine of Azure");
+    assert!(host_channel(&report) > 0, "the host channel belongs to a virtual machine of Azure");
 
     let asked = imds.asked();
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert!(asked[0].starts_with("GET /metadata/instance?api-version="), "{asked:?}");
     assert!(asked[0].to_ascii_lowercase().contains("\nmetadata: true"), "{asked:?}");
+}
+
+#[test]
+fn in_the_lab_metadata_alone_describes_a_machine() {
+    let imds = Imds::of("vm-unmanaged");
+    let mut command = support::snapreach();
+    command.args(["check", "--lab", "--format", "json", "--imds", &imds.address.to_string()]);
+    let output = command.env("https_proxy", "http://10.0.0.9:1").output().unwrap();
+    let report = support::report(&output);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(hosts(&report).len(), 2);
+    assert_eq!(consumer(&report, "probe").0, None, "the variables of whoever runs the lab are no part of it");
+    assert!(host_channel(&report) > 0);
 }
 
 #[test]
