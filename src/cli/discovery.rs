@@ -213,13 +213,18 @@ fn nothing(discovery: &Discovery) -> Stop {
             let _ = write!(message, "; {problem}");
         }
     }
+    if discovery.instance.is_some() || discovery.extension.is_some() {
+        message.push_str(
+            "\nThe host of a managed disk is Azure's choice, and is told to nobody before a backup runs; afterwards it stands \
+             in the extension's log.",
+        );
+    }
     let region =
         discovery.instance.as_ref().map(|instance| instance.region.as_str()).filter(|region| !region.is_empty());
     let account = region.map_or_else(String::new, |region| format!(" (any account in {region} will do as a stand-in)"));
     let _ = write!(
         message,
-        "\nThe host of a managed disk is Azure's choice and is told to nobody before a backup runs; it stands in the extension's \
-         log afterwards.\nGive a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME{account}, --disk URI or \
+        "\nGive a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME{account}, --disk URI or \
          --targets FILE; to see what this does without a network: snapreach check --lab"
     );
     Stop::usage(message)
