@@ -322,7 +322,8 @@ fn whatever_stands_in_place_of_a_file_is_a_problem() {
         "var/log/azure/Microsoft.Azure.RecoveryServices.VMSnapshotLinux/extension.log",
     ];
     let command_line = "/usr/bin/python3\0/usr/sbin/waagent\0-daemon\0";
-    let line = format!("HttpProxy.Host={}=[Service]\\", "x ".repeat(512 * 1024));
+    let words = "x,y ".repeat(256 * 1024);
+    let line = format!("http_proxy=http://p:1\nno_proxy={words}\nHttpProxy.Host={words}=[Service]\\");
     let rubbish: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
     type Make<'a> = &'a dyn Fn(&Path);
     let makes: [Make<'_>; 3] =
