@@ -51,6 +51,7 @@
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages; what to do about it: `remedies/`
 //! * what security groups, routes and service tags say: [`azure::nsg`]; about which flows of a run: [`azure::flows`]; how
 //!   that is compared with what was seen: `compare/security.rs`; without a run: [`classify::offline`]
+//! * what a machine says about itself, and which proxy each program on it takes: [`discover`], one file per place
 //! * what the extension's own logs say: [`triage`]
 //! * how it looks: [`report`]
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
