@@ -554,29 +554,30 @@ impl Current {
             self.attempt.ended = Some(at.to_owned());
             let message = message.rsplit_once(',').map_or(message, |(message, _)| message);
             self.attempt.message = Some(kept(message)).filter(|message| !message.is_empty());
-            self.suffixes(message, place);
+            self.host_status(Call::PreSnapshot, suffix(message, "hostStatusCodePreSnapshot"), place);
+            self.host_status(Call::DoSnapshot, suffix(message, "hostStatusCodeDoSnapshot"), place);
         } else if text.starts_with("[{\"") && text.contains("vmHealthStatusCode") {
-            // The report for the blob, as it is logged before the upload.
-            if let Ok(report) = status::read(text, "") {
-                self.attempt.health_code = report.health_code.or(self.attempt.health_code);
-                self.attempt.version = report.version.or(self.attempt.version.take());
+            // The report as it is written to the file, with the numbers that no line has.
+            let Ok(report) = status::read(text, "") else { return };
+            if report.code == Some(4) {
+                return;
             }
+            self.attempt.health_code = report.health_code.or(self.attempt.health_code);
+            self.attempt.version = report.version.or(self.attempt.version.take());
+            self.host_status(Call::PreSnapshot, report.pre_snapshot, place);
+            self.host_status(Call::DoSnapshot, report.do_snapshot, place);
         }
     }
 
-    /// The host's codes, where no line of their own told them.
-    fn suffixes(&mut self, message: &str, place: &str) {
-        for (call, key) in
-            [(Call::PreSnapshot, "hostStatusCodePreSnapshot"), (Call::DoSnapshot, "hostStatusCodeDoSnapshot")]
-        {
-            let Some(status) = suffix(message, key).and_then(|status| status.parse().ok()) else { continue };
-            match self.attempt.host_calls.iter_mut().rev().find(|known| known.call == call) {
-                Some(known) => known.status = Some(status),
-                None => push(
-                    &mut self.attempt.host_calls,
-                    HostCall { call, status: Some(status), error: None, code: None, place: place.to_owned() },
-                ),
-            }
+    /// The number of a call to the host, where no line of its own told it.
+    fn host_status(&mut self, call: Call, status: Option<String>, place: &str) {
+        let Some(status) = status.and_then(|status| status.parse().ok()) else { return };
+        match self.attempt.host_calls.iter_mut().rfind(|known| known.call == call) {
+            Some(known) => known.status = Some(status),
+            None => push(
+                &mut self.attempt.host_calls,
+                HostCall { call, status: Some(status), error: None, code: None, place: place.to_owned() },
+            ),
         }
     }
 
@@ -587,8 +588,8 @@ impl Current {
         let (code, hop) = exception::exception(text, stage, request.direct_to.is_none());
         let (text, place) = (text.to_owned(), place.to_owned());
         let asking = matches!(self.phase, Phase::PreSnapshot | Phase::DoSnapshot);
-        if asking && request.to_host != Some(false) {
-            let call = if self.phase == Phase::PreSnapshot { Call::PreSnapshot } else { Call::DoSnapshot };
+        if request.to_host.unwrap_or(asking) {
+            let call = if self.phase == Phase::DoSnapshot { Call::DoSnapshot } else { Call::PreSnapshot };
             let host_call = HostCall { call, status: None, error: Some(text), code: Some(code), place };
             push(&mut self.attempt.host_calls, host_call);
             return;

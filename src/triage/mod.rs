@@ -25,7 +25,7 @@ use crate::model::{Class, Code, Finding, Hop, Outcome, Verdict};
 pub use codes::{name_of, number_of};
 pub use judge::assess;
 pub(crate) use judge::attempts;
-pub use source::{Document, MAX_BYTES, read};
+pub use source::{Document, MAX_BYTES, is_packed, read, unreadable};
 
 /// What the files of one machine tell.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -52,12 +52,26 @@ pub(super) enum Content {
 #[must_use]
 pub fn read(path: &str, input: impl Read) -> Document {
     let input = Peeked::new(input);
-    if input.head().starts_with(&GZIP) {
+    if is_packed(input.head()) {
         let packed = BufReader::new(Counted { inner: input, bytes: 0 });
         document(path, Peeked::new(Unpacked { inner: MultiGzDecoder::new(packed), bytes: 0 }))
     } else {
         document(path, input)
     }
+}
+
+/// A file that cannot be opened or read at all.
+#[must_use]
+pub fn unreadable(path: &str, error: &io::Error) -> Document {
+    let problem = Some(format!("cannot be read: {error}"));
+    let source = Source { path: path.to_owned(), kind: Kind::Unknown, lines: 0, skipped: 0, problem };
+    Document { source, content: Content::Nothing }
+}
+
+/// Whether a file that begins so is gzipped.
+#[must_use]
+pub fn is_packed(head: &[u8]) -> bool {
+    head.starts_with(&GZIP)
 }
 
 fn document<R: Read>(path: &str, input: Peeked<R>) -> Document {
