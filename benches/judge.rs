@@ -19,7 +19,7 @@ const SQUID: &[u8] = b"HTTP/1.1 403 Forbidden\r\nServer: squid/5.7\r\nMime-Versi
 
 /// A run over `count` targets whose SYNs stay unanswered, one attempt each.
 fn silent(count: u32) -> Record {
-    let target = |n: u32| format!("tcp://10.{}.{}.{}:443", n >> 16, (n >> 8) & 255, n & 255);
+    let target = |n: u32| format!("https://10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255);
     let targets: Vec<Target> = (0..count).flat_map(|n| Target::parse(&target(n), &[443]).expect("a target")).collect();
     let tcp = TcpInfo {
         state: TcpState::SynSent,
@@ -59,7 +59,12 @@ fn silent(count: u32) -> Record {
         tool: ToolInfo::default(),
         started_at: "2026-01-01T00:00:00Z".into(),
         elapsed_ms: 2000,
-        context: Context { cloud: "public".into(), routes: vec![Route::Direct], ..Context::default() },
+        context: Context {
+            cloud: "public".into(),
+            routes: vec![Route::Direct],
+            consumer: "vmsnapshot-linux".into(),
+            ..Context::default()
+        },
         observations: observations.collect(),
         targets,
         not_run: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
     time::Duration,
 };
@@ -151,45 +151,66 @@ impl FromStr for Proxy {
     }
 }
 
-/// Where the host channel is: the two ports on which Azure's host talks to its virtual machine.
+/// Where the host channel is: how Azure's host talks to its virtual machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostChannel {
     /// The wire server, asked for its protocol versions.
     pub wire_server: SocketAddr,
     /// The host plugin, asked for its health.
     pub host_plugin: SocketAddr,
+    /// Instance metadata, asked for its versions; `None`: left out.
+    pub metadata: Option<SocketAddr>,
 }
 
 impl HostChannel {
     /// The port of the host plugin.
     const PLUGIN_PORT: u16 = 32526;
 
-    /// The channel at another place than Azure's: the wire server there, the host plugin on its own port of the same
-    /// address.
+    /// Azure's wire server, the same in every region and cloud ("What is IP address 168.63.129.16").
+    pub const WIRE_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)), 80);
+
+    /// Azure's instance metadata, likewise ("Azure Instance Metadata Service").
+    pub const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
+
+    /// The channel with the wire server there, and the host plugin on its own port of the same address. Instance metadata
+    /// belongs to it where that is Azure's own; elsewhere it has to be named.
     #[must_use]
     pub fn at(wire_server: SocketAddr) -> Self {
-        Self { wire_server, host_plugin: SocketAddr::new(wire_server.ip(), Self::PLUGIN_PORT) }
+        let host_plugin = SocketAddr::new(wire_server.ip(), Self::PLUGIN_PORT);
+        let metadata = (wire_server == Self::WIRE_SERVER).then_some(Self::METADATA);
+        Self { wire_server, host_plugin, metadata }
     }
 
-    /// What to ask each service. Both are harmless, need no header, and are what the Linux agent itself asks
-    /// (`VERSION_INFO_URI` of its `wire.py`, `URI_FORMAT_HEALTH` of its `hostplugin.py`).
+    /// The same with instance metadata there.
     #[must_use]
-    pub fn questions(&self) -> [(HostService, Target); 2] {
-        [
+    pub fn with_metadata(self, metadata: SocketAddr) -> Self {
+        Self { metadata: Some(metadata), ..self }
+    }
+
+    /// What to ask each service. All are harmless. The first two are what the Linux agent itself asks (`VERSION_INFO_URI`
+    /// of its `wire.py`, `URI_FORMAT_HEALTH` of its `hostplugin.py`); the third, unlike most that metadata could be asked,
+    /// is answered with nothing that is the machine's own.
+    #[must_use]
+    pub fn questions(&self) -> Vec<(HostService, Target)> {
+        let own = [
             (HostService::WireServer, self.wire_server, "/?comp=versions"),
             (HostService::HostPlugin, self.host_plugin, "/health"),
-        ]
-        .map(|(service, at, path)| {
-            let target = Target::new(Scheme::Http, Host::Ip(at.ip()), at.port(), Expectation::Anyone);
-            (service, Target { path: path.into(), ..target })
-        })
+        ];
+        let metadata = self.metadata.map(|at| (HostService::InstanceMetadata, at, "/metadata/versions"));
+        own.into_iter()
+            .chain(metadata)
+            .map(|(service, at, path)| {
+                let target = Target::new(Scheme::Http, Host::Ip(at.ip()), at.port(), Expectation::Anyone);
+                (service, Target { path: path.into(), ..target })
+            })
+            .collect()
     }
 }
 
 impl Default for HostChannel {
-    /// Azure's, the same in every region and cloud ("What is IP address 168.63.129.16").
+    /// Azure's.
     fn default() -> Self {
-        Self::at(SocketAddr::from(([168, 63, 129, 16], 80)))
+        Self::at(Self::WIRE_SERVER)
     }
 }
 

@@ -167,9 +167,9 @@ table! {
     STORAGE_THROTTLED "storage.throttled" Warning Origin "storage asks to slow down";
     STORAGE_ERROR "storage.error" Error Origin "storage reports an error of its own";
     STORAGE_SAS_REJECTED "storage.sas_rejected" Error Origin "storage rejects the signature of the URL";
-    HOST_UNREACHABLE "host.unreachable" Error Path "the wire server does not answer";
-    HOST_UNEXPECTED "host.unexpected" Error Path "something other than the wire server answers";
-    HOST_PROXIED "host.proxied" Error Client "the wire server was reached through a proxy";
+    HOST_UNREACHABLE "host.unreachable" Error Path "the platform's host channel does not answer";
+    HOST_UNEXPECTED "host.unexpected" Error Path "something other than the host channel answers";
+    HOST_PROXIED "host.proxied" Error Client "the host channel was reached through a proxy";
     HOST_ROOT_NEEDED "host.root_needed" Warning Client "the wire server is silent for users without privilege";
     CONSUMER_IGNORES_PROXY "consumer.ignores_proxy" Error Client "the extension will not use the configured proxy";
     CONSUMER_USES_PROXY "consumer.uses_proxy" Error Client "the extension will use a proxy that does not work";

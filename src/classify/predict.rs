@@ -162,13 +162,13 @@ impl Endings {
         let mut mixtures = vec![open];
         mixtures.extend((open > 1).then_some(1));
         mixtures.extend((open > 0).then_some(0));
-        let answers = match &host.answers {
-            Some(known) => vec![known.clone()],
-            None => {
+        let answers = host.answers.clone().map_or_else(
+            || {
                 let done = HostAnswer::done(disks.len());
                 vec![(done.clone(), done), (HostAnswer::None, HostAnswer::None)]
-            }
-        };
+            },
+            |known| vec![known],
+        );
         let mut endings: Vec<(Ending, Class)> = Vec::new();
         for mixture in mixtures {
             let disks = fill(mixture);

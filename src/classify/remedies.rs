@@ -26,7 +26,7 @@ pub(super) fn remedies(code: Code, situation: &Situation<'_>) -> Vec<Remedy> {
         "tls" => tls(code, &facts),
         "http" => http(code, &facts),
         "storage" => storage(code, &facts),
-        "host" => host(code),
+        "host" => host(code, &facts),
         "consumer" => consumer(code, &facts),
         "nsg" => nsg(code, &facts),
         "triage" => triage(code),
@@ -739,7 +739,7 @@ fn capitalised(text: &str) -> String {
 
 fn network(code: Code, f: &Facts) -> Vec<Remedy> {
     if f.hop == Hop::Host {
-        return host(codes::HOST_UNREACHABLE);
+        return host(codes::HOST_UNREACHABLE, f);
     }
     if f.hop == Hop::Local {
         return vec![local_firewall("these connections"), effective_rules()];
@@ -1230,9 +1230,29 @@ fn storage(code: Code, f: &Facts) -> Vec<Remedy> {
     }
 }
 
-fn host(code: Code) -> Vec<Remedy> {
+fn host(code: Code, f: &Facts) -> Vec<Remedy> {
+    const METADATA: &str = "169.254.169.254";
     let ask = "sudo curl -sv -m 5 --noproxy '*' 'http://168.63.129.16/?comp=versions'";
+    let ask_metadata = format!("curl -sv -m 5 --noproxy '*' -H Metadata:true http://{METADATA}/metadata/versions");
+    let only_metadata = !f.hosts.is_empty() && f.hosts.iter().all(|host| host == METADATA);
     match code {
+        codes::HOST_UNREACHABLE if only_metadata => vec![remedy(
+            format!(
+                "Allow TCP 80 to {METADATA} in the guest's firewall or security product, and keep its route on the VM's \
+                     own interface; a snapshot works without, other agents do not"
+            ),
+            [
+                ask_metadata,
+                format!("ip route get {METADATA}"),
+                format!("sudo nft list ruleset | grep -n {METADATA}; sudo iptables -S OUTPUT"),
+            ],
+        )],
+        codes::HOST_UNEXPECTED if only_metadata => vec![remedy(
+            format!(
+                "Remove what captures {METADATA}: a redirection, a tunnel, another cloud's or a cluster's metadata service"
+            ),
+            [ask_metadata, format!("ip route get {METADATA}; sudo iptables -t nat -S OUTPUT")],
+        )],
         codes::HOST_UNREACHABLE => vec![
             remedy(
                 "Allow TCP 80 and 32526 to 168.63.129.16 in the guest's firewall or security product; your NSG does not \
@@ -1253,7 +1273,7 @@ fn host(code: Code) -> Vec<Remedy> {
             [
                 "no_proxy=168.63.129.16,169.254.169.254",
                 "NO_PROXY=168.63.129.16,169.254.169.254",
-                "sudo iptables -t nat -I OUTPUT -d 168.63.129.16 -j RETURN",
+                "sudo iptables -t nat -I OUTPUT -d 168.63.129.16,169.254.169.254 -j RETURN",
             ],
         )],
         _ => vec![remedy(

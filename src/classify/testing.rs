@@ -315,6 +315,13 @@ impl Walk {
         walk
     }
 
+    /// A walk to instance metadata.
+    pub(crate) fn to_metadata() -> Self {
+        let mut walk = Self::direct("169.254.169.254:80", "169.254.169.254");
+        walk.0.host_service = Some(HostService::InstanceMetadata);
+        walk
+    }
+
     pub(crate) fn control(mut self, control: Control) -> Self {
         self.0.control = Some(control);
         self

@@ -167,7 +167,10 @@ pub(super) fn verdict(case: &Case<'_>, cells: &[Cell], findings: &[Finding]) -> 
             // In the default method either way suffices for a snapshot, the host channel or storage, so a broken host
             // channel alone blocks nothing. What each method makes of it is a prediction's business.
             _ if cells.iter().all(|cell| !matches!(cell.status, CellStatus::Error(_)))
-                && case.host.iter().any(|walk| walk.failed) =>
+                && case
+                    .host
+                    .iter()
+                    .any(|walk| walk.judged.is_some_and(|judged| judged.severity == Severity::Error)) =>
             {
                 "but the host channel is broken".to_owned()
             }

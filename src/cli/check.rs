@@ -5,9 +5,10 @@ use std::future::Future;
 use super::{
     args::Check,
     config::{self, File},
+    discovery::Discovered,
     exit::{self, Stop},
     interrupt,
-    options::Options,
+    options::{DEFAULT_PORTS, Options},
     output::{self, Outputs},
     progress::{self, Bar},
     request, scenarios, values,
@@ -32,32 +33,36 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
     let file = if flags.lab.is_some() && config.is_none() { File::default() } else { config::load(config.as_deref())? };
     let given = flags.or(file.options.clone());
     given.check_conflicts()?;
-    let options = given.clone().with_defaults();
     if print_config {
+        let options = given.with_defaults();
         // Values are proved before they are shown, but nothing needs to be named for it.
         request::check_values(&options)?;
         output::print(&config::render(&file, &options)?)?;
         return Ok(exit::CLEAR);
     }
-    let verbose = options.verbose > 0;
+    let verbose = given.verbose > 0;
     let note = |text: &str| output::say(&format!("note: {text}"));
     if let Some(path) = file.path.as_ref().filter(|_| verbose) {
         note(&format!("configuration from {}", path.display()));
     }
-    let source = match options.lab.as_deref() {
-        Some(scenario) => Source::Lab(Box::new(scenarios::load(scenario)?)),
-        None => Source::Network(Box::new(request::plan(&options)?)),
-    };
+    let (given, source) = source(given)?;
+    let options = given.clone().with_defaults();
     let style = output::style(options.color, options.verbose);
-    let inputs: Vec<_> =
-        options.ca_file.iter().chain(&options.targets).chain(&file.path).map(ToOwned::to_owned).collect();
+    let inputs: Vec<_> = options
+        .ca_file
+        .iter()
+        .chain(&options.windows_registry)
+        .chain(&options.targets)
+        .chain(&file.path)
+        .map(ToOwned::to_owned)
+        .collect();
     let format = options.format.unwrap_or(Format::Text);
     let mut outputs = Outputs::open(format, style, &options.output, options.record.as_deref(), &inputs)?;
 
     let (guard, plan) = match source {
         Source::Network(plan) => (None, *plan),
-        Source::Lab(scenario) => {
-            let (guard, plan) = start_lab(&scenario, &given)?;
+        Source::Lab(scenario, found) => {
+            let (guard, plan) = start_lab(&scenario, found, &given)?;
             (Some(guard), plan)
         }
     };
@@ -81,7 +86,33 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
 /// Who plays the other parties.
 enum Source {
     Network(Box<Plan>),
-    Lab(Box<Scenario>),
+    /// The lab, for the machine that a scenario describes or for one that was given.
+    Lab(Box<Scenario>, Option<Discovered>),
+}
+
+/// Finds out what the machine tells, and gives the options completed with it.
+///
+/// # Errors
+/// When the input cannot be used, or nothing is known to probe.
+fn source(given: Options) -> Result<(Options, Source), Stop> {
+    let Some(name) = &given.lab else {
+        request::check_values(&given)?;
+        let found = Discovered::of(&given)?;
+        let given = found.fill(given);
+        let plan = request::plan(&given.clone().with_defaults(), found)?;
+        return Ok((given, Source::Network(Box::new(plan))));
+    };
+    let mut scenario = Box::new(scenarios::load(name)?);
+    // A lab run is the same on every machine: it reads one only where one is given.
+    if given.root.is_none() && given.imds.is_none() && given.windows_registry.is_empty() {
+        return Ok((given, Source::Lab(scenario, None)));
+    }
+    let found = Discovered::of(&given)?;
+    if let (Some(lab), Some(targets)) = (&mut scenario.lab, found.targets_to_play(&DEFAULT_PORTS)?) {
+        lab.storage = targets.iter().map(|target| target.host.to_string()).collect();
+        lab.storage.dedup();
+    }
+    Ok((found.fill(given), Source::Lab(scenario, Some(found))))
 }
 
 /// Runs the engine until it is done or interrupted.
@@ -105,13 +136,24 @@ fn measure(plan: Plan, quiet: bool, interrupt: impl Future<Output = ()>) -> Resu
     record.map_err(cannot)
 }
 
-fn start_lab(scenario: &Scenario, given: &Options) -> Result<(Lab, Plan), Stop> {
+fn start_lab(scenario: &Scenario, found: Option<Discovered>, given: &Options) -> Result<(Lab, Plan), Stop> {
     let lab = Lab::start(scenarios::lab_of(scenario)?)
         .map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
     // A report is about one probe: the first.
-    let mut plan = scenario.plans(lab.network()).swap_remove(0);
-    // Only what was asked for: the scenario's own values stand in for the defaults.
-    request::complete(&mut plan, given)?;
+    let plan = match found {
+        None => {
+            let mut plan = scenario.plans(lab.network()).swap_remove(0);
+            // Only what was asked for: the scenario's own values stand in for the defaults.
+            request::complete(&mut plan, given)?;
+            plan
+        }
+        Some(found) => {
+            let mut plan = scenario.plans_on(&found.machine, lab.network()).swap_remove(0);
+            request::play(&mut plan, given, found, lab.network().addresses.get("proxy").copied())?;
+            request::complete(&mut plan, given)?;
+            plan
+        }
+    };
     Ok((lab, plan))
 }
 

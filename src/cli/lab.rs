@@ -47,6 +47,8 @@ struct Description<'a> {
     dns_server: SocketAddr,
     /// The wire server.
     host_endpoint: SocketAddr,
+    /// Instance metadata.
+    metadata: SocketAddr,
     /// Values of `--connect-to`.
     connect_to: Vec<String>,
     /// Every party by a symbolic name.
@@ -112,6 +114,7 @@ fn description(scenario: &str, network: &Network, ca_pem: &str) -> String {
         dns: network.dns,
         dns_server: network.dns_server,
         host_endpoint: network.host_endpoint,
+        metadata: network.metadata,
         connect_to: network.connect_to(),
         addresses: &network.addresses,
         ca_pem,

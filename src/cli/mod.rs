@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod config;
+mod discovery;
 mod exit;
 mod explain;
 mod generate;

@@ -28,6 +28,7 @@ pub(super) const DEFAULT_PORTS: [u16; 3] = [80, 443, 8443];
 pub(super) const DEFAULT_SCENARIO: &str = "healthy";
 
 const TARGETS: &str = "What to probe";
+const MACHINE: &str = "What this machine tells";
 const ROUTES: &str = "Which way";
 const NETWORK: &str = "Network";
 const TRUST: &str = "Certificate authorities";
@@ -71,20 +72,50 @@ pub(super) struct Options {
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "super::text::ports")]
     pub(super) ports: Vec<u16>,
 
-    /// Cloud of the accounts [default: public]
+    /// Cloud of the accounts [default: as instance metadata says, else public]
     #[arg(long, value_name = "CLOUD", help_heading = TARGETS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cloud: Option<Cloud>,
 
-    /// Azure region of this machine, for the commands that reports suggest
+    /// Azure region of this machine, for the commands that reports suggest [default: as instance metadata says]
     #[arg(long, value_name = "NAME", help_heading = TARGETS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) region: Option<String>,
 
+    /// Read the files of the machine whose root folder is DIR, in place of this machine's
+    ///
+    /// For the disk of a machine that does not start, or a copy of its files. The variables of this process do not count
+    /// then, and neither instance metadata nor the host is asked unless --imds or --host-endpoint says where.
+    #[arg(long, value_name = "DIR", help_heading = MACHINE)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) root: Option<PathBuf>,
+
+    /// Ask instance metadata here, what this machine is (Azure's: 169.254.169.254:80)
+    ///
+    /// Without it Azure's is asked, once and for 2 seconds, where the firmware or the agent's files show a virtual machine
+    /// of Azure. Never through a proxy.
+    #[arg(long, value_name = "ADDR[:PORT]", help_heading = MACHINE, conflicts_with = "no_imds")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "option")]
+    pub(super) imds: Option<Endpoint<80>>,
+
+    /// Do not ask instance metadata
+    #[arg(long, help_heading = MACHINE)]
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) no_imds: bool,
+
+    /// Proxies of a Windows machine: a registry export (.reg), or the text of `netsh winhttp show proxy` (repeatable)
+    ///
+    /// The snapshot extension runs as the system account, so its settings count, in the key
+    /// HKEY_USERS\S-1-5-18\Software\Microsoft\Windows\CurrentVersion\Internet Settings, and those of HKEY_LOCAL_MACHINE
+    /// where a policy says so. Nothing of this machine counts then, and --proxy goes before what the files name.
+    #[arg(long, value_name = "FILE", help_heading = MACHINE)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) windows_registry: Vec<PathBuf>,
+
     /// Proxy: http:// or https://, user:password@ allowed [default: discovered]
     ///
-    /// Discovered from waagent.conf, the variables https_proxy, HTTPS_PROXY and http_proxy, and /etc/environment, in this
-    /// order.
+    /// Discovered from waagent.conf, the environment of the agent's process or unit, the variables https_proxy,
+    /// HTTPS_PROXY and http_proxy, and /etc/environment, in this order.
     #[arg(long, value_name = "URL", help_heading = ROUTES, value_parser = secret, conflicts_with = "no_proxy")]
     #[serde(skip_serializing_if = "Option::is_none", with = "proxy")]
     pub(super) proxy: Option<Secret>,
@@ -169,17 +200,17 @@ pub(super) struct Options {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "between::<_, u32, 1, 1_000_000>")]
     pub(super) concurrency: Option<u32>,
 
-    /// Consumer of the endpoints [default: the snapshot extension of this operating system]
+    /// Consumer of the endpoints [default: the snapshot extension that is installed, else that of this system]
     #[arg(long, value_name = "NAME", help_heading = CONSUMER)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) consumer: Option<Consumer>,
 
-    /// Snapshot method [default: firstHostThenGuest]
+    /// Snapshot method [default: what the disks, the extension's settings or its last run show, else firstHostThenGuest]
     #[arg(long, value_name = "METHOD", help_heading = CONSUMER)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) method: Option<Method>,
 
-    /// Probe the host channel too, with the wire server here (Azure's: 168.63.129.16:80)
+    /// Probe the host channel with the wire server here [default: 168.63.129.16:80, on a virtual machine of Azure]
     #[arg(long, value_name = "ADDR[:PORT]", help_heading = CONSUMER, conflicts_with = "no_host")]
     #[serde(skip_serializing_if = "Option::is_none", with = "option")]
     pub(super) host_endpoint: Option<Endpoint<80>>,
@@ -228,7 +259,8 @@ pub(super) struct Options {
     /// Run against the embedded lab instead of the network [default SCENARIO: healthy]
     ///
     /// The lab plays storage, proxy and name server on loopback addresses. Nothing of this machine is read and no packet
-    /// leaves it. SCENARIO is a built-in name or a .toml file.
+    /// leaves it. With --root or --imds the lab plays the endpoints, proxy and host of the machine described there.
+    /// SCENARIO is a built-in name or a .toml file.
     #[arg(long, value_name = "SCENARIO", help_heading = LAB, num_args = 0..=1, default_missing_value = DEFAULT_SCENARIO)]
     #[arg(action = ArgAction::Set)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,6 +285,7 @@ impl Options {
         let proxy = if self.proxy.is_some() || self.no_proxy { &self } else { &file }.clone();
         let family = if self.ipv4 || self.ipv6 { &self } else { &file }.clone();
         let host = if self.host_endpoint.is_some() || self.no_host { &self } else { &file }.clone();
+        let imds = if self.imds.is_some() || self.no_imds { &self } else { &file }.clone();
         Self {
             target: what.target,
             targets: what.targets,
@@ -261,6 +294,10 @@ impl Options {
             ports: either(self.ports, file.ports),
             cloud: self.cloud.or(file.cloud),
             region: self.region.or(file.region),
+            root: self.root.or(file.root),
+            imds: imds.imds,
+            no_imds: imds.no_imds,
+            windows_registry: either(self.windows_registry, file.windows_registry),
             proxy: proxy.proxy,
             no_proxy: proxy.no_proxy,
             route: self.route.or(file.route),
@@ -293,7 +330,7 @@ impl Options {
         }
     }
 
-    /// These options with every default that is not discovered filled in.
+    /// These options with every default filled in that does not depend on the machine, or that holds where it tells nothing.
     pub(super) fn with_defaults(self) -> Self {
         let budgets = Budgets::default();
         Self {
@@ -347,6 +384,9 @@ impl Options {
         }
         if self.host_endpoint.is_some() && self.no_host {
             return conflict("--host-endpoint", "--no-host", "give one of them");
+        }
+        if self.imds.is_some() && self.no_imds {
+            return conflict("--imds", "--no-imds", "give one of them");
         }
         if self.no_system_roots && self.ca_file.is_empty() && self.lab.is_none() {
             return Err(Stop::usage("--no-system-roots leaves nothing to trust: name certificates with --ca-file PEM"));
@@ -407,6 +447,10 @@ mod tests {
         ports = [443]
         cloud = "usgov"
         region = "westeurope"
+        root = "/mnt/disk"
+        imds = "127.0.0.1:8080"
+        no_imds = true
+        windows_registry = ["system.reg"]
         proxy = "http://proxy:3128"
         no_proxy = true
         route = "both"
@@ -473,6 +517,7 @@ mod tests {
             ("ipv6 = true\nbind = \"127.0.0.1\"", "must be IPv6"),
             ("no_system_roots = true", "--ca-file"),
             ("host_endpoint = \"10.0.0.1\"\nno_host = true", "--host-endpoint"),
+            ("imds = \"127.0.0.1:1\"\nno_imds = true", "--imds"),
             (
                 "lab = \"healthy\"\naccount = [\"abc\"]\nproxy = \"http://p:1\"",
                 "--lab cannot be used with --account, --proxy",

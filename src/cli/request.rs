@@ -1,70 +1,98 @@
 //! From options to a plan.
 
-use std::{fmt::Write, net::IpAddr};
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
+    discovery::{self, Discovered},
     exit::Stop,
-    options::Options,
+    options::{DEFAULT_PORTS, Options},
     targets,
     values::{self, Routes},
 };
 use crate::{
-    discover::{self, Found, Machine, Proxies},
+    discover::{self, Found, Machine},
     model::{Context, Route, Secret},
     plan::{Budgets, DialMap, Dns, HostChannel, NameServer, Plan, Proxy, Source, Trust},
     probe,
 };
 
-/// The plan of a run on the network.
+/// The plan of a run on the network, from options that were completed with what the machine told.
 ///
 /// # Errors
-/// When a value cannot be used, or nothing is named to probe.
-pub(super) fn plan(options: &Options) -> Result<Plan, Stop> {
-    let targets = targets::resolve(options)?;
-    if targets.is_empty() {
-        return Err(Stop::usage(
-            "nothing to probe: give a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME, --disk URI or \
-             --targets FILE; to see what this does without a network: snapreach check --lab",
-        ));
-    }
+/// When a value cannot be used, or nothing is known to probe.
+pub(super) fn plan(options: &Options, found: Discovered) -> Result<Plan, Stop> {
     let mut added = Vec::new();
     for path in &options.ca_file {
         added.extend(probe::read_anchors(path).map_err(Stop::usage)?);
     }
-    let machine = Machine::this();
-    let mut proxies = Proxies::read(&machine, explicit_proxy(options)?);
-    if options.no_proxy {
-        proxies.chosen = None;
-    }
+    let no_proxy = found.survey.proxies.no_proxy.clone();
     let mut plan = Plan {
-        targets,
-        proxy: proxies.chosen.clone(),
+        targets: discovery::targets(options, &found)?,
+        proxy: found.survey.proxies.chosen.clone(),
         dns: Dns {
             server: options.dns_server.map_or(NameServer::Configured, |server| NameServer::Given(server.0)),
-            pinned: discover::pinned(&machine),
+            // Names are looked up on this machine, also for the files of another.
+            pinned: discover::pinned(&Machine::this()),
             ..Dns::default()
         },
         dial: DialMap {
             hosts: options.connect_to.iter().map(|c| (c.host.clone(), c.port, c.to)).collect(),
             ..DialMap::default()
         },
-        host: options.host_endpoint.map(|endpoint| HostChannel::at(endpoint.0)),
+        host: host(options, &found),
         trust: Trust { system: !options.no_system_roots, added, ..Trust::default() },
         controls: true,
         ..Plan::default()
     };
-    proxies.describe(&mut plan.context);
+    found.describe(options, &mut plan.context);
     plan.context.without_system_roots = options.no_system_roots;
-    plan.context.cloud = values::name(&options.cloud.unwrap_or_default());
-    plan.context.region.clone_from(&options.region);
     // The list is shown, so it must not be one in which somebody left credentials.
-    if let Some(list) = proxies.no_proxy.filter(|list| !list.contains('@')) {
+    if let Some(list) = no_proxy.filter(|list| !list.contains('@')) {
         plan.context
             .notes
             .push(format!("no_proxy is set to `{list}`; it is not applied, every route is probed as asked"));
     }
     complete(&mut plan, options)?;
     Ok(plan)
+}
+
+/// The host channel that the options name, else the one that can be expected; `--imds` and `--no-imds` hold for it too.
+fn host(options: &Options, found: &Discovered) -> Option<HostChannel> {
+    let named = options.host_endpoint.map(|endpoint| HostChannel::at(endpoint.0));
+    let host = named.or_else(|| found.host())?;
+    Some(match options.imds {
+        Some(imds) => host.with_metadata(imds.0),
+        None if options.no_imds => HostChannel { metadata: None, ..host },
+        None => host,
+    })
+}
+
+/// Puts into the plan of a scenario what a described machine told: the lab plays what that machine needs, its proxy at
+/// `played`.
+///
+/// # Errors
+/// When nothing is known to probe.
+pub(super) fn play(
+    plan: &mut Plan,
+    options: &Options,
+    found: Discovered,
+    played: Option<SocketAddr>,
+) -> Result<(), Stop> {
+    if let Some(targets) = found.targets_to_play(&DEFAULT_PORTS)? {
+        plan.targets = targets;
+    }
+    // Another proxy than that of the machine's files is one of those that the lab plays too.
+    if let (Some(named), Some(played)) = (&found.survey.proxies.chosen, played) {
+        plan.dial.hosts.push((Some(named.host.clone()), Some(named.port), played));
+    }
+    plan.proxy.clone_from(&found.survey.proxies.chosen);
+    plan.routes.clear();
+    plan.host = plan.host.or_else(|| found.host());
+    found.describe(options, &mut plan.context);
+    Ok(())
 }
 
 /// Proves the values that their own parsers let pass because they may hold secrets.
@@ -153,7 +181,11 @@ fn no_proxy(route: Routes, context: &Context) -> Stop {
     Stop::usage(message)
 }
 
-fn explicit_proxy(options: &Options) -> Result<Option<Found>, Stop> {
+/// The proxy of `--proxy`.
+///
+/// # Errors
+/// When it cannot be used.
+pub(super) fn explicit_proxy(options: &Options) -> Result<Option<Found>, Stop> {
     let parse = |text: &Secret| text.expose().parse::<Proxy>().map_err(|e| Stop::usage(format!("--proxy: {e}")));
     Ok(options.proxy.as_ref().map(parse).transpose()?.map(|proxy| Found::usable("--proxy", proxy)))
 }
@@ -209,7 +241,15 @@ mod tests {
     use super::*;
 
     fn options(toml: &str) -> Options {
-        toml::from_str::<Options>(toml).unwrap().with_defaults()
+        toml::from_str::<Options>(toml).unwrap()
+    }
+
+    /// The plan on a machine that has nothing to tell.
+    fn plan(given: &Options) -> Result<Plan, Stop> {
+        let root = tempfile::tempdir().unwrap();
+        let given = Options { root: Some(root.path().into()), ..given.clone() };
+        let found = Discovered::of(&given)?;
+        super::plan(&found.fill(given).with_defaults(), found)
     }
 
     #[test]

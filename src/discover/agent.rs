@@ -2,7 +2,8 @@
 
 use super::Found;
 use crate::{
-    model::{Host, MisreadLine},
+    azure::snapshot::{Build, Way, ways},
+    model::{ExtensionProxy, Host, MisreadLine},
     plan::Proxy,
 };
 
@@ -88,6 +89,51 @@ pub fn misread_by_extension(path: &str, text: &str) -> Vec<MisreadLine> {
         Some(misread(number, line, Some(reading)))
     };
     [HOST, PORT].into_iter().filter_map(differing).collect()
+}
+
+/// The keys as the snapshot extension reads them; both unset where it cannot read the file. Values are text to it, and an
+/// empty one counts as set.
+#[must_use]
+pub fn extension_proxy(path: &str, text: &str) -> ExtensionProxy {
+    let readable = assignments(text).all(|(_, line)| as_extension(line).is_some());
+    let value = |key| last(text, key, as_extension).map(|(_, value)| cut(&without_credentials(value)));
+    let [host, port] = if readable { [HOST, PORT].map(value) } else { [None, None] };
+    ExtensionProxy { source: path.to_owned(), host, port }
+}
+
+/// The proxy of the extension's own requests to storage, by the rule of its build (`None`: they go direct).
+///
+/// # Errors
+/// Why every request fails: what the keys name cannot be a proxy.
+pub(super) fn proxy_of_extension(build: Build, keys: &ExtensionProxy) -> Result<Option<Proxy>, &'static str> {
+    match ways(build, keys.host.as_deref(), keys.port.as_deref()).0 {
+        Way::Direct => Ok(None),
+        Way::Unusable | Way::Proxy { port: 0, .. } => Err("the port of its proxy is not a number from 1 to 65535"),
+        Way::Proxy { host, .. } if host.is_empty() => Err("HttpProxy.Host is empty, which counts as set"),
+        Way::Proxy { host, port } => match host.parse::<Host>() {
+            Ok(host) => Ok(Some(Proxy { tls: false, host, port, credentials: None })),
+            Err(_) => Err("HttpProxy.Host is no host name or address"),
+        },
+    }
+}
+
+/// The proxy that builds of today take although the agent does not, because only `HttpProxy.Host` is set.
+#[must_use]
+pub fn extension_file(path: &str, text: &str) -> Option<Found> {
+    let proxy = proxy_of_extension(Build::Current, &extension_proxy(path, text)).ok()??;
+    Some(Found::usable(format!("{path}, as the snapshot extension reads it"), proxy))
+}
+
+/// `HttpProxy.Host` and `HttpProxy.Port` as the agent reads them, for what it does with either.
+pub(super) fn agent_keys(text: &str) -> (Option<&str>, Option<&str>) {
+    let value = |key| last(text, key, as_agent).map(|(_, value)| value);
+    (value(HOST), value(PORT))
+}
+
+/// The same as far as they may be shown.
+pub(super) fn shown_keys(text: &str) -> [Option<String>; 2] {
+    let (host, port) = agent_keys(text);
+    [host, port].map(|value| value.map(|value| cut(&without_credentials(value))))
 }
 
 /// The lines that both readers look at, with their numbers: those with a `=` that do not start with `#`.
@@ -194,6 +240,48 @@ mod tests {
         assert!(with_password.contains("nor credentials") && !with_password.contains("TOPSECRET"), "{with_password}");
     }
 
+    #[test]
+    fn the_extension_takes_the_proxy_by_its_own_rule_and_reading() {
+        let proxy = |build, text: &str| match proxy_of_extension(build, &extension_proxy("f", text)) {
+            Ok(Some(proxy)) => proxy.url(),
+            Ok(None) => "direct".into(),
+            Err(why) => why.to_owned(),
+        };
+        for (text, until_2019, since) in [
+            ("", "direct", "direct"),
+            ("HttpProxy.Host=10.0.0.5\nHttpProxy.Port=3128", "http://10.0.0.5:3128", "direct"),
+            ("HttpProxy.Host=10.0.0.5\n", "direct", "http://10.0.0.5:443"),
+            ("HttpProxy.Host=\"10.0.0.5:3128\" # new", "direct", "http://10.0.0.5:3128"),
+            ("HttpProxy.Host=[fd00::5]:3128", "direct", "http://[fd00::5]:3128"),
+            ("HttpProxy.Host=None\nHttpProxy.Port=None", "direct", "direct"),
+            // A line that it cannot split costs the whole file.
+            ("HttpProxy.Host=10.0.0.5:3128\n # a = b", "direct", "direct"),
+        ] {
+            assert_eq!(proxy(Build::Until2019, text), until_2019, "{text}");
+            assert_eq!(proxy(Build::Current, text), since, "{text}");
+        }
+        for (text, why) in [
+            ("HttpProxy.Host=", "is empty"),
+            ("HttpProxy.Host=:3128", "is empty"),
+            ("HttpProxy.Host=http://10.0.0.5:3128", "no host name"),
+            ("HttpProxy.Host=10.0.0.5:abc", "port"),
+            ("HttpProxy.Host=10.0.0.5:0", "port"),
+        ] {
+            assert!(proxy(Build::Current, text).contains(why), "{text}: {}", proxy(Build::Current, text));
+        }
+        let kept = extension_proxy("f", "HttpProxy.Host=http://svc:TOPSECRET@10.0.0.5:3128");
+        assert_eq!(kept.host.as_deref(), Some("…@10.0.0.5:3128"));
+    }
+
+    #[test]
+    fn a_host_alone_is_a_proxy_of_the_extension_only() {
+        let found = extension_file("/etc/waagent.conf", "HttpProxy.Host=10.0.0.5:3128\n").unwrap();
+        assert_eq!(found.source.origin, "/etc/waagent.conf, as the snapshot extension reads it");
+        assert_eq!(found.source.proxy.as_deref(), Some("http://10.0.0.5:3128"));
+        assert_eq!(extension_file("f", "HttpProxy.Host=10.0.0.5\nHttpProxy.Port=3128\n"), None);
+        assert_eq!(extension_file("f", "HttpProxy.Host=\n"), None);
+    }
+
     /// Place, text and reading of each line that the extension reads otherwise.
     fn misread(text: &str) -> Vec<(String, String, Option<String>)> {
         let lines = misread_by_extension("f", text);
@@ -265,6 +353,8 @@ mod tests {
         fn parsing_never_panics(text in "(HttpProxy\\.(Host|Port) ?[=#\"] ?\\PC{0,12}\n?){0,4}") {
             let _ = agent_file("waagent.conf", &text);
             prop_assert!(misread_by_extension("waagent.conf", &text).len() <= MAX_MISREAD);
+            let _ = extension_file("waagent.conf", &text);
+            let _ = proxy_of_extension(Build::Until2019, &extension_proxy("waagent.conf", &text));
         }
 
         #[test]

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Found;
-use crate::{model::ProxyCapture, plan::Proxy};
+use crate::{
+    model::{Host, ProxyCapture},
+    plan::Proxy,
+};
 
 /// The file from which `pam_env` gives login sessions their variables.
 pub const ENVIRONMENT_FILE: &str = "/etc/environment";
@@ -15,6 +18,12 @@ const VARIABLES: [&str; 3] = ["https_proxy", "HTTPS_PROXY", "http_proxy"];
 /// The variables that name the proxy of plain HTTP, which the platform's addresses speak. The agent and Python programs
 /// read the upper-case form too.
 const PLAIN_VARIABLES: [&str; 2] = ["http_proxy", "HTTP_PROXY"];
+
+/// Characters of a list of exceptions that are shown.
+const MAX_LIST: usize = 200;
+
+/// Every variable that has to do with proxies.
+const ALL_VARIABLES: [&str; 6] = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"];
 
 /// The wire server and instance metadata: they live on the host of this machine, and a proxy elsewhere has others.
 const PLATFORM: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(169, 254, 169, 254)];
@@ -29,6 +38,38 @@ pub fn environment(variables: &[(String, String)]) -> Vec<Found> {
             (!value.is_empty()).then(|| source(name.to_owned(), value, None))
         })
         .collect()
+}
+
+/// Whether an assignment `NAME=value` is about proxies.
+pub(super) fn is_proxy_variable(assignment: &str) -> bool {
+    assignment.split_once('=').is_some_and(|(name, _)| ALL_VARIABLES.contains(&name))
+}
+
+/// Those of these assignments `NAME=value` that are about proxies: nothing else of an environment is anybody's business.
+pub(super) fn proxy_variables<'a>(assignments: impl IntoIterator<Item = &'a str>) -> Vec<(String, String)> {
+    let own = assignments.into_iter().filter(|assignment| is_proxy_variable(assignment));
+    own.filter_map(|assignment| assignment.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// Proxy variables in a few words without credentials; `None` when there are none.
+pub(super) fn told(variables: &[(String, String)]) -> Option<String> {
+    let told: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={}", shown(name, value))).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// The value of a proxy variable as far as it may be shown.
+pub(super) fn shown(name: &str, value: &str) -> String {
+    if name.eq_ignore_ascii_case("no_proxy") {
+        // A list in which somebody left credentials is none to show.
+        return if value.contains('@') { "…".into() } else { value.chars().take(MAX_LIST).collect() };
+    }
+    match value.parse::<Proxy>() {
+        Ok(proxy) => proxy.url(),
+        Err(_) if value.is_empty() => String::new(),
+        Err(_) => "…".into(),
+    }
 }
 
 /// The exceptions (`no_proxy`, else `NO_PROXY`) that the variables of a process ask for.
@@ -64,6 +105,18 @@ pub fn excepts(no_proxy: &str, address: Ipv4Addr) -> bool {
         }
         None => item == address.to_string(),
     })
+}
+
+/// The same of any host: an address as above, whichever way it is written. A name is excepted when it ends like an item,
+/// whatever stands before that, and whatever its case; wildcards, ports and IPv6 mean nothing.
+#[must_use]
+pub fn excepts_host(no_proxy: &str, host: &Host) -> bool {
+    let host = host.to_string().to_ascii_lowercase();
+    if let Some(address) = inet_aton(&host) {
+        return excepts(no_proxy, address);
+    }
+    let no_proxy = no_proxy.replace(' ', "").to_ascii_lowercase();
+    no_proxy.split(',').any(|item| !item.is_empty() && host.ends_with(item))
 }
 
 fn network(item: &str) -> Option<(Ipv4Addr, u32)> {
@@ -118,7 +171,7 @@ fn exceptions<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
     ["no_proxy", "NO_PROXY"].iter().find_map(|name| value(name).filter(|value| !value.is_empty()))
 }
 
-fn value_of<'a>(variables: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(super) fn value_of<'a>(variables: &'a [(String, String)], name: &str) -> Option<&'a str> {
     variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim())
 }
 
@@ -135,6 +188,13 @@ pub fn environment_file(origin: &str, text: &str) -> Vec<Found> {
             (!value.is_empty()).then(|| source(format!("{origin} ({name})"), value, Some(line)))
         })
         .collect()
+}
+
+/// The proxy variables that `/etc/environment` gives to login sessions.
+pub(super) fn login_variables(text: &str) -> Vec<(String, String)> {
+    let all = assignments(text);
+    let value = |name: &str| all.iter().rev().find(|(_, (key, _))| *key == name).map(|(_, (_, value))| *value);
+    ALL_VARIABLES.iter().filter_map(|&name| Some((name.to_owned(), value(name)?.to_owned()))).collect()
 }
 
 /// The assignments of a file with their lines.
@@ -261,6 +321,25 @@ mod tests {
         ] {
             assert!(!excepts(list, wire_server), "{list}");
         }
+    }
+
+    #[test]
+    fn names_are_excepted_by_their_end() {
+        let host = |name: &str| name.parse::<Host>().unwrap();
+        let acct = host("acct.blob.core.windows.net");
+        for list in [
+            "blob.core.windows.net",
+            ".core.windows.net",
+            "x, NET",
+            "acct.Blob.core.windows.net",
+            "ct.blob.core.windows.net",
+        ] {
+            assert!(excepts_host(list, &acct), "{list}");
+        }
+        for list in ["", ",,", "*", "*.core.windows.net", "acct", "acct.blob.core.windows.net:443", "windows.net."] {
+            assert!(!excepts_host(list, &acct), "{list}");
+        }
+        assert!(excepts_host("10.0.0.0/8", &host("10.1.2.3")) && !excepts_host("3", &host("10.1.2.3")));
     }
 
     #[test]

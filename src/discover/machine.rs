@@ -5,7 +5,7 @@ use std::{
     env,
     fs::{self, File},
     io::{self, ErrorKind, Read},
-    path::PathBuf,
+    path::{Component, Path, PathBuf},
 };
 
 /// More of a file is not read: no file that discovery knows comes near it.
@@ -13,6 +13,9 @@ const MAX_FILE: u64 = 16 << 20;
 
 /// More entries of a folder are not listed.
 const MAX_ENTRIES: usize = 10_000;
+
+/// More symbolic links on the way to a file are not followed, as by the kernel.
+const MAX_LINKS: usize = 40;
 
 /// The files and variables of a machine: of this one, or of one that somebody describes.
 #[derive(Debug, Clone)]
@@ -61,9 +64,25 @@ impl Machine {
             Files::Below(root) => root,
         };
         let mut bytes = Vec::new();
-        let read = File::open(root.join(path.trim_start_matches('/')))
-            .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
+        let read = below(root, path).and_then(|path| {
+            // A pipe or a device in place of a file would be waited for, or never end.
+            if !fs::metadata(&path)?.is_file() {
+                return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+            }
+            File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)
+        });
         Ok(present(read)?.map(|_| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Whether there is something at an absolute path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        match &self.files {
+            Files::Described(files) => {
+                let inside = |file: &String| file.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+                files.contains_key(path) || files.keys().any(inside)
+            }
+            Files::Below(root) => below(root, path).is_ok_and(|path| path.exists()),
+        }
     }
 
     /// The names in the folder at an absolute path, sorted; empty when there is no such folder.
@@ -77,7 +96,7 @@ impl Machine {
                 below.map(|rest| rest.split('/').next().unwrap_or_default().to_owned()).collect()
             }
             Files::Below(root) => {
-                let entries = present(fs::read_dir(root.join(folder.trim_start_matches('/'))))?;
+                let entries = present(below(root, folder).and_then(fs::read_dir))?;
                 let names = entries.into_iter().flatten().take(MAX_ENTRIES).flatten();
                 names.filter_map(|entry| entry.file_name().into_string().ok()).collect()
             }
@@ -86,6 +105,44 @@ impl Machine {
         names.dedup();
         Ok(names)
     }
+}
+
+/// Where an absolute path of a machine is when its root is this folder: symbolic links lead from that root on, and nothing
+/// leads out of it.
+fn below(root: &Path, path: &str) -> io::Result<PathBuf> {
+    if root == Path::new("/") {
+        return Ok(path.into());
+    }
+    let mut place = root.to_owned();
+    let mut links = 0;
+    let mut ahead: Vec<PathBuf> = vec![path.into()];
+    while let Some(next) = ahead.pop() {
+        let mut components = next.components();
+        let Some(first) = components.next() else { continue };
+        ahead.push(components.as_path().to_owned());
+        match first {
+            Component::RootDir | Component::Prefix(_) => root.clone_into(&mut place),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if place != root {
+                    place.pop();
+                }
+            }
+            Component::Normal(name) => {
+                let link = place.join(name);
+                match fs::read_link(&link) {
+                    Ok(target) if links < MAX_LINKS => {
+                        links += 1;
+                        ahead.push(target);
+                    }
+                    Ok(_) => return Err(io::Error::new(ErrorKind::InvalidInput, "too many symbolic links")),
+                    // No link; whether it is there at all shows when it is opened.
+                    Err(_) => place = link,
+                }
+            }
+        }
+    }
+    Ok(place)
 }
 
 /// What is not there is no error.
@@ -100,6 +157,43 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_below_the_root() {
+        use std::os::unix::fs::symlink;
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "outside").unwrap();
+        let root = outside.path().join("root");
+        fs::create_dir_all(root.join("lib/system")).unwrap();
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::write(root.join("lib/system/real"), "inside").unwrap();
+        symlink("/lib/system/real", root.join("etc/absolute")).unwrap();
+        symlink("../lib/system/real", root.join("etc/relative")).unwrap();
+        symlink("/lib/system", root.join("etc/folder")).unwrap();
+        symlink("../../../../secret", root.join("etc/up")).unwrap();
+        symlink(outside.path().join("secret"), root.join("etc/away")).unwrap();
+        symlink("loop", root.join("etc/loop")).unwrap();
+        let machine = Machine::below(&root, []);
+        for path in ["/etc/absolute", "/etc/relative", "/etc/folder/real", "/etc/../etc/folder/../system/real"] {
+            assert_eq!(machine.text(path).unwrap().as_deref(), Some("inside"), "{path}");
+        }
+        assert_eq!(machine.names("/etc/folder").unwrap(), ["real"]);
+        assert_eq!((machine.text("/etc/up").unwrap(), machine.text("/etc/away").unwrap()), (None, None));
+        assert!(machine.text("/etc/loop").is_err() && !machine.has("/etc/loop") && machine.has("/etc/folder"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("folder")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
+        let machine = Machine::below(root.path(), []);
+        assert!(machine.text("/socket").is_err() && machine.text("/folder").is_err());
+        assert!(Machine::this().text("/dev/zero").is_err());
+        drop(socket);
+    }
 
     #[test]
     fn folders_are_listed_alike_on_disk_and_in_a_description() {

@@ -1,20 +1,35 @@
-//! What this machine says about its proxies and names: parsers over text, pure, and one thin reader.
+//! What a machine says about its proxies, names, disks and backups: parsers over text, pure, and thin readers of a
+//! [`Machine`].
 //!
 //! Every place that names a proxy is kept, also the unusable ones with the reason, because a place that is silently
 //! ignored is what makes two programs on one machine take different ways. No problem text ever holds a password.
 
 mod agent;
+mod consumers;
 mod environment;
 mod extension;
 mod hosts;
+mod instance;
 mod machine;
+mod method;
+mod process;
+mod survey;
+mod units;
+pub mod windows;
 
-pub use agent::{AGENT_FILES, agent_file, misread_by_extension};
-pub use environment::{ENVIRONMENT_FILE, captures, captures_of_file, environment, environment_file, excepts, no_proxy};
+pub use agent::{AGENT_FILES, agent_file, extension_file, extension_proxy, misread_by_extension};
+pub use environment::{
+    ENVIRONMENT_FILE, captures, captures_of_file, environment, environment_file, excepts, excepts_host, no_proxy,
+};
 pub use extension::{Extension, read as extension};
 pub use hosts::{hosts_file, pinned};
+pub use instance::instance;
 pub use machine::Machine;
+pub use survey::{Metadata, Survey, is_azure, storage_hosts};
 
+use std::io;
+
+use self::{process::Process, units::Units};
 use crate::{
     model::{Context, MisreadLine, ProxyCapture, ProxySource},
     plan::Proxy,
@@ -71,33 +86,40 @@ impl Proxies {
         proxies
     }
 
-    /// Reads a machine: an explicit proxy first, then the agent's file, the variables of the process, and the login
-    /// environment. What cannot be read becomes an unusable source.
+    /// Reads a machine: an explicit proxy first, then the agent's file (also as the snapshot extension reads it), the
+    /// agent's environment, the variables of this process, and the login environment. What cannot be read becomes an
+    /// unusable source.
     #[must_use]
-    pub fn read(machine: &Machine, explicit: Option<Found>) -> Self {
-        let variables = machine.variables();
+    pub fn read(machine: &Machine, explicit: impl IntoIterator<Item = Found>) -> Self {
+        Self::of(&Places::read(machine), machine.variables(), explicit)
+    }
+
+    fn of(places: &Places, variables: &[(String, String)], explicit: impl IntoIterator<Item = Found>) -> Self {
         let mut found: Vec<Found> = explicit.into_iter().collect();
         let mut misread = Vec::new();
-        for path in AGENT_FILES {
-            match machine.text(path) {
-                Ok(None) => continue,
-                Ok(Some(text)) => {
-                    found.extend(agent_file(path, &text));
-                    misread = misread_by_extension(path, &text);
-                }
-                Err(e) => found.push(unreadable(path, &e)),
+        match &places.agent_file {
+            Some((path, Ok(text))) => {
+                found.extend(agent_file(path, text));
+                found.extend(extension_file(path, text));
+                misread = misread_by_extension(path, text);
             }
-            break;
+            Some((path, Err(e))) => found.push(unreadable(path, e)),
+            None => {}
         }
+        found.extend(places.agent_variables().into_iter().flat_map(|(name, value, origin)| {
+            let mut found = environment(&[(name, value)]);
+            found.iter_mut().for_each(|found| found.source.origin = format!("{origin} ({})", found.source.origin));
+            found
+        }));
         found.extend(environment(variables));
         let mut captured: Vec<_> = captures(variables).into_iter().collect();
-        match machine.text(ENVIRONMENT_FILE) {
+        match &places.login_file {
             Ok(None) => {}
             Ok(Some(text)) => {
-                found.extend(environment_file(ENVIRONMENT_FILE, &text));
-                captured.extend(captures_of_file(ENVIRONMENT_FILE, &text));
+                found.extend(environment_file(ENVIRONMENT_FILE, text));
+                captured.extend(captures_of_file(ENVIRONMENT_FILE, text));
             }
-            Err(e) => found.push(unreadable(ENVIRONMENT_FILE, &e)),
+            Err(e) => found.push(unreadable(ENVIRONMENT_FILE, e)),
         }
         Self { no_proxy: no_proxy(variables), misread, captured, ..Self::choose(found) }
     }
@@ -110,7 +132,41 @@ impl Proxies {
     }
 }
 
-fn unreadable(path: &str, error: &std::io::Error) -> Found {
+/// The places that may name a proxy, read once.
+struct Places {
+    /// The first of the agent's files that is there.
+    agent_file: Option<(&'static str, io::Result<String>)>,
+    /// The agent's processes, those that make its requests first.
+    processes: Vec<Process>,
+    units: Units,
+    login_file: io::Result<Option<String>>,
+}
+
+impl Places {
+    fn read(machine: &Machine) -> Self {
+        let agent_file = AGENT_FILES.into_iter().find_map(|path| Some((path, machine.text(path).transpose()?)));
+        Self {
+            agent_file,
+            processes: process::processes(machine),
+            units: units::units(machine),
+            login_file: machine.text(ENVIRONMENT_FILE),
+        }
+    }
+
+    /// The proxy variables of the agent with the place of each: those of the running process where they can be read, else
+    /// those that its unit would give it.
+    fn agent_variables(&self) -> Vec<(String, String, String)> {
+        match self.processes.iter().find_map(|process| Some((process.id, process.variables.as_ref().ok()?))) {
+            Some((id, variables)) => {
+                let place = format!("/proc/{id}/environ");
+                variables.iter().map(|(name, value)| (name.clone(), value.clone(), place.clone())).collect()
+            }
+            None => self.units.variables.clone(),
+        }
+    }
+}
+
+fn unreadable(path: &str, error: &io::Error) -> Found {
     Found::unusable(path, format!("cannot be read: {error}"))
 }
 

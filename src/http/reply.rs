@@ -60,6 +60,13 @@ impl Reply {
         self.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value.as_str())
     }
 
+    /// A header that the answer got on its way through a proxy.
+    #[must_use]
+    pub fn proxy_mark(&self) -> Option<&Header> {
+        const MARKS: [&str; 5] = ["via", "x-cache", "x-cache-lookup", "proxy-agent", "x-forwarded-for"];
+        self.headers.iter().find(|header| MARKS.iter().any(|mark| header.name.eq_ignore_ascii_case(mark)))
+    }
+
     /// Whether the status is 2xx.
     #[must_use]
     pub fn is_success(&self) -> bool {

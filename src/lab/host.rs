@@ -12,6 +12,9 @@ use super::{
     spec::HostAnswer,
 };
 
+/// What tells that an answer came through a proxy.
+pub(super) const VIA: &str = "Via: 1.1 proxy.example.net (squid/5.7)";
+
 /// The fault that the port itself shows.
 pub(super) fn port_fault(answer: HostAnswer) -> Option<(Conn, u32)> {
     match answer {
@@ -33,7 +36,7 @@ pub(super) async fn serve(log: Log, answer: HostAnswer, mut stream: TcpStream, p
             _ => Answer::new(404, "Not Found", &["Content-Type: text/html"], ""),
         };
         if answer == HostAnswer::Via {
-            reply.headers.push("Via: 1.1 proxy.example.net (squid/5.7)".into());
+            reply.headers.push(VIA.into());
         }
         reply.close |= head.wants_close();
         reply.write(&mut stream, &head.method).await?;

@@ -351,7 +351,7 @@ pub(super) fn storage_error(error: StorageError, skew: i64) -> Answer {
     storage(status, code, message, detail, early, skew)
 }
 
-fn request_id() -> String {
+pub(super) fn request_id() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(1);
     format!("{:08x}-501e-0042-37b3-5a2f10000000", COUNT.fetch_add(1, Ordering::Relaxed))
 }

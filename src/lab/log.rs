@@ -82,7 +82,7 @@ pub enum Event {
         /// Bytes from the origin to the client.
         down: u64,
     },
-    /// The wire server read a request.
+    /// The wire server or instance metadata read a request.
     Host {
         /// The path, without query.
         path: String,

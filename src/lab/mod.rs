@@ -1,5 +1,5 @@
-//! The embedded lab: every other party on loopback (storage, a forward proxy, two name servers, the wire server, an
-//! origin of snapreach's own), each healthy or with the fault that a scenario asks for. It needs no privileges, and
+//! The embedded lab: every other party on loopback (storage, a forward proxy, two name servers, the wire server,
+//! instance metadata, an origin of snapreach's own), each healthy or with the fault that a scenario asks for. It needs no privileges, and
 //! nothing leaves the machine.
 //!
 //! The lab never uses the probe or the classifier: a bug there must not find a bug here to agree with.
@@ -13,6 +13,7 @@ mod host;
 mod http;
 mod log;
 mod machine;
+mod metadata;
 mod origin;
 mod pki;
 mod proxy;
@@ -42,6 +43,7 @@ use self::{
         proto::{Certificate, DnsFault, Tls},
     },
     log::Log,
+    metadata::Metadata,
     pki::Pki,
     world::{Door, TlsConfigs, World},
     zone::Zone,
@@ -55,7 +57,9 @@ pub use log::{Event, View};
 pub use machine::MachineSpec;
 #[cfg(feature = "scenario")]
 pub(crate) use spec::optional_duration;
-pub use spec::{DnsView, Ede, Fault, HostAnswer, HostSpec, LabSpec, Login, NameSpec, Party, ProxySpec, Way, When};
+pub use spec::{
+    DnsView, Ede, Fault, HostAnswer, HostSpec, LabSpec, Login, MetadataSpec, NameSpec, Party, ProxySpec, Way, When,
+};
 
 /// The ports of a storage endpoint.
 const STORAGE_PORTS: [u16; 3] = [80, 443, 8443];
@@ -65,6 +69,9 @@ const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
 /// The wire server's ports: the agent's, and the host plugin's.
 const WIRE_PORTS: [u16; 2] = [80, 32526];
+
+/// Where instance metadata is, likewise.
+const METADATA: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
 
 /// The port of the origin of snapreach's own: nothing else of the lab has it.
 const OWN_PORT: u16 = 7;
@@ -86,24 +93,27 @@ pub struct Network {
     pub added_roots: Vec<Vec<u8>>,
     /// The wire server.
     pub host_endpoint: SocketAddr,
-    /// Every party by a symbolic name: `dns`, `dns_server`, `proxy`, `host`, `host:32526`, `closed`, and `NAME:PORT` for
-    /// each storage name and for `origin.snapreach.test:7`, the origin of snapreach's own.
+    /// Instance metadata.
+    pub metadata: SocketAddr,
+    /// Every party by a symbolic name: `dns`, `dns_server`, `proxy`, `host`, `host:32526`, `metadata`, `closed`, and
+    /// `NAME:PORT` for each storage name and for `origin.snapreach.test:7`, the origin of snapreach's own.
     pub addresses: BTreeMap<String, SocketAddr>,
 }
 
 impl Network {
-    /// `HOST:PORT:ADDR:PORT` for each endpoint that has a name, and for the wire server: what tells a client to dial the
+    /// `HOST:PORT:ADDR:PORT` for each endpoint that has a name, and for the host's: what tells a client to dial the
     /// lab in place of the host, as `--connect-to` of curl and of this program take it.
     #[must_use]
     pub fn connect_to(&self) -> Vec<String> {
         let has_host = |name: &str| name.contains(':') && !name.starts_with("host:") && !name.starts_with('*');
         let named = self.addresses.iter().filter(|(name, _)| has_host(name));
         let named = named.map(|(name, socket)| format!("{name}:{socket}"));
-        let wire_server = WIRE_PORTS.iter().filter_map(|&port| {
-            let socket = self.dial.addresses.get(&(WIRE_SERVER, port).into())?;
-            Some(format!("{WIRE_SERVER}:{port}:{socket}"))
+        let wire_server = WIRE_PORTS.iter().map(|&port| (WIRE_SERVER, port));
+        let host = wire_server.chain([METADATA]).filter_map(|(ip, port)| {
+            let socket = self.dial.addresses.get(&(ip, port).into())?;
+            Some(format!("{ip}:{port}:{socket}"))
         });
-        named.chain(wire_server).collect()
+        named.chain(host).collect()
     }
 }
 
@@ -203,17 +213,18 @@ struct Parties {
     own: Vec<(Port, Door)>,
     proxy: Port,
     hosts: Vec<Port>,
+    metadata: Port,
 }
 
 impl Parties {
     fn bind(spec: &LabSpec, log: &Log) -> io::Result<Self> {
         let second = spec.dns_server.as_ref();
-        let system_zone = Zone::new(&spec.dns.names);
+        let system_zone = Zone::new(&spec.dns.names, &spec.storage);
         let closed = |view| dns::shows(&spec.faults, view, DnsFault::Closed);
         let mut dns = vec![(DnsSockets::open(closed(View::System))?, View::System, system_zone)];
         // A second server that knows no other names may still have faults of its own.
         if second.is_some() || spec.faults.iter().any(|fault| fault.at == Party::DnsServer) {
-            let zone = Zone::new(&second.unwrap_or(&spec.dns).names);
+            let zone = Zone::new(&second.unwrap_or(&spec.dns).names, &spec.storage);
             dns.push((DnsSockets::open(closed(View::Server))?, View::Server, zone));
         }
 
@@ -243,18 +254,20 @@ impl Parties {
         let proxy = Port::bind(conn_v4(), door::of_the_port(&spec.faults, |fault| fault.at == Party::Proxy))?;
         let host_fault = host::port_fault(spec.host.answer);
         let hosts = WIRE_PORTS.iter().map(|_| Port::bind(conn_v4(), host_fault)).collect::<io::Result<Vec<_>>>()?;
-        for (port, logical) in hosts.iter().zip(WIRE_PORTS) {
+        let metadata = Port::bind(conn_v4(), host::port_fault(spec.host.metadata.answer))?;
+        let wire_server = hosts.iter().zip(WIRE_PORTS).map(|(port, logical)| ((WIRE_SERVER, logical), port));
+        for (logical, port) in wire_server.chain([(METADATA, &metadata)]) {
             for reachable in [&mut dial.addresses, &mut behind_proxy] {
-                reachable.insert((WIRE_SERVER, logical).into(), port.socket);
+                reachable.insert(logical.into(), port.socket);
             }
         }
         behind_proxy.extend(&spec.proxy.reach);
-        // The plan names these two by the sockets themselves.
-        for socket in [proxy.socket, hosts[0].socket] {
+        // The plan names these by the sockets themselves.
+        for socket in [proxy.socket, hosts[0].socket, metadata.socket] {
             dial.addresses.insert(socket, socket);
         }
 
-        let mut pki = Pki::new()?;
+        let mut pki = Pki::new(&spec.storage)?;
         let mut chains: Vec<Certificate> = spec
             .faults
             .iter()
@@ -274,6 +287,7 @@ impl Parties {
             roots: vec![pki.public_root()],
             added_roots: if spec.inspection_trusted { vec![pki.inspection_root()] } else { Vec::new() },
             host_endpoint: hosts[0].socket,
+            metadata: metadata.socket,
             addresses: BTreeMap::new(),
             dial,
         };
@@ -282,11 +296,11 @@ impl Parties {
         // The proxy resolves as the system does, unless the scenario breaks that view as a whole: it has its own.
         let proxy_zone = dns[0].2.clone();
         let world = Arc::new(World::new(spec.clone(), log.clone(), tls, proxy_zone, behind_proxy));
-        Ok(Self { network, world, dns, origins, own, proxy, hosts })
+        Ok(Self { network, world, dns, origins, own, proxy, hosts, metadata })
     }
 
     fn spawn(self) {
-        let Self { world, dns, origins, own, proxy, hosts, .. } = self;
+        let Self { world, dns, origins, own, proxy, hosts, metadata, .. } = self;
         for (sockets, view, zone) in dns {
             tokio::spawn(sockets.run(view, zone, world.clone()));
         }
@@ -307,6 +321,10 @@ impl Parties {
                 tokio::spawn(host::serve(log.clone(), answer, stream, peer));
             }));
         }
+        let (service, log) = (Arc::new(Metadata::new(&world.spec.host.metadata)), world.log.clone());
+        tokio::spawn(metadata.run(move |stream, peer| {
+            tokio::spawn(service.clone().serve(log.clone(), stream, peer));
+        }));
         tokio::spawn(proxy.run(move |stream, peer| {
             tokio::spawn(proxy::serve(world.clone(), stream, peer));
         }));
@@ -339,6 +357,7 @@ fn symbolic(
         ("proxy", proxy),
         ("host", network.host_endpoint),
         ("host:32526", host_plugin),
+        ("metadata", network.metadata),
     ]
     .into_iter()
     .map(|(name, socket)| (name.to_owned(), socket))

@@ -33,6 +33,8 @@ pub(super) struct Pki {
     public: Authority,
     inspection: Authority,
     leaf_key: KeyPair,
+    /// The names of a genuine leaf.
+    names: Vec<String>,
     provider: Arc<rustls::crypto::CryptoProvider>,
     configs: HashMap<(Certificate, bool), Arc<ServerConfig>>,
 }
@@ -45,8 +47,10 @@ struct Authority {
 }
 
 impl Pki {
-    pub(super) fn new() -> io::Result<Self> {
+    /// `storage`: further names that a genuine leaf covers.
+    pub(super) fn new(storage: &[String]) -> io::Result<Self> {
         Ok(Self {
+            names: NAMES.into_iter().map(String::from).chain(storage.iter().cloned()).collect(),
             public: Authority::new(
                 "Microsoft Corporation",
                 "Microsoft RSA Root Certificate Authority 2017",
@@ -103,7 +107,7 @@ impl Pki {
 
     fn chain(&self, certificate: Certificate, addresses: &[IpAddr]) -> io::Result<Vec<CertificateDer<'static>>> {
         let now = OffsetDateTime::now_utc();
-        let mut leaf = leaf_params(NAMES, addresses)?;
+        let mut leaf = leaf_params(self.names.iter().cloned(), addresses)?;
         match certificate {
             Certificate::Expired => {
                 leaf.not_before = now - Duration::days(400);
@@ -117,7 +121,7 @@ impl Pki {
             Certificate::NotForServers => leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
             Certificate::Huge => {
                 let many = (0..HUGE).map(|n| format!("*.z{n:04}.blob.storage.azure.net"));
-                leaf = leaf_params(NAMES.into_iter().map(String::from).chain(many), addresses)?;
+                leaf = leaf_params(self.names.iter().cloned().chain(many), addresses)?;
             }
             _ => {}
         }

@@ -36,13 +36,17 @@ pub struct LabSpec {
     pub dns_server: Option<DnsView>,
     /// The forward proxy.
     pub proxy: ProxySpec,
-    /// The wire server.
+    /// The wire server and instance metadata.
     pub host: HostSpec,
     /// The machine that probes: its files and variables.
     pub machine: MachineSpec,
     /// How the parties deviate. Of each kind of fault the first that applies wins.
     #[serde(skip)]
     pub faults: Vec<Fault>,
+    /// Storage names beside the healthy ones: those of a machine whose files were given. They lead to the origin, and its
+    /// certificate covers them.
+    #[serde(skip)]
+    pub storage: Vec<String>,
 }
 
 impl LabSpec {
@@ -85,7 +89,7 @@ pub struct Fault {
     /// Only on these logical ports; empty: all.
     #[serde(default)]
     pub ports: Vec<u16>,
-    /// Only at these logical addresses (at `network` also of the wire server); empty: all.
+    /// Only at these logical addresses (at `network` also of the wire server and instance metadata); empty: all.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
     /// Only for connections that reach the origin this way.
@@ -141,7 +145,7 @@ pub enum Party {
     Dns,
     /// The name server asked beside it.
     DnsServer,
-    /// This machine's kernel and the routers on its ways: to the origin and to the wire server, not to the proxy.
+    /// This machine's kernel and the routers on its ways: to the origin and to the host, not to the proxy.
     Network,
 }
 
@@ -403,30 +407,44 @@ pub enum Login {
     Bare,
 }
 
-/// The wire server, the host's side of the platform.
+/// The host's side of the platform: the wire server and instance metadata.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct HostSpec {
-    /// What it does.
+    /// What the wire server does.
     pub answer: HostAnswer,
+    /// Instance metadata.
+    pub metadata: MetadataSpec,
 }
 
-/// What answers at the wire server's address.
+/// Instance metadata. By default it describes a Linux machine in `westeurope` with a managed OS disk and a data disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct MetadataSpec {
+    /// What it does.
+    pub answer: HostAnswer,
+    /// What differs from the default machine, as in its JSON: `compute = { location = "northeurope" }`. Tables are merged,
+    /// everything else replaces. All values of metadata are text.
+    pub instance: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What answers at an address of the host's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HostAnswer {
-    /// The wire server.
+    /// The service itself.
     #[default]
     Ok,
     /// Nobody: SYNs stay unanswered.
     Silent,
     /// Nobody: SYNs are refused.
     Refuse,
-    /// A web server that is no wire server.
+    /// A web server that is not the service.
     Other,
-    /// The wire server's answer with a `Via` header: it came through a proxy.
+    /// The service's answer with a `Via` header: it came through a proxy.
     Via,
 }
 

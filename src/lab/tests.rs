@@ -495,6 +495,59 @@ async fn the_wire_server_gives_its_versions() {
     assert!(!answer.contains("\r\nVia:"), "{answer}");
 }
 
+#[tokio::test]
+async fn instance_metadata_describes_the_machine_to_those_who_ask_rightly() {
+    let lab = lab("[host.metadata.instance.compute]\nlocation = 'chinanorth2'\n\
+         [host.metadata.instance.compute.storageProfile.osDisk]\nvhd = { uri = 'https://acct.example/os.vhd' }");
+    for (request, status, part) in [
+        ("/metadata/versions HTTP/1.1\r\nMetadata: true", "200 OK", "{\"apiVersions\":[\"2019-06-01\""),
+        (
+            "/metadata/instance?api-version=2021-02-01 HTTP/1.1\r\nmetadata: True",
+            "200 OK",
+            "\"location\":\"chinanorth2\"",
+        ),
+        ("/metadata/instance/?api-version=2019-08-15 HTTP/1.1\r\nMetadata: true", "200 OK", "\"name\":\"data0\""),
+        (
+            "/metadata/instance/compute/storageProfile/osDisk?api-version=2021-02-01 HTTP/1.1\r\nMetadata: true",
+            "200 OK",
+            "\"vhd\":{\"uri\":\"https://acct.example/os.vhd\"}",
+        ),
+        (
+            "/metadata/instance/network/interface/0?api-version=2021-02-01 HTTP/1.1\r\nMetadata: true",
+            "200 OK",
+            "10.1.0.4",
+        ),
+        (
+            "/metadata/instance/compute/location?format=text&api-version=2021-02-01 HTTP/1.1\r\nMetadata: true",
+            "200 OK",
+            "\r\n\r\nchinanorth2",
+        ),
+        (
+            "/metadata/instance/compute/location?api-version=2021-02-01 HTTP/1.1\r\nMetadata: true",
+            "400 Bad",
+            "format=text",
+        ),
+        ("/metadata/instance/nosuch?api-version=2021-02-01 HTTP/1.1\r\nMetadata: true", "404 Not", "{\"error\""),
+        ("/metadata/identity/oauth2/token?api-version=2021-02-01 HTTP/1.1\r\nMetadata: true", "404 Not", "{\"error\""),
+        (
+            "/metadata/instance HTTP/1.1\r\nMetadata: true",
+            "400 Bad",
+            "\"error\":\"Bad request. api-version was not specified",
+        ),
+        ("/metadata/instance?api-version=latest HTTP/1.1\r\nMetadata: true", "400 Bad", "\"newest-versions\":["),
+        ("/metadata/instance?api-version=2021-02-01 HTTP/1.1\r\nHost: x", "400 Bad", "\"newest-versions\":["),
+        ("/metadata/versions HTTP/1.1\r\nMetadata: true\r\nX-Forwarded-For: 10.0.0.9", "400 Bad", "X-Forwarded-For"),
+    ] {
+        let mut stream = connect(lab.network().metadata).await;
+        let answer = exchange(&mut stream, &format!("GET {request}\r\nConnection: close\r\n\r\n")).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part), "{request}: {answer}");
+        assert!(answer.contains("\r\nServer: IMDS/"), "{answer}");
+    }
+    let mut stream = connect(lab.network().metadata).await;
+    let request = "POST /metadata/instance HTTP/1.1\r\nMetadata: true\r\nConnection: close\r\n\r\n";
+    assert!(exchange(&mut stream, request).await.unwrap().starts_with("HTTP/1.1 405 "));
+}
+
 #[test]
 fn everything_stops_on_drop() {
     let lab = lab(
@@ -950,6 +1003,25 @@ async fn the_wire_server_can_be_missing_or_another() {
         let lab = lab(&format!("[host]\nanswer = '{answer}'"));
         let mut stream = connect(lab.network().host_endpoint).await;
         let request = "GET /?comp=versions HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let says = exchange(&mut stream, request).await.unwrap();
+        assert!(says.contains(mark), "{answer}: {says}");
+    }
+}
+
+#[tokio::test]
+async fn instance_metadata_deviates_on_its_own() {
+    for (answer, kind) in [("refuse", Some(io::ErrorKind::ConnectionRefused)), ("silent", None)] {
+        let lab = lab(&format!("[host.metadata]\nanswer = '{answer}'"));
+        match timeout(SILENCE, TcpStream::connect(lab.network().metadata)).await {
+            Ok(result) => assert_eq!(Some(result.unwrap_err().kind()), kind, "{answer}"),
+            Err(_) => assert_eq!(kind, None, "{answer}"),
+        }
+        connect(lab.network().host_endpoint).await;
+    }
+    for (answer, mark) in [("other", "It works!"), ("via", "\r\nVia: ")] {
+        let lab = lab(&format!("[host.metadata]\nanswer = '{answer}'"));
+        let mut stream = connect(lab.network().metadata).await;
+        let request = "GET /metadata/versions HTTP/1.1\r\nMetadata: true\r\nConnection: close\r\n\r\n";
         let says = exchange(&mut stream, request).await.unwrap();
         assert!(says.contains(mark), "{answer}: {says}");
     }

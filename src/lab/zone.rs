@@ -48,10 +48,18 @@ pub(super) fn healthy() -> Vec<NameSpec> {
         .collect()
 }
 
+/// The storage names that a machine brings, at the address of a healthy account.
+pub(super) fn brought(names: &[String]) -> Vec<NameSpec> {
+    let (.., address) = HEALTHY[0];
+    let new = names.iter().filter(|name| HEALTHY.iter().all(|(known, ..)| known != name));
+    new.map(|name| NameSpec { name: name.clone(), a: vec![address], ..NameSpec::default() }).collect()
+}
+
 /// The names of all views: what is healthy and what a scenario says instead.
 pub(super) fn known(spec: &LabSpec) -> Vec<NameSpec> {
     let second = spec.dns_server.iter().flat_map(|view| &view.names);
-    healthy().into_iter().chain(spec.dns.names.iter().chain(second).cloned()).collect()
+    let own = spec.dns.names.iter().chain(second).cloned();
+    healthy().into_iter().chain(brought(&spec.storage)).chain(own).collect()
 }
 
 /// What one view knows.
@@ -81,9 +89,10 @@ pub(super) enum Lookup {
 const NXDOMAIN: u16 = 3;
 
 impl Zone {
-    /// The healthy names, with a scenario's own in place of or beside them.
-    pub(super) fn new(own: &[NameSpec]) -> Self {
-        let entries = healthy().into_iter().chain([own_origin()]).chain(own.iter().cloned());
+    /// The healthy names and those that a machine brings, with a scenario's own in place of or beside them.
+    pub(super) fn new(own: &[NameSpec], storage: &[String]) -> Self {
+        let healthy = healthy().into_iter().chain([own_origin()]).chain(brought(storage));
+        let entries = healthy.chain(own.iter().cloned());
         Self { names: entries.map(|entry| (entry.name.to_ascii_lowercase(), entry)).collect() }
     }
 

@@ -24,6 +24,9 @@ pub struct Discovery {
     /// The snapshot extension that is installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<InstalledExtension>,
+    /// The snapshot method that the extension will be told to use, where something shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<ChosenMethod>,
     /// The extension's last run, from its own files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
@@ -121,6 +124,15 @@ pub struct InstalledExtension {
     /// The consumer whose behaviour it has: `vmsnapshot-linux-2018`, `vmsnapshot-linux-2019` or `vmsnapshot-linux`.
     pub consumer: String,
     /// What tells the build.
+    pub because: String,
+}
+
+/// A snapshot method and what decides it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenMethod {
+    /// `firstHostThenGuest`, `onlyGuest`, `firstGuestThenHost` or `onlyHost`.
+    pub name: String,
+    /// What decides it.
     pub because: String,
 }
 

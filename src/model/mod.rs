@@ -14,8 +14,8 @@ mod security;
 mod target;
 
 pub use discovery::{
-    ConsumerProxy, Discovery, DiscoverySource, ExtensionProxy, InstalledExtension, Instance, InstanceDisk, LastDisk,
-    LastRun,
+    ChosenMethod, ConsumerProxy, Discovery, DiscoverySource, ExtensionProxy, InstalledExtension, Instance,
+    InstanceDisk, LastDisk, LastRun,
 };
 pub use evidence::{
     Address, Alert, Alias, Certificate, ConnectEvidence, DnsAnswer, Evidence, ExchangeEvidence, ExtendedError,

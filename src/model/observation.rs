@@ -103,6 +103,8 @@ pub enum HostService {
     WireServer,
     /// The host plugin (`HostGAPlugin`): extension packages and status uploads.
     HostPlugin,
+    /// Instance metadata: what the machine is, and which disks it has. A snapshot does not need it.
+    InstanceMetadata,
 }
 
 /// One walk to one address over one route, or one lookup.

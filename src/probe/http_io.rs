@@ -118,9 +118,7 @@ async fn read_odd(stream: &mut (impl AsyncRead + Unpin), incoming: &mut Incoming
 /// Reads the beginning of the body into `reply.body`, which at any moment holds what has come: nothing that happens here
 /// is a failure, and running out of time is none either. The head is the answer.
 pub(super) async fn read_body(stream: &mut (impl AsyncRead + Unpin), incoming: &mut Incoming, reply: &mut Reply) {
-    let length = reply.header("Content-Length").and_then(|value| value.parse::<u64>().ok());
-    let chunked = reply.headers_named("Transfer-Encoding").any(|value| value.to_ascii_lowercase().contains("chunked"));
-    let no_body = matches!(reply.status, 204 | 304);
+    let Framing { length, chunked, no_body } = Framing::of(reply);
     let patience = Instant::now() + BODY_PATIENCE;
     let end = incoming.until.map_or(patience, |until| until.min(patience));
     loop {
@@ -135,6 +133,65 @@ pub(super) async fn read_body(stream: &mut (impl AsyncRead + Unpin), incoming: &
         match timeout_at(end, stream.read_buf(&mut incoming.buffer)).await {
             Ok(Ok(read @ 1..)) => incoming.total += read as u64,
             _ => return,
+        }
+    }
+}
+
+/// Reads the whole body, without transfer coding; `None`: it is longer than `limit`.
+pub(super) async fn read_whole(
+    stream: &mut (impl AsyncRead + Unpin),
+    incoming: &mut Incoming,
+    reply: &Reply,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let Framing { length, chunked, no_body } = Framing::of(reply);
+    if !chunked && length.is_some_and(|length| length > limit as u64) {
+        return Ok(None);
+    }
+    loop {
+        let raw = &incoming.buffer;
+        // The end of a chunked body ends so, and a chunk may too.
+        let worth_a_look = match length {
+            _ if chunked => raw.ends_with(b"\r\n\r\n"),
+            Some(length) => raw.len() as u64 >= length,
+            None => no_body,
+        };
+        if worth_a_look && let Body { bytes, complete: true } = decode(raw, chunked, length, no_body) {
+            return Ok(Some(bytes));
+        }
+        // What the framing of chunks adds is no body, but nobody needs as much of it.
+        if raw.len() > limit {
+            return Ok(None);
+        }
+        incoming.buffer.reserve(CHUNK);
+        match stream.read_buf(&mut incoming.buffer).await.map_err(|e| failure::of_io(&e))? {
+            0 => break,
+            read => incoming.total += read as u64,
+        }
+    }
+    let Body { bytes, complete } = decode(&incoming.buffer, chunked, length, no_body);
+    // Without a length the end of the connection is the end of the body.
+    if complete || !chunked && length.is_none() {
+        return Ok(Some(bytes));
+    }
+    Err(Failure::new(FailureKind::Truncated, "closed inside the body of the answer"))
+}
+
+/// How the end of a body shows (RFC 9112 section 6.3).
+struct Framing {
+    length: Option<u64>,
+    chunked: bool,
+    no_body: bool,
+}
+
+impl Framing {
+    fn of(reply: &Reply) -> Self {
+        Self {
+            length: reply.header("Content-Length").and_then(|value| value.parse().ok()),
+            chunked: reply
+                .headers_named("Transfer-Encoding")
+                .any(|value| value.to_ascii_lowercase().contains("chunked")),
+            no_body: matches!(reply.status, 204 | 304),
         }
     }
 }

@@ -8,6 +8,7 @@ mod failure;
 mod handshake;
 mod http_io;
 mod limits;
+pub mod metadata;
 mod metered;
 mod net;
 mod recorder;

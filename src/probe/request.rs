@@ -14,6 +14,9 @@ use super::{
 };
 use crate::model::{Evidence, Failure, RequestEvidence, Scheme, Target, TcpInfo};
 
+/// A header line without which instance metadata answers nobody: it shows that the question is no redirected one.
+pub(super) const FOR_METADATA: &str = "Metadata: true\r\n";
+
 /// Evidence of a request in the making.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -38,7 +41,7 @@ impl Attempt {
         Self { evidence, incoming: Incoming::within(budget) }
     }
 
-    fn head(&self, target: &Target) -> String {
+    fn head(&self, target: &Target, header: &str) -> String {
         let default_port = if target.scheme == Scheme::Https { 443 } else { 80 };
         let host = if target.port == default_port { target.host.to_string() } else { target.authority() };
         let query = target.sas.as_ref().filter(|_| self.evidence.sas_sent).map(|query| format!("?{}", query.expose()));
@@ -46,13 +49,14 @@ impl Attempt {
             concat!(
                 "{} {}{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: snapreach/",
                 env!("CARGO_PKG_VERSION"),
-                "\r\nAccept: */*\r\nx-ms-client-request-id: {}\r\nConnection: close\r\n\r\n"
+                "\r\nAccept: */*\r\nx-ms-client-request-id: {}\r\n{}Connection: close\r\n\r\n"
             ),
             self.evidence.method,
             self.evidence.path,
             query.unwrap_or_default(),
             host,
-            self.evidence.client_request_id
+            self.evidence.client_request_id,
+            header
         )
     }
 }
@@ -74,13 +78,14 @@ impl Slot for Attempt {
     }
 }
 
-/// Sends the request and reads the answer's head and the beginning of its body.
+/// Sends the request, with one more header line where there is one, and reads the answer's head and the beginning of its body.
 pub(super) async fn request<S: AsyncRead + AsyncWrite + Unpin>(
     attempt: &mut Attempt,
     stream: &mut S,
     target: &Target,
+    header: &str,
 ) -> Result<(), Failure> {
-    let head = attempt.head(target);
+    let head = attempt.head(target, header);
     stream.write_all(head.as_bytes()).await.map_err(|e| failure::of_io(&e))?;
     stream.flush().await.map_err(|e| failure::of_io(&e))?;
     attempt.evidence.request_sent = true;
@@ -108,7 +113,7 @@ mod tests {
         ] {
             let target = Target::parse(url, &[]).unwrap().remove(0);
             let attempt = Attempt::new(&target, trusted, Duration::from_secs(1));
-            let head = attempt.head(&target);
+            let head = attempt.head(&target, "");
             assert!(head.starts_with(method), "{url}: {head}");
             assert_eq!(head.contains("SECRET"), sent, "{url}");
             if !sent {

@@ -40,6 +40,14 @@ impl Shared {
             Goal::Host(index) => &self.host[index].1,
         }
     }
+
+    /// What a request must say beside the usual.
+    fn header(&self, goal: Goal) -> &'static str {
+        match goal {
+            Goal::Host(index) if self.host[index].0 == HostService::InstanceMetadata => request::FOR_METADATA,
+            _ => "",
+        }
+    }
 }
 
 /// What a walk is for.
@@ -149,7 +157,7 @@ async fn origin<S: AsyncRead + AsyncWrite + Unpin>(
         return Box::pin(converse(rec, shared, course, (what, seed), &mut stream)).await;
     }
     if !target.scheme.has_tls() {
-        return if target.scheme.has_http() { ask(rec, shared, target, &mut stream, false).await } else { Ok(()) };
+        return if target.scheme.has_http() { ask(rec, shared, course, &mut stream, false).await } else { Ok(()) };
     }
     let sni = match &course.control {
         Some(Control::OtherServerName { sni }) => Some(sni.as_str()),
@@ -159,7 +167,7 @@ async fn origin<S: AsyncRead + AsyncWrite + Unpin>(
     if sni.is_some() || !target.scheme.has_http() {
         return Ok(());
     }
-    ask(rec, shared, target, &mut stream, trusted).await
+    ask(rec, shared, course, &mut stream, trusted).await
 }
 
 async fn open_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
@@ -241,14 +249,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     rec: &mut Recorder,
     shared: &Shared,
-    target: &Target,
+    course: &Course,
     stream: &mut S,
     trusted: bool,
 ) -> Result<(), Stop> {
+    let (target, header) = (shared.target(course.goal), shared.header(course.goal));
     let budget = shared.plan.budgets.layer;
     let mut attempt = request::Attempt::new(target, trusted, budget);
     rec.step(Leg::Origin, budget, &mut attempt, async |attempt: &mut request::Attempt| {
-        request::request(attempt, stream, target).await
+        request::request(attempt, stream, target, header).await
     })
     .await
 }

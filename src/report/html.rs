@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use super::{
+    machine,
     matrix::Matrix,
     words::{self, clean},
 };
-use crate::model::{Assessment, Cell, CellStatus, Finding, Record, Severity, Status};
+use crate::model::{Assessment, Cell, CellStatus, Discovery, Finding, Record, Severity, Status};
 
 /// Target names in a finding.
 const MAX_TARGETS: usize = 20;
@@ -48,11 +49,14 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
         escape(&record.tool.version)
     )?;
     table(record, assessment, out)?;
+    if let Some(discovery) = &record.context.discovery {
+        machine(discovery, out)?;
+    }
     list("Notes", words::notes(&record.context).iter().map(|note| escape(note)), out)?;
     list("Not run", words::not_run(record).iter().map(|line| escape(line)), out)?;
     let predictions = assessment.predictions.iter().map(|prediction| {
-        let [consumer, method, reason] =
-            [&prediction.consumer, &prediction.method, &prediction.reason].map(|t| escape(t));
+        let consumer = words::consumer(&prediction.consumer);
+        let [consumer, method, reason] = [&*consumer, &prediction.method, &prediction.reason].map(escape);
         format!("{consumer}, method {method}: {reason}")
     });
     list("Tonight", predictions, out)?;
@@ -87,6 +91,21 @@ fn table(record: &Record, assessment: &Assessment, out: &mut dyn Write) -> io::R
         Some(rest) => writeln!(out, "<p>{}</p>", escape(rest)),
         None => Ok(()),
     }
+}
+
+fn machine(discovery: &Discovery, out: &mut dyn Write) -> io::Result<()> {
+    list("Machine", machine::facts(discovery).iter().map(|fact| escape(fact)), out)?;
+    let rows = machine::rows(discovery);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<h2>Proxies</h2>\n<div class=\"scroll\"><table>")?;
+    writeln!(out, "<tr><th scope=\"col\">Consumer</th><th scope=\"col\">Proxy</th><th scope=\"col\">Source</th></tr>")?;
+    for row in &rows {
+        let [consumer, way, source] = [row.consumer, row.way, &row.remarks()].map(escape);
+        writeln!(out, "<tr><td>{consumer}</td><td>{way}</td><td>{source}</td></tr>")?;
+    }
+    writeln!(out, "</table></div>")
 }
 
 fn class(cell: Option<&Cell>) -> &'static str {

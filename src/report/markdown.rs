@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use super::{
+    machine,
     matrix::Matrix,
     words::{self, clean},
 };
-use crate::model::{Assessment, Cell, CellStatus, Finding, Record};
+use crate::model::{Assessment, Cell, CellStatus, Discovery, Finding, Record};
 
 /// Target names in a finding.
 const MAX_TARGETS: usize = 20;
@@ -25,11 +26,14 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
         escape(&tool.version)
     )?;
     table(record, assessment, out)?;
+    if let Some(discovery) = &record.context.discovery {
+        machine(discovery, out)?;
+    }
     list("Notes", words::notes(&record.context).iter().map(|note| escape(note)), out)?;
     list("Not run", words::not_run(record).iter().map(|line| escape(line)), out)?;
     let predictions = assessment.predictions.iter().map(|prediction| {
-        let [consumer, method, reason] =
-            [&prediction.consumer, &prediction.method, &prediction.reason].map(|t| escape(t));
+        let consumer = words::consumer(&prediction.consumer);
+        let [consumer, method, reason] = [&*consumer, &prediction.method, &prediction.reason].map(escape);
         format!("**{consumer}**, method {method}: {reason}")
     });
     list("Tonight", predictions, out)?;
@@ -63,6 +67,19 @@ fn table(record: &Record, assessment: &Assessment, out: &mut dyn Write) -> io::R
         Some(rest) => writeln!(out, "\n{}", escape(rest)),
         None => Ok(()),
     }
+}
+
+fn machine(discovery: &Discovery, out: &mut dyn Write) -> io::Result<()> {
+    list("Machine", machine::facts(discovery).iter().map(|fact| escape(fact)), out)?;
+    let rows = machine::rows(discovery);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## Proxies\n\n| Consumer | Proxy | Source |\n|---|---|---|")?;
+    rows.iter().try_for_each(|row| {
+        let [consumer, way, source] = [row.consumer, row.way, &row.remarks()].map(escape);
+        writeln!(out, "| {consumer} | {way} | {source} |")
+    })
 }
 
 fn cell(cell: Option<&Cell>) -> String {

@@ -4,6 +4,7 @@ mod html;
 mod json;
 mod jsonl;
 mod junit;
+mod machine;
 mod markdown;
 mod matrix;
 mod prometheus;

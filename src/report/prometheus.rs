@@ -8,7 +8,7 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::words::{self, clean, wire};
-use crate::model::{Assessment, Cell, CellStatus, Observation, Record, Status, Step};
+use crate::model::{Assessment, Cell, CellStatus, Observation, Outcome, Record, Status, Step};
 
 /// Writes the metrics.
 pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Write) -> io::Result<()> {
@@ -16,6 +16,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
     run(record, out)?;
     up(record, assessment, out)?;
     layers(record, assessment, out)?;
+    predictions(assessment, out)?;
     findings(assessment, out)
 }
 
@@ -74,6 +75,20 @@ fn layers(record: &Record, assessment: &Assessment, out: &mut dyn Write) -> io::
             ];
             sample(out, name, &labels, &words::seconds(step.elapsed_us))?;
         }
+    }
+    Ok(())
+}
+
+fn predictions(assessment: &Assessment, out: &mut dyn Write) -> io::Result<()> {
+    let name = "snapreach_snapshot_expected";
+    let known: Vec<_> = assessment.predictions.iter().filter(|made| made.outcome != Outcome::Unknown).collect();
+    if known.is_empty() {
+        return Ok(());
+    }
+    family(out, name, "1 if the consumer would report success with this method, 0 if not; absent if that is open.")?;
+    for made in known {
+        let value = if made.outcome == Outcome::Success { "1" } else { "0" };
+        sample(out, name, &[("consumer", &made.consumer), ("method", &made.method)], value)?;
     }
     Ok(())
 }

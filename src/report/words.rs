@@ -5,7 +5,8 @@ use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 use serde::Serialize;
 
 use crate::model::{
-    Cell, CellStatus, Confidence, Context, Expectation, Finding, Hop, NotRun, Party, Record, Route, Severity, Status,
+    Cell, CellStatus, Confidence, Context, Expectation, Finding, Hop, NotRun, Outcome, Party, Prediction, Record,
+    Route, Severity, Status,
 };
 
 /// Reasons why something was not run that are listed.
@@ -43,6 +44,30 @@ pub(super) fn is_unsafe(c: char) -> bool {
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A consumer as people know it.
+pub(super) fn consumer(name: &str) -> Cow<'_, str> {
+    Cow::Borrowed(match name {
+        "vmsnapshot-linux" => "VMSnapshotLinux (builds since 2025-03)",
+        "vmsnapshot-linux-2019" => "VMSnapshotLinux (builds from 2019-07 to 2025-03)",
+        "vmsnapshot-linux-2018" => "VMSnapshotLinux (builds until 2019-06)",
+        "vmsnapshot-windows" => "VMSnapshot for Windows",
+        "waagent" => "the Linux agent",
+        other => return clean(other),
+    })
+}
+
+/// How a prediction ends, in a line.
+pub(super) fn ending(prediction: &Prediction) -> String {
+    let shown = prediction.portal_error.as_ref().or(prediction.extension_name.as_ref());
+    let shown = shown.map_or_else(|| wire(&prediction.class).replace('_', " "), Clone::clone);
+    let code = prediction.extension_code.map_or_else(String::new, |code| format!(" (status code {code})"));
+    match prediction.outcome {
+        Outcome::Success => "success".into(),
+        Outcome::Failure => format!("{shown}{code}"),
+        Outcome::Unknown => format!("open; if it fails, {shown}{code}"),
+    }
 }
 
 /// At most `limit` characters, with an ellipsis where something was cut.

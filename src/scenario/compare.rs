@@ -206,22 +206,42 @@ fn unpredicted(wanted: &ExpectedPrediction, runs: &[Run]) -> Option<Difference> 
             && wanted.method.as_ref().is_none_or(|method| *method == made.method)
             && wanted.outcome.is_none_or(|outcome| outcome == made.outcome)
             && wanted.class.is_none_or(|class| class == made.class)
+            && wanted.extension_code.is_none_or(|code| Some(code) == made.extension_code)
+            && wanted.extension_error_code.is_none_or(|code| Some(code) == made.extension_error_code)
+            && wanted.portal_error.as_ref().is_none_or(|shown| Some(shown) == made.portal_error.as_ref())
     };
     if made().any(meets) {
         return None;
     }
-    let shown =
-        |consumer: &str, method: &str, outcome: &str, class: &str| format!("{consumer} {method} {outcome} {class}");
-    let seen: Vec<_> =
-        made().map(|made| shown(&made.consumer, &made.method, &name(&made.outcome), &name(&made.class))).collect();
-    let expected = shown(
-        &wanted.consumer,
-        wanted.method.as_deref().unwrap_or_default(),
-        &wanted.outcome.map(|outcome| name(&outcome)).unwrap_or_default(),
-        &wanted.class.map(|class| name(&class)).unwrap_or_default(),
-    );
+    let seen: Vec<_> = made()
+        .map(|made| {
+            let parts = [
+                Some(made.consumer.clone()),
+                Some(made.method.clone()),
+                Some(name(&made.outcome)),
+                Some(name(&made.class)),
+                made.extension_code.map(|code| format!("code {code}")),
+                made.extension_error_code.map(|code| format!("health code {code}")),
+                made.portal_error.clone(),
+            ];
+            words(parts)
+        })
+        .collect();
+    let expected = words([
+        Some(wanted.consumer.clone()),
+        wanted.method.clone(),
+        wanted.outcome.map(|outcome| name(&outcome)),
+        wanted.class.map(|class| name(&class)),
+        wanted.extension_code.map(|code| format!("code {code}")),
+        wanted.extension_error_code.map(|code| format!("health code {code}")),
+        wanted.portal_error.clone(),
+    ]);
     let seen = if seen.is_empty() { "no prediction".to_owned() } else { seen.join("; ") };
-    Some(difference("prediction", None, expected.trim(), seen))
+    Some(difference("prediction", None, expected, seen))
+}
+
+fn words(parts: [Option<String>; 7]) -> String {
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn out_of_time(bound: &ExpectedTime, runs: &[Run]) -> Vec<Difference> {

@@ -93,6 +93,15 @@ pub struct ExpectedPrediction {
     /// What that means for people.
     #[serde(default)]
     pub class: Option<Class>,
+    /// The status file's code.
+    #[serde(default)]
+    pub extension_code: Option<i32>,
+    /// The health code.
+    #[serde(default)]
+    pub extension_error_code: Option<i32>,
+    /// What the portal shows.
+    #[serde(default)]
+    pub portal_error: Option<String>,
 }
 
 /// Bounds on every step of one kind. At least one such step must have succeeded.

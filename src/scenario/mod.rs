@@ -190,12 +190,17 @@ impl Scenario {
     pub fn plans(&self, network: &Network) -> Vec<Plan> {
         let MachineSpec { files, environment, privileged } =
             self.lab.as_ref().map(|lab| lab.machine.clone()).unwrap_or_default();
-        let machine = Machine::described(files, environment);
-        let mut plans: Vec<_> = self.probes.iter().map(|probe| probe.plan_lab(&self.name, &machine, network)).collect();
+        let mut plans = self.plans_on(&Machine::described(files, environment), network);
         for plan in &mut plans {
             plan.context.privileged = Some(privileged.unwrap_or(true));
         }
         plans
+    }
+
+    /// The same from another machine than the one that the scenario describes.
+    #[must_use]
+    pub fn plans_on(&self, machine: &Machine, network: &Network) -> Vec<Plan> {
+        self.probes.iter().map(|probe| probe.plan_lab(&self.name, machine, network)).collect()
     }
 
     /// The plans that probe whoever is really there.

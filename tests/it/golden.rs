@@ -85,7 +85,6 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("nsg.port_excluded", "as above"),
     ("nsg.shadowed", "as above"),
     ("nsg.default_denied", "as above"),
-    ("consumer.port_unused", "needs the model of which ports a consumer uses"),
     ("triage.code_misleads", "needs the extension's own logs, which only `triage` reads"),
     ("triage.report_lost", "as above"),
     ("triage.host_refused", "as above"),

@@ -95,7 +95,9 @@ fn one_line_tells_a_client_everything() {
     let lab = Running::start(&[]);
     assert_eq!(lab.text("scenario"), "healthy");
     let addresses = lab.said["addresses"].as_object().unwrap();
-    for (key, name) in [("dns", "dns"), ("dns_server", "dns_server"), ("host_endpoint", "host")] {
+    for (key, name) in
+        [("dns", "dns"), ("dns_server", "dns_server"), ("host_endpoint", "host"), ("metadata", "metadata")]
+    {
         assert_eq!(lab.text(key), addresses[name].as_str().unwrap());
     }
     assert_eq!(lab.text("proxy"), format!("http://{}", addresses["proxy"].as_str().unwrap()));
@@ -104,7 +106,8 @@ fn one_line_tells_a_client_everything() {
     assert_eq!(fs::read_to_string(lab.ca_file()).unwrap(), pem);
     let storage = format!("{ACCOUNT}:443:{}", addresses[&format!("{ACCOUNT}:443")].as_str().unwrap());
     let wire_server = format!("168.63.129.16:80:{}", lab.text("host_endpoint"));
-    for value in [storage, wire_server] {
+    let metadata = format!("169.254.169.254:80:{}", lab.text("metadata"));
+    for value in [storage, wire_server, metadata] {
         assert!(lab.connect_to().contains(&value.as_str()), "{value} is missing");
     }
     // Nobody asked for events, so nothing more is said.

@@ -4,6 +4,7 @@
 mod budgets;
 mod cli;
 mod cuts;
+mod discovery;
 mod estate;
 mod exchange;
 mod golden;
@@ -25,3 +26,4 @@ mod scenarios;
 mod secrets;
 mod support;
 mod traces;
+mod windows;

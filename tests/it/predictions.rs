@@ -59,8 +59,8 @@ fn scenario_of(case: &Value, consumer: &str) -> String {
     for (name, logical, played) in [("acct1", "127.0.0.11", "20.60.0.11"), ("acct2", "127.0.0.12", "20.60.0.12")] {
         let _ = writeln!(toml, "[[lab.dns.names]]\nname = \"{name}.blob.core.windows.net\"\na = [\"{played}\"]");
         let at = |party: &str| format!("[[fault]]\nat = \"{party}\"\naddresses = [\"{played}\"]\nports = [443]\n");
-        let rules = list(case, "nft").iter().filter_map(Value::as_str);
-        let rule = rules.filter(|rule| rule.contains(logical)).next_back();
+        let mut rules = list(case, "nft").iter().filter_map(Value::as_str);
+        let rule = rules.rfind(|rule| rule.contains(logical));
         if let Some(rule) = rule {
             let fault = if rule.ends_with("drop") {
                 at("origin") + "conn = \"silent\""

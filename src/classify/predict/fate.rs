@@ -290,7 +290,13 @@ pub(super) fn host(case: &Case<'_>, service: HostService, disks: usize) -> HostF
         return fate(None, Some(Why::Said(text)));
     }
     let code = first.judged.map_or(c::HOST_UNREACHABLE, |judged| judged.code);
-    let why = Some(Why::Code(code));
+    // The code is of every service of the host; the extension needs this one.
+    let why = Some(match service {
+        HostService::WireServer if code == c::HOST_UNREACHABLE => {
+            Why::Said(format!("the wire server does not answer ({code})"))
+        }
+        _ => Why::Code(code),
+    });
     if code == c::HOST_ROOT_NEEDED || code == c::HOST_PROXIED {
         return fate(None, why);
     }

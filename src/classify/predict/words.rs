@@ -1,5 +1,7 @@
 //! The reasons of predictions, in words.
 
+use std::collections::HashMap;
+
 use super::{
     Endings,
     fate::{Fate, HostFate, Why},
@@ -63,7 +65,7 @@ fn guest(case: &Case<'_>, way: &Way, disks: &[Fate]) -> String {
     let proxy = case.record.context.proxy.as_deref();
     let ignored = *way == Way::Direct && proxy.is_some();
     let mut text: String = match way {
-        Way::Direct if ignored && troubled.iter().any(|disk| works_by_proxy(case, disk)) => {
+        Way::Direct if ignored && work_by_proxy(case, &troubled) => {
             "The proxy works, but the extension ignores it and goes direct".into()
         }
         Way::Direct if ignored => "The extension ignores the proxy and goes direct".into(),
@@ -105,14 +107,13 @@ fn guest(case: &Case<'_>, way: &Way, disks: &[Fate]) -> String {
     text
 }
 
-/// Whether every attempt on the endpoint passed through the proxy.
-fn works_by_proxy(case: &Case<'_>, disk: &Fate) -> bool {
-    let mut tried = case
-        .walks
-        .iter()
-        .filter(|walk| walk.view.observation.route == Route::Proxy && walk.view.observation.subject == disk.subject)
-        .peekable();
-    tried.peek().is_some() && tried.all(|walk| !walk.failed && !walk.cancelled)
+/// Whether there is one among the disks that every attempt through the proxy reached.
+fn work_by_proxy(case: &Case<'_>, disks: &[&Fate]) -> bool {
+    let mut reached: HashMap<&str, bool> = HashMap::new();
+    for walk in case.walks.iter().filter(|walk| walk.view.observation.route == Route::Proxy) {
+        *reached.entry(&walk.view.observation.subject).or_insert(true) &= !walk.failed && !walk.cancelled;
+    }
+    disks.iter().any(|disk| reached.get(&*disk.subject) == Some(&true))
 }
 
 fn said(why: &Why) -> String {

@@ -107,3 +107,65 @@ fn it_adds_no_route_and_no_pass_to_the_targets() {
     );
     assert_eq!((got.cells.len(), got.verdict.status), (1, Status::Degraded));
 }
+
+fn metadata(says: &str) -> Walk {
+    Walk::to_metadata().connected().answered(reply(says))
+}
+
+const HEALTHY: &str = "HTTP/1.1 200 OK\r\n\r\n{\"apiVersions\":[\"2021-02-01\"]}";
+
+#[test]
+fn instance_metadata_is_told_by_what_it_says() {
+    for genuine in [
+        HEALTHY,
+        "HTTP/1.1 200 OK\r\n\r\n {\"compute\":{\"location\":\"westeurope\"}}",
+        "HTTP/1.1 200 OK\r\n\r\n{\"network\":{}}",
+        "HTTP/1.1 400 Bad Request\r\n\r\n{\"error\":\"Bad request\",\"newest-versions\":[\"2021-02-01\"]}",
+        "HTTP/1.1 429 Too Many Requests\r\nServer: IMDS/150.870.65.1854\r\n\r\n",
+    ] {
+        let got = assess(&beside([answers(80), metadata(genuine)], Some(true)));
+        assert_eq!((got.verdict.status, got.findings.len()), (Status::Clear, 0), "{genuine}: {got:?}");
+    }
+}
+
+#[test]
+fn without_instance_metadata_a_snapshot_still_works() {
+    let dead = || Walk::to_metadata().connect_fails(K::TimedOut);
+    for privileged in [Some(true), Some(false)] {
+        let got = assess(&beside([answers(80), answers(32526), dead(), dead()], privileged));
+        let finding = only(&got, c::HOST_UNREACHABLE);
+        assert_eq!((finding.severity, finding.confidence), (Severity::Warning, Confidence::Heuristic));
+        assert_eq!((finding.targets.as_slice(), finding.tried), (&["169.254.169.254:80".to_owned()][..], 2));
+        assert_eq!(got.verdict.summary, "the endpoint answers directly, with 1 warning");
+        let commands: Vec<_> = finding.remedies.iter().flat_map(|remedy| &remedy.commands).collect();
+        assert!(commands.iter().all(|line| !line.contains("168.63.129.16")), "{commands:?}");
+    }
+    // What the wire server's silence proves is not about instance metadata.
+    let page = metadata("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>");
+    let got = assess(&beside([silent(80), silent(32526), page], Some(false)));
+    let codes: Vec<_> = got.findings.iter().map(|finding| (finding.code, finding.severity)).collect();
+    assert_eq!(codes, [(c::HOST_ROOT_NEEDED, Severity::Warning), (c::HOST_UNEXPECTED, Severity::Warning)]);
+}
+
+#[test]
+fn instance_metadata_tells_a_rule_from_a_dead_link() {
+    let wire = || [silent(80), silent(32526)];
+    let got = assess(&beside(wire().into_iter().chain([metadata(HEALTHY)]), Some(false)));
+    let finding = only(&got, c::HOST_ROOT_NEEDED);
+    assert!(
+        finding.summary.contains("instance metadata answers, so the way to the host is open"),
+        "{}",
+        finding.summary
+    );
+
+    let dead = Walk::to_metadata().connect_fails(K::TimedOut);
+    let got = assess(&beside(wire().into_iter().chain([dead]), Some(false)));
+    let finding = got.findings.iter().find(|finding| finding.code == c::HOST_ROOT_NEEDED).unwrap();
+    assert!(finding.summary.contains("is silent too"), "{}", finding.summary);
+    assert!(got.findings.iter().any(|finding| finding.code == c::HOST_UNREACHABLE && finding.targets.len() == 1));
+
+    let got = assess(&beside(wire().into_iter().chain([metadata(HEALTHY)]), Some(true)));
+    let finding = only(&got, c::HOST_UNREACHABLE);
+    assert_eq!((finding.severity, finding.confidence), (Severity::Error, Confidence::Differential));
+    assert!(finding.summary.contains("a rule about this address"), "{}", finding.summary);
+}

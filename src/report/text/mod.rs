@@ -8,12 +8,13 @@ mod trace;
 use std::{
     collections::HashMap,
     io::{self, Write},
+    iter,
 };
 
 pub(crate) use page::{Page, Paint};
 
-use super::{Style, words};
-use crate::model::{Assessment, Finding, Prediction, Record, Remedy, Severity, Status};
+use super::{Style, machine, words};
+use crate::model::{Assessment, Discovery, Finding, Prediction, Record, Remedy, Severity, Status};
 
 /// Below this width nothing readable can be laid out.
 const MIN_WIDTH: usize = 40;
@@ -29,8 +30,11 @@ pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out
     let page = &mut Page::new(out, style.width.max(MIN_WIDTH), style.color);
     verdict(page, assessment)?;
     table::write(page, record, assessment, style.verbose > 0)?;
+    if let Some(discovery) = &record.context.discovery {
+        machine(page, discovery, style.verbose > 0)?;
+    }
     notes(page, record)?;
-    predictions(page, &assessment.predictions)?;
+    predictions(page, &assessment.predictions, style.verbose > 0)?;
     findings(page, &assessment.findings, words::far_end(record))?;
     if style.verbose > 0 {
         trace::write(page, record, style.verbose > 1)?;
@@ -49,6 +53,28 @@ fn verdict(page: &mut Page<'_>, assessment: &Assessment) -> io::Result<()> {
     page.wrap_after(&[(paint, word), (Paint::Plain, "  ")], &hang, &assessment.verdict.summary)
 }
 
+/// What discovery found; with `all` also every place that it looked at.
+fn machine(page: &mut Page<'_>, discovery: &Discovery, all: bool) -> io::Result<()> {
+    page.blank()?;
+    let facts = machine::facts(discovery);
+    let labels = iter::once("  Machine  ").chain(iter::repeat("           "));
+    facts.iter().zip(labels).try_for_each(|(fact, label)| page.wrap(label, 13, fact))?;
+    let rows = machine::rows(discovery);
+    let width = |text: fn(&machine::Row<'_>) -> usize| rows.iter().map(text).max().unwrap_or(0);
+    let (consumer, way) = (width(|row| row.consumer.len()), width(|row| row.way.len()));
+    let labels = iter::once("  Proxies  ").chain(iter::repeat("           "));
+    for (row, label) in rows.iter().zip(labels) {
+        let lead = format!("{label}{:consumer$}  {:way$}  ", row.consumer, row.way);
+        page.wrap(&lead, 13, &row.source)?;
+        row.note.map_or(Ok(()), |note| page.wrap("             ", 13, note))?;
+    }
+    if all {
+        let labels = iter::once("  Sources  ").chain(iter::repeat("           "));
+        machine::sources(discovery).iter().zip(labels).try_for_each(|(source, label)| page.wrap(label, 13, source))?;
+    }
+    Ok(())
+}
+
 /// What the reader must know about the measurement itself.
 fn notes(page: &mut Page<'_>, record: &Record) -> io::Result<()> {
     let notes = words::notes(&record.context);
@@ -61,16 +87,16 @@ fn notes(page: &mut Page<'_>, record: &Record) -> io::Result<()> {
     not_run.iter().try_for_each(|line| page.wrap("  Not run  ", 11, line))
 }
 
-fn predictions(page: &mut Page<'_>, predictions: &[Prediction]) -> io::Result<()> {
+fn predictions(page: &mut Page<'_>, predictions: &[Prediction], verbose: bool) -> io::Result<()> {
     let Some((chosen, others)) = predictions.split_first() else {
         return Ok(());
     };
     page.blank()?;
-    page.wrap("  Tonight  ", 11, &format!("{}, method {}", chosen.consumer, chosen.method))?;
+    page.wrap("  Tonight  ", 11, &format!("{}, method {}", words::consumer(&chosen.consumer), chosen.method))?;
     page.wrap("           ", 11, &chosen.reason)?;
     for other in others {
-        let reason = if other.reason == chosen.reason { "the same" } else { &other.reason };
-        page.wrap("           ", 13, &format!("with method {}: {reason}", other.method))?;
+        let ending = if verbose { other.reason.clone() } else { words::ending(other) };
+        page.wrap("           ", 13, &format!("With {}: {ending}", other.method))?;
     }
     Ok(())
 }
