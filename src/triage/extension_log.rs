@@ -13,6 +13,10 @@ use super::{
     status::{self, suffix},
     text::{beginning, host_and_path, kept},
 };
+use crate::{
+    classify::codes::{STORAGE_THROTTLED, TRIAGE_HOST_REFUSED},
+    model::Hop,
+};
 
 /// Attempts of one file that are kept: a log rotates long before.
 const MAX_ATTEMPTS: usize = 500;
@@ -384,21 +388,16 @@ impl Current {
             return;
         };
         let (uri, error) = rest.split_once(", ErrorMessage:").unwrap_or((rest, ""));
+        // Python prints a boolean with a capital letter.
+        let boolean = matches!(taken, "True" | "False");
         let taken = taken.eq_ignore_ascii_case("true");
         let (host, path) = host_and_path(uri).map_or((None, String::new()), |(host, path)| (Some(host), path));
         let status = status.trim().parse().ok();
-        let failure = (!taken).then(|| Failure {
-            text: if error.is_empty() || error == "None" { "the host gives no reason".into() } else { kept(error) },
-            code: if error.contains(exception::RATE) || error.contains(exception::COUNT) {
-                crate::classify::codes::STORAGE_THROTTLED
-            } else {
-                crate::classify::codes::TRIAGE_HOST_REFUSED
-            },
-            hop: crate::model::Hop::Host,
-            target: None,
-            place: place.to_owned(),
-        });
-        self.push_disk(Disk { way: Way::Host, index: None, host, path, taken: Some(taken), status, failure });
+        let limit = error.contains(exception::RATE) || error.contains(exception::COUNT);
+        let (code, hop) = if limit { (STORAGE_THROTTLED, Hop::Origin) } else { (TRIAGE_HOST_REFUSED, Hop::Host) };
+        let text = if error.is_empty() || error == "None" { exception::NO_REASON.into() } else { kept(error) };
+        let failure = (!taken).then(|| Failure { text, code, hop, target: None, place: place.to_owned() });
+        self.push_disk(Disk { way: Way::Host, index: None, host, path, taken: Some(taken), status, failure, boolean });
     }
 
     fn guest(&mut self, text: &str, place: &str) {
@@ -417,6 +416,7 @@ impl Current {
                 taken: None,
                 status: None,
                 failure: None,
+                boolean: false,
             });
             self.disk = Some(self.attempt.disks.len().saturating_sub(1));
         } else if let Some((index, uri)) =
@@ -554,6 +554,8 @@ impl Current {
             self.attempt.ended = Some(at.to_owned());
             let message = message.rsplit_once(',').map_or(message, |(message, _)| message);
             self.attempt.message = Some(kept(message)).filter(|message| !message.is_empty());
+            // This number says what no line does.
+            self.host_status(Call::DoSnapshot, (code == 556).then(|| "556".into()), place);
             self.host_status(Call::PreSnapshot, suffix(message, "hostStatusCodePreSnapshot"), place);
             self.host_status(Call::DoSnapshot, suffix(message, "hostStatusCodeDoSnapshot"), place);
         } else if text.starts_with("[{\"") && text.contains("vmHealthStatusCode") {

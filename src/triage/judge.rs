@@ -1,13 +1,15 @@
 //! From documents to a triage: attempts are merged, each is judged by what its own lines show, and the one that matters
 //! becomes findings. Pure, total, deterministic.
 
+use std::fmt::Write as _;
+
 use time::{PrimitiveDateTime, macros::format_description};
 
 use super::{
     Attempt, Call, Disk, Document, Failure, HostCall, Mark, Triage, Way,
     agent_log::AgentFailure,
     codes::name_of,
-    exception,
+    decision, exception,
     source::Content,
     status::{Report, ReportedDisk},
 };
@@ -110,7 +112,7 @@ impl Attempt {
     }
 
     /// Whether the log notes this.
-    fn has(&self, kind: Mark) -> bool {
+    pub(super) fn has(&self, kind: Mark) -> bool {
         self.notes.iter().any(|note| note.kind == kind)
     }
 
@@ -192,7 +194,7 @@ fn from_reported(disk: &ReportedDisk, way: Way, place: &str) -> Disk {
     let failure = failed.then(|| {
         let (text, (code, hop)) = match (&disk.error, way) {
             (Some(error), Way::Host) => (error.clone(), (codes::TRIAGE_HOST_REFUSED, Hop::Host)),
-            (None, Way::Host) => ("the host gives no reason".into(), (codes::TRIAGE_HOST_REFUSED, Hop::Host)),
+            (None, Way::Host) => (exception::NO_REASON.into(), (codes::TRIAGE_HOST_REFUSED, Hop::Host)),
             (Some(error), _) => {
                 (error.clone(), exception::answer(0, error).unwrap_or((codes::STORAGE_ERROR, Hop::Origin)))
             }
@@ -220,6 +222,7 @@ fn from_reported(disk: &ReportedDisk, way: Way, place: &str) -> Disk {
         taken: disk.taken,
         status: None,
         failure,
+        boolean: false,
     }
 }
 
@@ -302,12 +305,12 @@ fn reported_class(attempt: &Attempt) -> Option<Class> {
 pub(super) fn class_words(class: Class) -> &'static str {
     match class {
         Class::None => "success",
-        Class::NoNetwork => "no network",
-        Class::RestrictedNetwork => "a restricted network",
-        Class::HostError => "an error of the host",
+        Class::NoNetwork => "storage or the host out of reach",
+        Class::RestrictedNetwork => "some of the storage out of reach",
+        Class::HostError => "a host that refuses",
         Class::RateExceeded => "too many snapshots in a short time",
         Class::LimitReached => "too many snapshots of a disk",
-        Class::GenericError => "an error that is not the network's",
+        Class::GenericError => "trouble other than the network's",
     }
 }
 
@@ -570,25 +573,34 @@ fn of_notes(drafts: &mut Drafts, attempt: &Attempt, error: Severity) {
 
 /// Whether the numbers say one thing and the lines another.
 fn misleading(drafts: &mut Drafts, attempt: &Attempt) {
-    let (Some(reported), Some(shown), Some(code)) = (reported_class(attempt), attempt.class, attempt.code) else {
-        return;
-    };
-    if reported == shown {
+    let (Some(reported), Some(code)) = (reported_class(attempt), attempt.code) else { return };
+    let shown = attempt.class.filter(|shown| *shown != reported);
+    let contradiction = decision::contradiction(attempt);
+    if shown.is_none() && contradiction.is_none() && !attempt.has(Mark::KeyError) {
         return;
     }
     let name = |code: i32| name_of(code).map_or_else(|| code.to_string(), |name| format!("{code} ({name})"));
-    let mut numbers = name(code);
+    let mut summary = format!("The extension reported {}", name(code));
     if let Some(health) = attempt.health_code.filter(|health| *health != code) {
-        numbers = format!("{numbers} with health code {}", name(health));
+        let _ = write!(summary, " with health code {}", name(health));
     }
-    let mut summary = format!(
-        "The extension reported {numbers}, which stands for {}; the log shows {}.",
-        class_words(reported),
-        class_words(shown)
-    );
+    if let Some(shown) = shown {
+        let _ = write!(summary, ", which stands for {}; the log shows {}", class_words(reported), class_words(shown));
+    }
+    summary.push('.');
     if attempt.has(Mark::KeyError) {
         summary
             .push_str(" It failed over its own bookkeeping after every snapshot from inside the machine had failed.");
+    }
+    if let Some((build, ending)) = contradiction {
+        let health = ending.error_code.filter(|health| *health != ending.code);
+        let health = health.map_or_else(String::new, |health| format!(" with health code {}", name(health)));
+        let (expected, consumer) = (name(ending.code), build.consumer());
+        let _ = write!(
+            summary,
+            " By the extension's own rules ({consumer}) the results in the log give {expected}{health}: part of the log is \
+             missing, or another build wrote it."
+        );
     }
     let draft = drafts.get(codes::TRIAGE_CODE_MISLEADS, Hop::Consumer, Severity::Warning);
     draft.finding.summary = summary;

@@ -7,6 +7,7 @@
 
 mod agent_log;
 mod codes;
+mod decision;
 mod exception;
 mod extension_log;
 mod judge;
@@ -231,6 +232,9 @@ pub struct Disk {
     pub status: Option<u16>,
     /// What went wrong.
     pub failure: Option<Failure>,
+    /// Whether the host wrote `true` or `false` where the extension expects text.
+    #[serde(skip)]
+    pub boolean: bool,
 }
 
 /// A failure that the log tells.
