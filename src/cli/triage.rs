@@ -91,7 +91,7 @@ fn collect(folder: &Path, depth: usize, seen: &mut HashSet<PathBuf>, files: &mut
 /// Whether a file of this name may be one of the extension's or the agent's: `extension.log.1.gz`, `waagent.log`,
 /// `3.status`, `3_status`. What it is, its content decides.
 fn is_known(name: &str) -> bool {
-    let is_log = name.split('.').any(|part| part == "log") || name.ends_with(".log");
+    let is_log = name.split('.').any(|part| part == "log");
     let numbered = |suffix| name.strip_suffix(suffix).is_some_and(|number: &str| number.parse::<u64>().is_ok());
     is_log || [".status", "_status", ".settings", "_settings"].into_iter().any(numbered)
 }

@@ -683,7 +683,7 @@ mod tests {
 
     /// Lines in the shape of Python 3.
     fn messages(lines: &[&str]) -> String {
-        lines.iter().map(|line| format!("{P}{line}\n")).collect()
+        lines.iter().flat_map(|line| [P, line, "\n"]).collect()
     }
 
     #[track_caller]

@@ -123,17 +123,18 @@ impl Attempt {
     }
 }
 
+/// Whether a status file tells of this attempt. A task that is repeated keeps its id.
 fn belongs(report: &Report, attempt: &Attempt) -> bool {
+    // 4 stands for "at work", and the file is overwritten when that is over.
+    if attempt.code.is_some() && report.code != Some(4) && attempt.code != report.code {
+        return false;
+    }
     if report.task.is_some() && attempt.task.is_some() {
         return report.task == attempt.task;
     }
-    let near = |written: Option<&String>| {
-        let (Some(a), Some(b)) = (written.and_then(|at| seconds(at)), report.at.as_deref().and_then(seconds)) else {
-            return false;
-        };
-        (a - b).abs() <= SAME_REPORT
-    };
-    near(attempt.ended.as_ref().or(attempt.started.as_ref())) && (attempt.code.is_none() || attempt.code == report.code)
+    let written = attempt.ended.as_ref().or(attempt.started.as_ref()).and_then(|at| seconds(at));
+    let reported = report.at.as_deref().and_then(seconds);
+    written.zip(reported).is_some_and(|(a, b)| (a - b).abs() <= SAME_REPORT)
 }
 
 /// Seconds of `YYYY-MM-DD HH:MM:SS`, for differences.
@@ -388,12 +389,14 @@ fn empty(code: Code, hop: Hop, severity: Severity) -> Finding {
 fn confidence(code: Code) -> Confidence {
     match code {
         codes::META_UNCLASSIFIED => Confidence::Unknown,
-        codes::TCP_CONNECT_TIMEOUT | codes::HTTP_SILENT | codes::TLS_SILENT_AFTER_HELLO | codes::PROXY_SILENT => {
-            Confidence::Heuristic
-        }
-        codes::TLS_INTERCEPTED | codes::HTTP_WRONG_SPEAKER | codes::LOCAL_CLOCK_SKEW | codes::TRIAGE_CODE_MISLEADS => {
-            Confidence::Heuristic
-        }
+        codes::TCP_CONNECT_TIMEOUT
+        | codes::HTTP_SILENT
+        | codes::TLS_SILENT_AFTER_HELLO
+        | codes::PROXY_SILENT
+        | codes::TLS_INTERCEPTED
+        | codes::HTTP_WRONG_SPEAKER
+        | codes::LOCAL_CLOCK_SKEW
+        | codes::TRIAGE_CODE_MISLEADS => Confidence::Heuristic,
         _ => Confidence::Reported,
     }
 }
@@ -413,7 +416,7 @@ fn findings(attempts: &[Attempt], documents: &[Document]) -> Vec<Finding> {
         }
     }
     let mut findings: Vec<Finding> = drafts.0.into_iter().map(finished).collect();
-    findings.sort_by(|a, b| a.severity.cmp(&b.severity));
+    findings.sort_by_key(|finding| finding.severity);
     findings
 }
 

@@ -350,7 +350,9 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), flips in prop::collection::vec((0..LOG.len(), any::<u8>()), 0..20)) {
             let mut log = LOG.as_bytes().to_vec();
-            flips.iter().for_each(|&(at, byte)| log[at] = byte);
+            for (at, byte) in flips {
+                log[at] = byte;
+            }
             let mut gz = packed(&log);
             let at = bytes.len() % gz.len();
             gz[at] ^= bytes.first().copied().unwrap_or_default();

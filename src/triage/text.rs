@@ -53,11 +53,11 @@ fn without_queries(text: &str) -> String {
     while let Some(at) = rest.find(['?', '@']) {
         let (before, after) = rest.split_at(at);
         let word = before.rfind(ends).map_or(0, |end| end + before[end..].chars().next().map_or(1, char::len_utf8));
-        if after.starts_with('@') {
+        if let Some(after) = after.strip_prefix('@') {
             let scheme = before[word..].find("://").map(|scheme| word + scheme + 3);
             out.push_str(&before[..scheme.unwrap_or(before.len())]);
             out.push_str(if scheme.is_some() { "" } else { "@" });
-            rest = &after[1..];
+            rest = after;
         } else {
             out.push_str(before);
             let end = after.find(ends).unwrap_or(after.len());
