@@ -82,8 +82,15 @@ fn result(disk: &Disk) -> Option<Result> {
 
 /// What the host answered; `None` where the log does not tell enough.
 fn answer(attempt: &Attempt, call: Call) -> Option<HostAnswer> {
-    let Some(known) = attempt.answer(call) else { return Some(HostAnswer::None) };
     let http = |status, body| Some(HostAnswer::Http { status, body });
+    let Some(known) = attempt.answer(call) else {
+        return match (call, attempt.ways.contains(&Way::Host)) {
+            (_, false) => Some(HostAnswer::None),
+            // Older builds log no status; had it been another one, the host would not have been asked to go on.
+            (Call::PreSnapshot, true) => http(200, HostBody::Other),
+            (Call::DoSnapshot, true) => None,
+        };
+    };
     match known.status? {
         555 => Some(HostAnswer::None),
         556 => http(500, HostBody::Other),
@@ -106,4 +113,92 @@ fn host_disk(disk: &Disk) -> HostDisk {
     };
     let succeeded = if disk.boolean { HostSuccess::Boolean(taken) } else { HostSuccess::Text(taken) };
     HostDisk { succeeded, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::codes,
+        model::Code,
+        triage::{Failure, HostCall},
+    };
+
+    fn disk(way: Way, code: Option<Code>, text: &str) -> Disk {
+        let hop =
+            if code.is_some_and(|code| code.0.starts_with("storage.")) { Hop::Origin } else { Hop::ClientToOrigin };
+        let failure = code.map(|code| Failure { text: text.into(), code, hop, target: None, place: String::new() });
+        Disk {
+            way,
+            index: None,
+            host: None,
+            path: String::new(),
+            taken: Some(failure.is_none()),
+            status: None,
+            failure,
+            boolean: false,
+        }
+    }
+
+    fn call(call: Call, status: u16) -> HostCall {
+        HostCall { call, status: Some(status), error: None, code: None, place: String::new() }
+    }
+
+    fn attempt(
+        method: &str,
+        ways: &[Way],
+        host_calls: Vec<HostCall>,
+        disks: Vec<Disk>,
+        numbers: (i32, i32),
+    ) -> Attempt {
+        let (code, health_code) = (Some(numbers.0), Some(numbers.1));
+        let method = Some(method.to_owned());
+        Attempt { method, ways: ways.to_vec(), host_calls, disks, code, health_code, ..Attempt::default() }
+    }
+
+    /// Results of the guest, with the numbers of a build.
+    fn guest(version: &str, disks: &[Option<Code>], numbers: (i32, i32)) -> Attempt {
+        let disks = disks.iter().map(|code| disk(Way::GuestSequential, *code, "")).collect();
+        let calls = vec![call(Call::PreSnapshot, 555)];
+        let attempt = attempt("onlyGuest", &[Way::GuestSequential], calls, disks, numbers);
+        Attempt { version: Some(version.into()), ..attempt }
+    }
+
+    #[test]
+    fn each_build_has_its_own_numbers() {
+        let timeout = Some(codes::TCP_CONNECT_TIMEOUT);
+        for (version, disks, numbers, agrees) in [
+            ("1.0.9219.0", &[timeout, timeout][..], (2, 2), true),
+            ("1.0.9154.0", &[timeout, timeout], (76, 76), true),
+            ("1.0.9152.0", &[timeout, timeout], (2, 2), false),
+            ("1.0.9219.0", &[timeout, None], (76, 761), true),
+            ("1.0.9219.0", &[timeout, None], (76, 76), false),
+            ("1.0.9152.0", &[timeout, None], (1, 1), true),
+            ("1.0.9219.0", &[None, None], (1, 1), true),
+            ("1.0.9219.0", &[None, None], (76, 76), false),
+            ("1.0.9219.0", &[Some(codes::STORAGE_NETWORK_RULES), None], (76, 761), true),
+        ] {
+            assert_eq!(
+                contradiction(&guest(version, disks, numbers)).is_none(),
+                agrees,
+                "{version} {disks:?} {numbers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_hosts_results_are_weighed_as_the_extension_does() {
+        let taken = || disk(Way::Host, None, "");
+        let calls = || vec![call(Call::PreSnapshot, 200), call(Call::DoSnapshot, 200)];
+        let host = |calls, disks, numbers| attempt("firstHostThenGuest", &[Way::Host], calls, disks, numbers);
+        assert_eq!(contradiction(&host(calls(), vec![taken(), taken()], (1, 1))), None);
+        // A boolean counts for nothing.
+        let boolean = Disk { boolean: true, ..taken() };
+        assert_eq!(contradiction(&host(calls(), vec![boolean.clone()], (76, 76))), None);
+        assert!(contradiction(&host(calls(), vec![boolean], (1, 1))).is_some());
+        // Older logs have no status of the preparation; without one of the order nothing can be said.
+        assert_eq!(contradiction(&host(calls().split_off(1), vec![taken()], (1, 1))), None);
+        assert_eq!(contradiction(&host(Vec::new(), vec![taken()], (85, 85))), None);
+        assert!(contradiction(&host(calls(), vec![taken()], (85, 85))).is_some());
+    }
 }

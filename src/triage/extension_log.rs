@@ -2,7 +2,7 @@
 //! `handle.py`, `freezesnapshotter.py`, `guestsnapshotter.py`, `hostsnapshotter.py`, `HttpUtil.py`, `blobwriter.py`),
 //! with its spelling.
 
-use std::mem;
+use std::{collections::VecDeque, mem};
 
 use serde_json::Value;
 
@@ -44,7 +44,8 @@ pub(super) struct ExtensionLog {
 /// Reads the log line by line.
 pub(super) struct Reader {
     path: String,
-    log: ExtensionLog,
+    attempts: VecDeque<Attempt>,
+    dropped: u64,
     current: Option<Current>,
     /// A message that may have further lines.
     open: Open,
@@ -126,7 +127,7 @@ const LONG: [&str; 3] = ["From Host- IsSuccessful:", "IsSuccessful:", "snapshot_
 
 impl Reader {
     pub(super) fn new(path: &str) -> Self {
-        Self { path: path.to_owned(), log: ExtensionLog::default(), current: None, open: Open::Nothing }
+        Self { path: path.to_owned(), attempts: VecDeque::new(), dropped: 0, current: None, open: Open::Nothing }
     }
 
     /// Takes a line. Gives whether it was understood.
@@ -146,7 +147,7 @@ impl Reader {
     pub(super) fn finish(mut self) -> ExtensionLog {
         self.close_message();
         self.close_attempt();
-        self.log
+        ExtensionLog { attempts: self.attempts.into(), dropped: self.dropped }
     }
 
     fn continued(&mut self, text: &str) -> bool {
@@ -235,11 +236,11 @@ impl Reader {
         if current.void || nothing && attempt.notes.is_empty() && attempt.task.is_none() && attempt.method.is_none() {
             return;
         }
-        if self.log.attempts.len() == MAX_ATTEMPTS {
-            self.log.attempts.remove(0);
-            self.log.dropped += 1;
+        if self.attempts.len() == MAX_ATTEMPTS {
+            self.attempts.pop_front();
+            self.dropped += 1;
         }
-        self.log.attempts.push(attempt);
+        self.attempts.push_back(attempt);
     }
 }
 

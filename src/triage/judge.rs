@@ -35,12 +35,12 @@ const HOST: &str = "168.63.129.16";
 
 /// Makes one triage of what was read, whatever the order of the documents.
 #[must_use]
-pub fn assess(documents: Vec<Document>) -> Triage {
+pub fn assess(mut documents: Vec<Document>) -> Triage {
+    documents.sort_by(|a, b| a.source.path.cmp(&b.source.path));
     let (attempts, dropped_attempts) = attempts(&documents);
     let findings = findings(&attempts, &documents);
     let verdict = verdict(&attempts, &findings, &documents);
-    let mut sources: Vec<_> = documents.into_iter().map(|document| document.source).collect();
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    let sources = documents.into_iter().map(|document| document.source).collect();
     Triage { verdict, attempts, findings, sources, dropped_attempts }
 }
 
@@ -68,7 +68,8 @@ pub(crate) fn attempts(documents: &[Document]) -> (Vec<Attempt>, u64) {
         .collect();
     reports.sort_by(|a, b| (&a.at, &a.path).cmp(&(&b.at, &b.path)));
     for report in reports {
-        match attempts.iter_mut().rfind(|attempt| belongs(report, attempt)) {
+        let away = |attempt: &&mut Attempt| apart(report, attempt).unwrap_or(i64::MAX);
+        match attempts.iter_mut().filter(|attempt| belongs(report, attempt)).min_by_key(away) {
             Some(attempt) => complete(attempt, report),
             None => attempts.push(from_report(report)),
         }
@@ -132,9 +133,13 @@ fn belongs(report: &Report, attempt: &Attempt) -> bool {
     if report.task.is_some() && attempt.task.is_some() {
         return report.task == attempt.task;
     }
-    let written = attempt.ended.as_ref().or(attempt.started.as_ref()).and_then(|at| seconds(at));
-    let reported = report.at.as_deref().and_then(seconds);
-    written.zip(reported).is_some_and(|(a, b)| (a - b).abs() <= SAME_REPORT)
+    apart(report, attempt).is_some_and(|seconds| seconds <= SAME_REPORT)
+}
+
+/// Seconds between a status file and an attempt.
+fn apart(report: &Report, attempt: &Attempt) -> Option<i64> {
+    let written = seconds(attempt.ended.as_deref().or(attempt.started.as_deref())?)?;
+    Some((written - seconds(report.at.as_deref()?)?).abs())
 }
 
 /// Seconds of `YYYY-MM-DD HH:MM:SS`, for differences.
@@ -681,5 +686,80 @@ fn reason(attempt: &Attempt, findings: &[Finding]) -> String {
     match title {
         Some(title) => format!("{disks}{title}; {numbers}"),
         None => format!("{disks}for a reason that the log does not tell; {numbers}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::triage::read;
+
+    const LOG: &str = include_str!("../../tests/fixtures/logs/guest-all-failed/extension.log");
+    const STATUS: &str = include_str!("../../tests/fixtures/logs/guest-all-failed/12.status");
+    const LOST: &str = include_str!("../../tests/fixtures/logs/host-556/12.status");
+
+    fn codes_of(triage: &Triage) -> Vec<&str> {
+        triage.findings.iter().map(|finding| finding.code.0).collect()
+    }
+
+    #[test]
+    fn documents_may_come_in_any_order() {
+        let later = LOG.replace("2026-01-05", "2026-01-06").replace("2026/01/05", "2026/01/06");
+        let agent = "2026-01-05T03:10:44Z ERROR x [HTTP Failed] GET http://168.63.129.16/ -- IOError timed out -- 6 attempts made";
+        let mut documents = vec![
+            read("b.log", later.as_bytes()),
+            read("a.log", LOG.as_bytes()),
+            read("12.status", STATUS.as_bytes()),
+            read("waagent.log", agent.as_bytes()),
+        ];
+        let triage = assess(documents.clone());
+        assert_eq!(triage.attempts.len(), 2);
+        assert_eq!(triage.attempts[0].reports, ["12.status"]);
+        documents.reverse();
+        assert_eq!(assess(documents), triage);
+    }
+
+    #[test]
+    fn a_copy_of_a_log_adds_nothing() {
+        let documents = ["a.log", "a.log.1"].map(|path| read(path, LOG.as_bytes()));
+        assert_eq!(assess(documents.to_vec()).attempts.len(), 1);
+    }
+
+    #[test]
+    fn a_status_file_without_its_log_says_what_it_can() {
+        // An answer leaves its message in the file, an exception leaves nothing.
+        let file = |error: &str, taken: &str| {
+            format!(
+                r#"[{{"timestampUTC":"2026-01-05T03:10:44Z","status":{{"code":"76","formattedMessage":{{"message":"x snapshotCreator=guestExtension, "}},
+                "snapshotInfo":[{{"isSuccessful":false,"errorMessage":{error},"blobUri":"https://a.blob.core.windows.net/c/d"}},
+                {{"isSuccessful":{taken},"errorMessage":null,"blobUri":"https://b.blob.core.windows.net/c/d"}}],
+                "vmHealthInfo":{{"vmHealthStatusCode":761}}}}}}]"#
+            )
+        };
+        for (error, taken, class, code) in [
+            ("null", "true", Class::RestrictedNetwork, "meta.unclassified"),
+            ("null", "false", Class::NoNetwork, "meta.unclassified"),
+            (r#""<Code>AuthorizationFailure</Code>""#, "true", Class::GenericError, "storage.network_rules"),
+            (r#""The rate of snapshot blob calls is exceeded""#, "true", Class::RateExceeded, "storage.throttled"),
+            (
+                r#""The snapshot count against this blob has been exceeded""#,
+                "true",
+                Class::LimitReached,
+                "storage.throttled",
+            ),
+        ] {
+            let triage = assess(vec![read("1.status", file(error, taken).as_bytes())]);
+            assert_eq!(triage.attempts[0].class, Some(class), "{error}");
+            assert_eq!(codes_of(&triage)[0], code, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_at_work_has_no_end() {
+        let triage = assess(vec![read("1.status", LOST.as_bytes())]);
+        assert_eq!((triage.verdict.status, triage.verdict.exit_code), (Status::Inconclusive, 3));
+        let agent = "2026-01-05T03:10:44Z INFO x y\n";
+        let nothing = assess(vec![read("waagent.log", agent.as_bytes())]);
+        assert_eq!((nothing.verdict.exit_code, nothing.attempts.len()), (3, 0));
     }
 }

@@ -125,6 +125,8 @@ fn the_report_names_disks_lines_and_what_to_do() {
     assert!(log("guest-one-of-two").lines().nth(line - 1).unwrap().contains("Connection refused"), "{evidence}");
     assert!(!refused["remedies"].as_array().unwrap().is_empty());
     support::evidence_says(finding(&report, "host.unreachable"), "PreSnapshot 555");
+    let (report, _) = self::report(&logs("guest-authz-one"));
+    support::evidence_says(finding(&report, "storage.network_rules"), "HTTP 403: AuthorizationFailure");
 }
 
 #[test]
