@@ -23,6 +23,7 @@ mod scenarios;
 mod secrets;
 mod targets;
 mod text;
+mod triage;
 mod values;
 
 use std::{env, ffi::OsString, fmt::Write, process::ExitCode};
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Scenario(command) => scenario::run(command),
         Command::Lab(args) => lab::run(&args),
+        Command::Triage(args) => triage::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { command } => generate::man(command.as_deref()),

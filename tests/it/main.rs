@@ -26,4 +26,5 @@ mod scenarios;
 mod secrets;
 mod support;
 mod traces;
+mod triage;
 mod windows;
