@@ -28,4 +28,5 @@ mod secrets;
 mod security;
 mod support;
 mod traces;
+mod triage;
 mod windows;
