@@ -103,7 +103,11 @@ fn addresses_are_looked_up_in_the_list_of_service_tags() {
     assert_eq!(policy.judge(&question("20.38.102.7")).decision, Decision::Allowed);
     let verdict = policy.judge(&question("20.60.0.4"));
     assert_eq!((verdict.decision, verdict.code.as_deref()), (Decision::Denied, Some("nsg.denied")));
+    assert!(verdict.notes.iter().any(|note| note.contains("Allow_NE (200) is for Storage.NorthEurope")));
     assert_eq!(verdict.suggestion.unwrap().destination, "Storage.WestEurope");
+    let elsewhere = policy.judge(&Question { region: Some("northeurope"), ..question("20.60.0.4") });
+    let note = "the address is in Storage.WestEurope, not in Storage.NorthEurope";
+    assert!(elsewhere.notes.iter().any(|told| told == note), "{:?}", elsewhere.notes);
     assert!(error("nsg.json", "[1]").contains("nsg.json: [0]"));
 }
 
