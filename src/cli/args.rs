@@ -23,6 +23,8 @@ const EXAMPLES: &str = "\
 Examples:
   snapreach check --lab
       Try it without a network: the embedded lab plays every party.
+  sudo snapreach check
+      On a virtual machine of Azure: it finds out by itself what to probe, and shows where it knows that from.
   snapreach check --account mystorageaccount
       Probe an account's blob endpoint on ports 80, 443 and 8443.
   snapreach check --account mystorageaccount --proxy http://10.0.0.5:3128 --record tonight.jsonl

@@ -62,7 +62,7 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
     let (guard, plan) = match source {
         Source::Network(plan) => (None, *plan),
         Source::Lab(scenario, found) => {
-            let (guard, plan) = start_lab(&scenario, found, &given)?;
+            let (guard, plan) = start_lab(&scenario, found.map(|found| *found), &given)?;
             (Some(guard), plan)
         }
     };
@@ -87,7 +87,7 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
 enum Source {
     Network(Box<Plan>),
     /// The lab, for the machine that a scenario describes or for one that was given.
-    Lab(Box<Scenario>, Option<Discovered>),
+    Lab(Box<Scenario>, Option<Box<Discovered>>),
 }
 
 /// Finds out what the machine tells, and gives the options completed with it.
@@ -112,7 +112,7 @@ fn source(given: Options) -> Result<(Options, Source), Stop> {
         lab.storage = targets.iter().map(|target| target.host.to_string()).collect();
         lab.storage.dedup();
     }
-    Ok((found.fill(given), Source::Lab(scenario, Some(found))))
+    Ok((found.fill(given), Source::Lab(scenario, Some(Box::new(found)))))
 }
 
 /// Runs the engine until it is done or interrupted.

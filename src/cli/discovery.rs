@@ -52,8 +52,8 @@ impl Discovered {
         let windows = exported(&options.windows_registry)?;
         let machine = match &options.root {
             Some(root) => below(root)?,
-            // Exported files are another machine's, and of that nothing else is here.
-            None if windows.is_some() => Machine::described(BTreeMap::new(), []),
+            // Exported files are another machine's, and in the lab nothing of this one is read.
+            None if windows.is_some() || options.lab.is_some() => Machine::described(BTreeMap::new(), []),
             None => Machine::this(),
         };
         let azure = discover::is_azure(&machine) || windows.is_some();
@@ -75,7 +75,11 @@ impl Discovered {
         let elsewhere = options.root.is_some() || windows.is_some();
         Ok(Self {
             // Of another machine's host this one could not tell; the lab plays it.
-            has_host: azure && (!elsewhere || options.lab.is_some()),
+            has_host: if options.lab.is_some() {
+                azure || survey.discovery.instance.is_some()
+            } else {
+                azure && !elsewhere
+            },
             shown: azure || elsewhere || options.imds.is_some(),
             settings_only: windows.is_some() && options.root.is_none() && options.imds.is_none(),
             machine,
@@ -175,33 +179,33 @@ fn exported(paths: &[PathBuf]) -> Result<Option<Windows>, Stop> {
 /// Asks instance metadata, or says why not.
 fn ask(options: &Options, azure: bool) -> Result<Metadata, Stop> {
     let at = options.imds.map_or(HostChannel::METADATA, |Endpoint(at)| at);
-    let because = match options.imds {
-        Some(_) => None,
-        None if options.no_imds => Some("not asked, because of --no-imds"),
-        None if options.root.is_some() => {
-            Some("not asked, because --root describes another machine; --imds says where")
-        }
-        None if !options.windows_registry.is_empty() => {
-            Some("not asked, because --windows-registry describes another machine; --imds says where")
-        }
-        None if options.lab.is_some() => Some("not asked in the lab; --imds says where"),
-        None if !azure => Some("not asked, because nothing here shows a virtual machine of Azure"),
-        None => None,
+    let reason = if options.imds.is_some() {
+        None
+    } else if options.no_imds {
+        Some("not asked, because of --no-imds")
+    } else if options.root.is_some() {
+        Some("not asked, because --root describes another machine; --imds says where")
+    } else if !options.windows_registry.is_empty() {
+        Some("not asked, because --windows-registry describes another machine; --imds says where")
+    } else if options.lab.is_some() {
+        Some("not asked in the lab; --imds says where")
+    } else {
+        (!azure).then_some("not asked, because nothing here shows a virtual machine of Azure")
     };
-    let answer = match because {
-        Some(because) => Err(because.to_owned()),
-        None => {
-            let runtime =
-                probe::runtime().map_err(|e| Stop::CannotMeasure(format!("cannot ask instance metadata: {e}")))?;
-            runtime.block_on(metadata::fetch(at, metadata::DEFAULT_BUDGET)).map_err(|e| e.to_string())
-        }
+    let answer = if let Some(reason) = reason {
+        Err(reason.to_owned())
+    } else {
+        let cannot = |e| Stop::CannotMeasure(format!("cannot ask instance metadata: {e}"));
+        let runtime = probe::runtime().map_err(cannot)?;
+        runtime.block_on(metadata::fetch(at, metadata::DEFAULT_BUDGET)).map_err(|e| e.to_string())
     };
     Ok(Metadata { origin: format!("instance metadata at {at}"), answer })
 }
 
 /// Nothing is known to probe: where that was looked for, and what helps.
 fn nothing(discovery: &Discovery) -> Stop {
-    let mut message = String::from("nothing to probe: no storage host is named, and this machine tells none");
+    let mut message =
+        String::from("nothing to probe: no endpoint is named, and nothing on the machine names a storage host");
     for source in &discovery.sources {
         let gave = source.gave.as_deref().or(source.problem.as_deref()).unwrap_or("nothing of use");
         let _ = write!(message, "\n  {}: {gave}", source.origin);
@@ -209,13 +213,18 @@ fn nothing(discovery: &Discovery) -> Stop {
             let _ = write!(message, "; {problem}");
         }
     }
+    if discovery.instance.is_some() || discovery.extension.is_some() {
+        message.push_str(
+            "\nThe host of a managed disk is Azure's choice, and is told to nobody before a backup runs; afterwards it stands \
+             in the extension's log.",
+        );
+    }
     let region =
         discovery.instance.as_ref().map(|instance| instance.region.as_str()).filter(|region| !region.is_empty());
     let account = region.map_or_else(String::new, |region| format!(" (any account in {region} will do as a stand-in)"));
     let _ = write!(
         message,
-        "\nThe host of a managed disk is Azure's choice and is told to nobody before a backup runs; it stands in the extension's \
-         log afterwards.\nGive a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME{account}, --disk URI or \
+        "\nGive a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME{account}, --disk URI or \
          --targets FILE; to see what this does without a network: snapreach check --lab"
     );
     Stop::usage(message)

@@ -45,7 +45,7 @@ pub(super) struct Options {
     /// Endpoints: https://HOST[:PORT][/PATH], http://…, tls://HOST:PORT, tcp://HOST:PORT, or a bare HOST
     ///
     /// A bare HOST means Azure Storage on each of --ports: port 80 by HTTP, the others by HTTPS. Write IPv6 addresses in
-    /// brackets when a port follows.
+    /// brackets when a port follows. Without any endpoint those are probed that the machine's disks are known to be at.
     #[arg(value_name = "TARGET", value_parser = secret)]
     #[serde(skip_serializing_if = "Vec::is_empty", with = "targets")]
     pub(super) target: Vec<Secret>,

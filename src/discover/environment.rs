@@ -161,8 +161,8 @@ fn capture<'a>(value: impl Fn(&str) -> Option<&'a str>, origin: impl Fn(&str) ->
     (!addresses.is_empty()).then(|| ProxyCapture {
         origin: origin(name),
         proxy: proxy.url(),
-        // It is shown, so it must not be a list in which somebody left credentials.
-        no_proxy: no_proxy.filter(|list| !list.contains('@')).map(ToOwned::to_owned),
+        // It is shown, so it must not be a list in which somebody left credentials, nor one without end.
+        no_proxy: no_proxy.filter(|list| !list.contains('@')).map(|list| list.chars().take(MAX_LIST).collect()),
         addresses,
     })
 }

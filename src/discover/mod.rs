@@ -107,9 +107,10 @@ impl Proxies {
             None => {}
         }
         found.extend(places.agent_variables().into_iter().flat_map(|(name, value, origin)| {
-            let mut found = environment(&[(name, value)]);
-            found.iter_mut().for_each(|found| found.source.origin = format!("{origin} ({})", found.source.origin));
-            found
+            environment(&[(name, value)]).into_iter().map(move |mut found| {
+                found.source.origin = format!("{origin} ({})", found.source.origin);
+                found
+            })
         }));
         found.extend(environment(variables));
         let mut captured: Vec<_> = captures(variables).into_iter().collect();

@@ -85,7 +85,10 @@ fn drop_ins(machine: &Machine, unit: &str) -> Vec<String> {
     for folder in FOLDERS {
         let folder = format!("{folder}/{unit}.d");
         let names = machine.names(&folder).unwrap_or_default();
-        for name in names.into_iter().filter(|name| name.ends_with(".conf")) {
+        for name in names {
+            if name.strip_suffix(".conf").is_none() {
+                continue;
+            }
             files.entry(name).or_insert_with_key(|name| format!("{folder}/{name}"));
         }
     }

@@ -6,9 +6,10 @@ use crate::{
     classify::codes,
     http::{Header, Reply},
     model::{
-        Address, Alias, Assessment, Cell, CellStatus, Certificate, Code, Confidence, ConnectEvidence, Context,
-        DnsAnswer, Evidence, Excerpt, Failure, FailureKind, Finding, HandshakeEvidence, Hop, IcmpError, IcmpFamily,
-        Layer, Leg, NotRun, Observation, Party, Prediction, ProxySource, Record, Remedy, RequestEvidence,
+        Address, Alias, Assessment, Cell, CellStatus, Certificate, ChosenMethod, Code, Confidence, ConnectEvidence,
+        ConsumerProxy, Context, Discovery, DiscoverySource, DnsAnswer, Evidence, Excerpt, Failure, FailureKind,
+        Finding, HandshakeEvidence, Hop, IcmpError, IcmpFamily, InstalledExtension, Instance, InstanceDisk, LastDisk,
+        LastRun, Layer, Leg, NotRun, Observation, Party, Prediction, ProxySource, Record, Remedy, RequestEvidence,
         ResolveEvidence, ResolverView, Route, Severity, Status, Step, Target, TcpInfo, TcpState, ToolInfo, Transport,
         TrustAnchor, TunnelEvidence, Verdict, Verification,
     },
@@ -46,6 +47,71 @@ pub(super) fn clear() -> Case {
         cells: vec![passed],
     };
     Case { record, assessment }
+}
+
+/// As [`clear`], on a machine that discovery read, with hostile text in what it found.
+pub(super) fn discovered() -> Case {
+    let mut case = clear();
+    let disk =
+        |name: &str, lun| InstanceDisk { name: name.into(), lun, managed: Some(true), ..InstanceDisk::default() };
+    let log = InstanceDisk { write_accelerated: true, ..disk("log0", Some(0)) };
+    let old = InstanceDisk {
+        managed: Some(false),
+        uri: Some("https://acct.blob.core.windows.net/vhds/old.vhd".into()),
+        ..disk("old", Some(1))
+    };
+    let failed = LastDisk { taken: Some(false), ..LastDisk::default() };
+    let consumer = |consumer: &str, proxy: Option<&str>, source: Option<&str>, note: Option<&str>| ConsumerProxy {
+        consumer: consumer.into(),
+        proxy: proxy.map(Into::into),
+        source: source.map(Into::into),
+        note: note.map(Into::into),
+    };
+    let source = |origin: &str, gave: Option<&str>, problem: Option<&str>| DiscoverySource {
+        origin: origin.into(),
+        gave: gave.map(Into::into),
+        problem: problem.map(Into::into),
+    };
+    case.record.context.discovery = Some(Box::new(Discovery {
+        sources: vec![
+            source("instance metadata at 169.254.169.254:80", Some("vm-app1 in westeurope, 3 disks"), None),
+            source("/etc/waagent.conf", Some("HttpProxy.Host=10.0.0.5"), Some("and more of it is unusable")),
+            source("/etc/environment", None, None),
+            source("/proc/7/environ", None, Some("reading it needs root")),
+        ],
+        consumers: vec![
+            consumer("waagent", Some("http://10.0.0.5:3128"), Some("/etc/waagent.conf"), None),
+            consumer("vmsnapshot-linux", None, Some("/etc/waagent.conf"), Some("it ignores both keys")),
+            consumer("shell", None, None, None),
+        ],
+        instance: Some(Instance {
+            name: format!("vm-app1{HOSTILE}"),
+            resource_group: "rg-app".into(),
+            region: "westeurope".into(),
+            cloud: "public".into(),
+            os: "Linux".into(),
+            disks: vec![disk("vm-app1_OsDisk", None), log, old],
+            addresses: vec![[10, 1, 0, 4].into()],
+            subnets: vec!["10.1.0.0/24".into()],
+        }),
+        extension: Some(InstalledExtension {
+            path: "/var/lib/waagent/x".into(),
+            version: "1.0.9219.0".into(),
+            consumer: "vmsnapshot-linux".into(),
+            because: "its code tells".into(),
+        }),
+        method: Some(ChosenMethod { name: "onlyHost".into(), because: "disk log0 has write acceleration".into() }),
+        last_run: Some(LastRun {
+            at: Some("2026-01-05T03:10:44Z".into()),
+            code: Some(76),
+            error_code: Some(761),
+            disks: vec![failed, LastDisk::default()],
+            pre_snapshot: Some("200".into()),
+            ..LastRun::default()
+        }),
+        ..Discovery::default()
+    }));
+    case
 }
 
 /// Direct: a port filter. Through the proxy: interception, and a refusal by a proxy that sends hostile text.

@@ -199,7 +199,9 @@ mod tests {
 
     #[test]
     fn elements_are_balanced_whatever_peers_send() {
-        for case in [fixtures::clear(), fixtures::blocked(), fixtures::interrupted(), fixtures::many()] {
+        for case in
+            [fixtures::clear(), fixtures::blocked(), fixtures::interrupted(), fixtures::many(), fixtures::discovered()]
+        {
             let page = page(&case);
             let mut open = Vec::new();
             for name in tags(&page) {

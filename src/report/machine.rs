@@ -57,7 +57,7 @@ fn row(consumer: &ConsumerProxy) -> Row<'_> {
     Row {
         consumer: &consumer.consumer,
         way: consumer.proxy.as_deref().unwrap_or("direct"),
-        source: short(consumer.source.as_deref().unwrap_or("nothing names one"), MAX_VALUE),
+        source: short(consumer.source.as_deref().unwrap_or("none"), MAX_VALUE),
         note: consumer.note.as_deref(),
     }
 }

@@ -31,6 +31,7 @@ fn texts_as_reviewed() {
     let style = Style { verbose: 2, ..Style::default() };
     insta::assert_snapshot!("text_blocked_vv", print_with(Format::Text, &fixtures::blocked(), &style));
     insta::assert_snapshot!("text_many", print(Format::Text, &fixtures::many()));
+    insta::assert_snapshot!("text_discovered", print(Format::Text, &fixtures::discovered()));
 }
 
 #[test]
@@ -66,6 +67,20 @@ fn other_formats_as_reviewed() {
         }
     }
     insta::assert_snapshot!("html_blocked", print(Format::Html, &fixtures::blocked()));
+    insta::assert_snapshot!("markdown_discovered", print(Format::Markdown, &fixtures::discovered()));
+}
+
+#[test]
+fn every_place_that_was_looked_at_is_listed_on_demand() {
+    let case = fixtures::discovered();
+    let style = Style { verbose: 1, ..Style::default() };
+    let flat = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let listed = "Sources instance metadata at 169.254.169.254:80: vm-app1 in westeurope, 3 disks \
+                  /etc/waagent.conf: HttpProxy.Host=10.0.0.5; and more of it is unusable \
+                  /etc/environment: nothing of use /proc/7/environ: reading it needs root";
+    let verbose = flat(print_with(Format::Text, &case, &style));
+    assert!(verbose.contains(listed), "{verbose}");
+    assert!(!flat(print(Format::Text, &case)).contains("Sources"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    discover::{self, Machine, Proxies},
+    discover::{self, Machine, Metadata, Survey},
     exchange::Exchange,
     lab::{Network, optional_duration},
     model::{Context, Expectation, Route, Target},
@@ -181,9 +181,12 @@ impl ProbeSpec {
     pub(super) fn plan_lab(&self, scenario: &str, machine: &Machine, network: &Network) -> Plan {
         let asked = self.name_server != Some(false);
         let server = if asked { NameServer::Given(network.dns_server) } else { NameServer::Off };
-        let proxies = Proxies::read(machine, None);
+        let metadata =
+            Metadata { origin: "instance metadata".into(), answer: Err("not asked on behalf of a scenario".into()) };
+        let Survey { proxies, discovery } = Survey::of(machine, metadata, None, false);
         let mut plan = self.plan(LAB_BUDGETS, proxies.chosen.clone().or_else(|| network.proxy.clone()));
         proxies.describe(&mut plan.context);
+        plan.context.discovery = discover::is_azure(machine).then(|| Box::new(discovery));
         plan.dns = Dns { system: SystemResolver::Stub(network.dns), server, pinned: discover::pinned(machine) };
         plan.dial = network.dial.clone();
         if let (Some(named), Some(&played)) = (proxies.chosen, network.addresses.get("proxy")) {

@@ -24,7 +24,7 @@ fn run_with_input(mut command: Command, input: &str) -> Output {
 
 fn check(arguments: &[&str]) -> Command {
     let mut command = support::snapreach();
-    command.arg("check").args(arguments);
+    command.arg("check").args(support::LOOPBACK_ONLY).args(arguments);
     command
 }
 
@@ -112,7 +112,7 @@ fn ten_thousand_targets_fit_below_any_limit_of_descriptors() {
         let mut command = Command::new("sh");
         support::clean(&mut command);
         command.args(["-c", "ulimit -n $0 && exec \"$@\"", &limit.to_string(), env!("CARGO_BIN_EXE_snapreach")]);
-        command.args(["check", "--no-proxy", "--targets", "-"]);
+        command.arg("check").args(support::LOOPBACK_ONLY).args(["--no-proxy", "--targets", "-"]);
         command.args(concurrency.map(|n| ["--concurrency", n]).into_iter().flatten());
         let output = run_with_input(command, &list);
         let text = String::from_utf8(output.stdout).unwrap();

@@ -7,6 +7,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use crate::support;
+
 /// What came of one run.
 struct Ran {
     code: i32,
@@ -146,6 +148,7 @@ fn a_proxy_variable_that_captures_the_platform_is_told() {
     let place = Place::new();
     let check = |no_proxy: &str| {
         let mut command = place.command(&["check", "--no-proxy", "--attempts", "1", "tcp://127.77.0.1:1"]);
+        command.args(support::LOOPBACK_ONLY);
         command.env("http_proxy", "http://svc:TOPSECRET@10.0.0.5:3128").env("no_proxy", no_proxy);
         let ran = finished(command.output().unwrap());
         ran.keeps_secrets();
@@ -455,7 +458,7 @@ mod run {
         thread,
     };
 
-    use super::{Place, finished, fs};
+    use super::{Place, finished, fs, support};
 
     const FORMATS: [&str; 7] = ["text", "json", "jsonl", "markdown", "junit", "prometheus", "html"];
 
@@ -508,6 +511,7 @@ mod run {
         let place = Place::new();
         let mut command =
             place.command(&["check", &target, "--no-proxy", "--attempts", "1", "--timeout", "10m", "--deadline", "1h"]);
+        command.args(support::LOOPBACK_ONLY);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (_connection, _) = silent.accept().unwrap();
         let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -547,6 +551,8 @@ mod run {
                 "proxy",
                 "--attempts",
                 "1",
+                "--no-imds",
+                "--no-host",
                 "--record",
                 "record.jsonl",
                 "-vv",

@@ -105,11 +105,66 @@ fn hosts(report: &Value) -> Vec<&str> {
     hosts
 }
 
+/// Observations of the host channel.
+fn host_channel(report: &Value) -> usize {
+    let seen = report["observations"].as_array().unwrap().iter();
+    seen.filter(|observation| observation["host_service"].is_string()).count()
+}
+
 /// Proxy and source of a consumer.
 fn consumer<'a>(report: &'a Value, name: &str) -> (Option<&'a str>, Option<&'a str>) {
     let rows = report["context"]["discovery"]["consumers"].as_array().unwrap();
     let row = rows.iter().find(|row| row["consumer"] == name).unwrap_or_else(|| panic!("no {name} in {rows:#?}"));
     (row["proxy"].as_str(), row["source"].as_str())
+}
+
+#[test]
+fn a_machine_explains_itself_without_a_further_argument() {
+    let output = check(&fixtures().join("vm"), &Imds::of("vm"), &["--format", "json"]);
+    let report = support::report(&output);
+    assert_eq!(output.status.code(), Some(0), "{:#}", report["findings"]);
+    let used = ["md-hdd4kqzx1t2v.z27.blob.storage.azure.net", "md-2vx1qk4zshdd.z31.blob.storage.azure.net"];
+    assert_eq!(hosts(&report), used, "the hosts that the extension's log names");
+    let context = &report["context"];
+    assert_eq!((&context["consumer"], &context["method"]), (&"vmsnapshot-linux".into(), &"firstHostThenGuest".into()));
+    assert_eq!(context["region"], "westeurope");
+    assert_eq!(context["proxy"], "http://10.0.0.5:3128");
+    let file = Some("/etc/waagent.conf");
+    assert_eq!(consumer(&report, "waagent"), (Some("http://10.0.0.5:3128"), file));
+    assert_eq!(consumer(&report, "vmsnapshot-linux"), (None, file), "both keys are set, so it goes direct");
+    assert_eq!(consumer(&report, "probe"), (Some("http://10.0.0.5:3128"), file));
+    assert_eq!(consumer(&report, "shell"), (None, None));
+    assert_eq!(context["discovery"]["last_run"]["code"], 2);
+
+    let shown = text(&check(&fixtures().join("vm"), &Imds::of("vm"), &["-v"]));
+    let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    for source in context["discovery"]["sources"].as_array().unwrap() {
+        let (origin, gave) = (source["origin"].as_str().unwrap(), source["gave"].as_str().unwrap_or("nothing of use"));
+        // Each run has a metadata server, and so a port, of its own.
+        let (origin, told) =
+            if origin.starts_with("instance metadata") { ("instance metadata", false) } else { (origin, true) };
+        assert!(flat.contains(origin), "{origin} is not in {shown}");
+        assert!(!told || flat.contains(&format!("{origin}: {gave}")), "{origin}: {gave} is not in {shown}");
+    }
+    for part in [
+        "Machine vm-app1 in westeurope (public)",
+        "3 managed disks: vm-app1_OsDisk, data0, data1",
+        "code 2, PreSnapshot 555",
+    ] {
+        assert!(flat.contains(part), "{part} is not in {shown}");
+    }
+}
+
+#[test]
+fn spaces_in_the_agents_file_leave_the_extension_without_a_proxy() {
+    let report = report("vm-sles", "vm-sles");
+    let context = &report["context"];
+    assert_eq!(hosts(&report), ["md-impsles01xyz2.z27.blob.storage.azure.net"]);
+    assert_eq!((&context["consumer"], &context["method"]), (&"vmsnapshot-linux-2019".into(), &"onlyGuest".into()));
+    assert_eq!(consumer(&report, "waagent").0, Some("http://proxy.corp.example:3128"));
+    assert_eq!(consumer(&report, "vmsnapshot-linux-2019").0, None);
+    assert_eq!(context["routes"], serde_json::json!(["direct", "proxy"]), "the lab plays the proxy by its name");
+    support::finding(&report, "config.agent_file_unreadable_by_extension");
 }
 
 #[test]
@@ -124,13 +179,25 @@ fn unmanaged_disks_are_probed_where_metadata_says_they_are() {
     assert_eq!((&context["cloud"], &context["region"]), (&"public".into(), &"germanywestcentral".into()));
     assert_eq!(context["routes"], serde_json::json!(["direct"]), "nothing names a proxy");
     assert_eq!(consumer(&report, "waagent"), (None, None));
-    let host = report["observations"].as_array().unwrap().iter().filter(|o| o["host_service"].is_string()).count();
-    assert!(host > 0, "the host channel belongs to a virtual machine of Azure");
+    assert!(host_channel(&report) > 0, "the host channel belongs to a virtual machine of Azure");
 
     let asked = imds.asked();
     assert_eq!(asked.len(), 1, "{asked:?}");
     assert!(asked[0].starts_with("GET /metadata/instance?api-version="), "{asked:?}");
     assert!(asked[0].to_ascii_lowercase().contains("\nmetadata: true"), "{asked:?}");
+}
+
+#[test]
+fn in_the_lab_metadata_alone_describes_a_machine() {
+    let imds = Imds::of("vm-unmanaged");
+    let mut command = support::snapreach();
+    command.args(["check", "--lab", "--format", "json", "--imds", &imds.address.to_string()]);
+    let output = command.env("https_proxy", "http://10.0.0.9:1").output().unwrap();
+    let report = support::report(&output);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(hosts(&report).len(), 2);
+    assert_eq!(consumer(&report, "probe").0, None, "the variables of whoever runs the lab are no part of it");
+    assert!(host_channel(&report) > 0);
 }
 
 #[test]
@@ -255,7 +322,8 @@ fn whatever_stands_in_place_of_a_file_is_a_problem() {
         "var/log/azure/Microsoft.Azure.RecoveryServices.VMSnapshotLinux/extension.log",
     ];
     let command_line = "/usr/bin/python3\0/usr/sbin/waagent\0-daemon\0";
-    let line = format!("HttpProxy.Host={}=[Service]\\", "x ".repeat(512 * 1024));
+    let words = "x,y ".repeat(256 * 1024);
+    let line = format!("http_proxy=http://p:1\nno_proxy={words}\nHttpProxy.Host={words}=[Service]\\");
     let rubbish: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
     type Make<'a> = &'a dyn Fn(&Path);
     let makes: [Make<'_>; 3] =

@@ -60,7 +60,12 @@ impl Running {
 
     fn check(&self, arguments: &[&str]) -> Output {
         let mut command = support::snapreach();
-        command.arg("check").args(self.connect_to()).args(["--format", "json", "--attempts", "1"]);
+        command.arg("check").args(support::LOOPBACK_ONLY).args(self.connect_to()).args([
+            "--format",
+            "json",
+            "--attempts",
+            "1",
+        ]);
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap()
     }
 
@@ -131,7 +136,7 @@ fn the_program_reaches_the_lab_over_both_routes() {
 
     // Where the system's store holds it, everything is in order.
     let mut command = support::snapreach();
-    command.env("SSL_CERT_FILE", lab.ca_file()).arg("check").args(lab.connect_to());
+    command.env("SSL_CERT_FILE", lab.ca_file()).arg("check").args(support::LOOPBACK_ONLY).args(lab.connect_to());
     command.args(["--format", "json", "--proxy", &proxy, ACCOUNT]);
     let seen = report(&command.output().unwrap());
     assert_eq!((&seen["verdict"]["status"], findings(&seen)), (&Value::from("clear"), vec![]), "{seen:#}");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     netns::{Hosts, run},
-    support::{clean, evidence_says, finding, findings, is_root, program, report, skipped},
+    support::{LOOPBACK_ONLY, clean, evidence_says, finding, findings, is_root, program, report, skipped},
 };
 
 /// Two hosts and a router between them: `client` 10.77.1.2, router 10.77.1.1 and 10.77.2.1, `server` 10.77.2.2.
@@ -41,7 +41,8 @@ impl Network {
 
     fn check(&self, arguments: &[&str]) -> (Output, Value) {
         let mut command = self.hosts.command("client", env!("CARGO_BIN_EXE_snapreach"));
-        command.args(["check", "--format", "json", "--no-proxy", "--connect-timeout", "2500ms"]).args(arguments);
+        command.args(["check", "--format", "json", "--no-proxy", "--connect-timeout", "2500ms"]);
+        command.args(LOOPBACK_ONLY).args(arguments);
         let output = command.output().unwrap();
         let report = report(&output);
         (output, report)
@@ -128,6 +129,7 @@ fn an_empty_namespace_is_told_as_it_is() {
     clean(&mut command);
     let output = command
         .args(["-n", env!("CARGO_BIN_EXE_snapreach"), "check", "--account", "acct", "--no-proxy", "--format", "json"])
+        .args(LOOPBACK_ONLY)
         .args(["--timeout", "2s", "--connect-timeout", "2s", "--deadline", "20s"])
         .output()
         .unwrap();

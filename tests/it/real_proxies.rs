@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::{
     programs::{self, HAPROXY, NGINX, Program, SQUID, TINYPROXY},
-    support::{findings, is_root, program, report, skipped, snapreach},
+    support::{LOOPBACK_ONLY, findings, is_root, program, report, skipped, snapreach},
 };
 
 /// Where the endpoint lives in these tests: ports 443 and 8443 of an address of this machine.
@@ -144,6 +144,7 @@ fn through(proxy: &str, target: &str) -> Value {
     let output = snapreach()
         .args(["check", target, "--proxy", proxy, "--route", "proxy", "--attempts", "1", "--format", "json"])
         .args(["--timeout", "8s"])
+        .args(LOOPBACK_ONLY)
         .output()
         .unwrap();
     report(&output)

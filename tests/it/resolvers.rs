@@ -216,7 +216,15 @@ fn a_silent_server_beside_the_system_resolver_is_context() {
     for (udp, code) in [(By::Silence, "dns.timeout"), (By::Mumble, "dns.malformed")] {
         let server = NameServing::start(udp, None);
         let mut command = support::snapreach();
-        command.args(["check", "-4", "--no-proxy", "--timeout", "600ms", "--format", "json", &target]);
+        command.arg("check").args(support::LOOPBACK_ONLY).args([
+            "-4",
+            "--no-proxy",
+            "--timeout",
+            "600ms",
+            "--format",
+            "json",
+            &target,
+        ]);
         let output = command.args(["--dns-server", &server.address.to_string()]).output().unwrap();
         let report = report(&output);
         // That localhost is pinned in the hosts file is as it should be.
@@ -228,7 +236,15 @@ fn a_silent_server_beside_the_system_resolver_is_context() {
 #[test]
 fn one_name_in_many_spellings_is_one_target() {
     let mut command = support::snapreach();
-    command.args(["check", "--no-proxy", "--attempts", "1", "--format", "json", "--connect-to", "::127.77.0.1:1"]);
+    command.arg("check").args(support::LOOPBACK_ONLY).args([
+        "--no-proxy",
+        "--attempts",
+        "1",
+        "--format",
+        "json",
+        "--connect-to",
+        "::127.77.0.1:1",
+    ]);
     let spellings = [
         "https://ACCT.Blob.Core.Windows.Net",
         "https://acct.blob.core.windows.net.",
@@ -255,7 +271,13 @@ fn a_literal_of_the_other_family_is_not_probed() {
         &["--bind", "127.0.0.1", "tcp://h.example:1", "--connect-to", "::[::1]:1"],
     ] {
         let mut command = support::snapreach();
-        let output = command.args(["check", "--no-proxy", "--format", "json"]).args(arguments).output().unwrap();
+        let output = command
+            .arg("check")
+            .args(support::LOOPBACK_ONLY)
+            .args(["--no-proxy", "--format", "json"])
+            .args(arguments)
+            .output()
+            .unwrap();
         let report = report(&output);
         assert_eq!(report["observations"].as_array().unwrap().len(), 0);
         assert_eq!(findings(&report), [("meta.not_run", "local", "info")]);
@@ -281,7 +303,15 @@ fn a_storage_name_in_the_hosts_file_is_a_warning_and_others_are_not() {
     let mut command = Command::new(unshare);
     support::clean(&mut command);
     command.args(["-m", "-n", "sh", "-c", script]).arg(&hosts).arg(ip).arg(env!("CARGO_BIN_EXE_snapreach"));
-    command.args(["check", "--no-proxy", "--attempts", "1", "--dns-server", "127.0.0.1:1", "--format", "json"]);
+    command.arg("check").args(support::LOOPBACK_ONLY).args([
+        "--no-proxy",
+        "--attempts",
+        "1",
+        "--dns-server",
+        "127.0.0.1:1",
+        "--format",
+        "json",
+    ]);
     let output = command.args(["acct.blob.core.windows.net:443", "appliance.example:443"]).output().unwrap();
     let report = report(&output);
     let pinned = support::finding(&report, "config.hosts_override");

@@ -11,7 +11,7 @@ use std::{
 use base64::Engine as _;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::snapreach;
+use crate::support::{LOOPBACK_ONLY, snapreach};
 
 const PASSWORD: &str = "s3cr&t p\\@ss<w\u{f6}rd>";
 const SIGNATURE: &str = "Zm9vYmFy+Jh/1234567890abcdefgh=";
@@ -63,7 +63,7 @@ fn serve(count: usize, script: impl Fn(TcpStream) + Send + 'static) -> (SocketAd
 /// Every output of a command: all formats in files, standard output and error, the record.
 fn all_outputs(folder: &std::path::Path, arguments: &[String]) -> String {
     let mut command = snapreach();
-    command.args(["check", "-vvv", "--attempts", "1", "--timeout", "5s"]).args(arguments);
+    command.args(["check", "-vvv", "--attempts", "1", "--timeout", "5s"]).args(LOOPBACK_ONLY).args(arguments);
     for extension in ["txt", "json", "jsonl", "md", "xml", "prom", "html"] {
         command.arg("-o").arg(folder.join(format!("report.{extension}")));
     }

@@ -87,6 +87,10 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
+/// For a run of `check` on this machine's own network: also where the machine that runs the tests is a virtual machine of
+/// Azure, nothing but loopback is asked.
+pub(crate) const LOOPBACK_ONLY: [&str; 2] = ["--no-imds", "--no-host"];
+
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     netns::Hosts,
-    support::{evidence_says, finding, findings, program, report, skipped, snapreach},
+    support::{LOOPBACK_ONLY, evidence_says, finding, findings, program, report, skipped, snapreach},
 };
 
 /// Host 0 is the client, hosts 1 to 3 are routers, host 4 is the server. Between hosts n and n + 1 lies 10.78.n.0/24
@@ -80,7 +80,15 @@ impl Chain {
     fn check_by(&self, by: &[&str], arguments: &[&str]) -> Value {
         let mut command = self.hosts.command("0", by[0]);
         command.args(&by[1..]);
-        command.args(["check", "--format", "json", "--no-proxy", "--attempts", "1", "--connect-timeout", "1500ms"]);
+        command.arg("check").args(LOOPBACK_ONLY).args([
+            "--format",
+            "json",
+            "--no-proxy",
+            "--attempts",
+            "1",
+            "--connect-timeout",
+            "1500ms",
+        ]);
         report(&command.args(arguments).output().unwrap())
     }
 }
@@ -200,7 +208,7 @@ fn a_trace_stands_beside_the_attempts_and_a_bound_on_traces_is_told() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port();
     let mut command = snapreach();
-    command.args(["check", "--no-proxy", "--attempts", "2", "--trace", "--format", "json"]);
+    command.arg("check").args(LOOPBACK_ONLY).args(["--no-proxy", "--attempts", "2", "--trace", "--format", "json"]);
     command.args((1..=18).map(|host| format!("tcp://127.0.1.{host}:{port}")));
     let report = report(&command.output().unwrap());
     let all = report["observations"].as_array().unwrap();
