@@ -181,7 +181,10 @@ impl Compiled {
             walk.tell(question, party.tag(), &mut verdict.notes);
             if walk.decision == Decision::Denied {
                 verdict.code.get_or_insert_with(|| walk.code().to_owned());
-                suggestions.push(walk.suggest(question, self.destination_of_rule(question, party)));
+                // A suggested rule is for TCP.
+                if question.protocol == Protocol::Tcp {
+                    suggestions.push(walk.suggest(question, self.destination_of_rule(question, party)));
+                }
             }
             verdict.groups.push(walk.verdict());
         }

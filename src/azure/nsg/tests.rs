@@ -401,6 +401,7 @@ fn regions_have_many_spellings() {
             .to_string();
     let policy =
         Compiled::new(Policy::read(&[("n.json", rules.as_bytes()), ("PublicIPs.xml", xml.as_bytes())]).unwrap());
+    assert!(policy.policy().notes().iter().any(|note| note.contains("knows regions alone")));
     let decision = |to: &str| policy.judge(&ask(Destination::Address(ip(to)), 443)).decision;
     assert_eq!((decision("40.112.124.9"), decision("13.68.0.9")), (Decision::Allowed, Decision::Denied));
     let list = read(&[
@@ -675,7 +676,8 @@ proptest! {
         rules in prop::collection::vec(any_rule(), 0..8).prop_map(number), flow in any_flow(),
     ) {
         let verdict = policy_of(&[&rules], true).judge(&question(&flow));
-        prop_assert_eq!(verdict.suggestion.is_some(), verdict.decision == Decision::Denied);
+        let is_wanted = verdict.decision == Decision::Denied && flow.protocol == Protocol::Tcp;
+        prop_assert_eq!(verdict.suggestion.is_some(), is_wanted);
         if let Some(rule) = verdict.suggestion {
             prop_assert!(rules.iter().all(|other| other["name"] != rule.name.as_str()));
             prop_assert!(rules.iter().all(|other| other["priority"].as_u64() != rule.priority.map(u64::from)));
