@@ -74,6 +74,17 @@ Examples:
 
 Exit codes: 0 all passed, 1 an expectation failed, 2 a file cannot be used (nothing was run), 3 some were not run.";
 
+const TRIAGE_EXAMPLES: &str = "\
+Examples:
+  sudo snapreach triage /var/log/azure /var/log/waagent.log /var/lib/waagent
+      On the VM: all attempts that are still in its files.
+  snapreach triage logs.d --format markdown -o ticket.md
+      Anywhere else, over files that were copied from it.
+  zcat extension.log.2.gz | snapreach triage -
+      One log from a pipe.
+
+Exit codes: 0 the last attempt succeeded, 1 it failed, 2 a path cannot be read or holds nothing known, 3 cannot tell.";
+
 /// Find out who stands between an Azure VM and the storage its backup snapshots need
 ///
 /// Probes storage endpoints layer by layer (DNS, TCP, CONNECT proxy, TLS, HTTP), proves who answered, classifies each
@@ -109,6 +120,13 @@ pub(super) enum Command {
     /// them, in any mix; what a file holds shows in its content. No name is looked up and nothing is probed.
     #[command(after_long_help = NSG_EXAMPLES)]
     Nsg(Nsg),
+    /// Read the logs of a backup that failed: what happened, on which way, and who must act
+    ///
+    /// Reads what the snapshot extension and the agent wrote: extension.log, host_based_extension.log, shell.log,
+    /// waagent.log, .status and .settings files, also rotated and gzipped. Files are known by their content. Nothing is
+    /// sent, and no signature or password of a log is repeated.
+    #[command(after_long_help = TRIAGE_EXAMPLES)]
+    Triage(Triage),
     /// Explain a finding code, or the exit codes; without CODE list all codes
     Explain(Explain),
     /// Print the completion script of a shell
@@ -320,6 +338,30 @@ pub(super) struct Nsg {
 
 fn protocol(text: &str) -> Result<Protocol, &'static str> {
     Protocol::from_name(text).ok_or("write tcp, udp, icmp, esp or ah")
+}
+
+/// `snapreach triage`.
+#[derive(Debug, Args)]
+pub(super) struct Triage {
+    /// Files, or folders that are searched for logs and status files (- for standard input)
+    #[arg(value_name = "PATH", required = true)]
+    pub(super) paths: Vec<PathBuf>,
+
+    /// Format of the report on standard output [default: text]
+    #[arg(long, value_name = "FORMAT", value_parser = output::triage_format_parser())]
+    pub(super) format: Option<Format>,
+
+    /// Write a report to FILE too, in the format of its extension: txt, json, md (repeatable)
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Vec<PathBuf>,
+
+    /// Show every attempt
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+
+    /// Colours in the text report [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub(super) color: Option<Color>,
 }
 
 /// `snapreach explain`.

@@ -24,6 +24,7 @@ mod scenarios;
 mod secrets;
 mod targets;
 mod text;
+mod triage;
 mod values;
 
 use std::{env, ffi::OsString, fmt::Write, process::ExitCode};
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Scenario(command) => scenario::run(command),
         Command::Lab(args) => lab::run(&args),
         Command::Nsg(args) => nsg::run(&args),
+        Command::Triage(args) => triage::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { command } => generate::man(command.as_deref()),

@@ -173,3 +173,85 @@ fn text(machine: &Machine, path: &str, sources: &mut Vec<DiscoverySource>) -> Op
 fn unreadable(path: &str, error: &std::io::Error) -> DiscoverySource {
     DiscoverySource { origin: path.to_owned(), gave: None, problem: Some(format!("cannot be read: {error}")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const LOG_OF_ONE: &str = include_str!("../../tests/fixtures/logs/guest-one-of-two/extension.log");
+
+    /// A machine with these files, `~` standing for the agent's folder and the extension's name.
+    fn machine(files: &[(&str, &str)]) -> Machine {
+        let path = |name: &str| match name.strip_prefix('~') {
+            Some(rest) => format!("{AGENT}/{FOLDER}{rest}"),
+            None => name.to_owned(),
+        };
+        Machine::described(
+            files.iter().map(|(name, text)| (path(name), (*text).to_owned())).collect::<BTreeMap<_, _>>(),
+            [],
+        )
+    }
+
+    fn build(files: &[(&str, &str)]) -> (String, String) {
+        let installed = read(&machine(files)).installed.unwrap();
+        (installed.version, installed.consumer)
+    }
+
+    #[test]
+    fn the_newest_folder_counts_by_number() {
+        let code = "doSnapshot_status = get_telemetry_data(CommonVariables.hostStatusCodeDoSnapshot)";
+        let files = [("~1.0.999.0/main/freezesnapshotter.py", ""), ("~1.0.9219.0/main/freezesnapshotter.py", code)];
+        assert_eq!(build(&files), ("1.0.9219.0".into(), "vmsnapshot-linux".into()));
+        assert_eq!(read(&machine(&[("/var/lib/waagent/x", "")])), Extension::default());
+    }
+
+    #[test]
+    fn manifest_and_code_tell_the_build() {
+        let manifest = |version| format!("<ExtensionImage>\n<Version>{version}</Version>\n</ExtensionImage>");
+        for (version, code, consumer) in [
+            ("1.0.9152.0", "", "vmsnapshot-linux-2018"),
+            ("1.0.9154.0", "all_failed", "vmsnapshot-linux-2019"),
+            ("1.0.9154.0", "hostStatusCodeDoSnapshot", "vmsnapshot-linux"),
+        ] {
+            let files =
+                [("~1.0.1.0/manifest.xml", manifest(version)), ("~1.0.1.0/main/freezesnapshotter.py", code.into())];
+            let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+            assert_eq!(build(&files), (version.into(), consumer.into()));
+        }
+        assert_eq!(build(&[("~1.0.9219.0/manifest.xml", "no xml")]).1, "vmsnapshot-linux");
+    }
+
+    #[test]
+    fn the_last_run_names_the_storage_it_used() {
+        let run = read(&machine(&[(LOG, LOG_OF_ONE)])).last_run.unwrap();
+        assert_eq!((run.code, run.error_code), (Some(76), Some(761)));
+        assert_eq!((run.method.as_deref(), run.pre_snapshot.as_deref()), (Some("onlyGuest"), Some("555")));
+        let disks: Vec<_> = run.disks.iter().map(|disk| (disk.host.as_str(), disk.taken)).collect();
+        let wanted =
+            [("md-hdd4kqzx1t2v.z27.blob.storage.azure.net", Some(true)), ("acct2.blob.core.windows.net", Some(false))];
+        assert_eq!(disks, wanted);
+        assert_eq!(run.sources, [LOG]);
+    }
+
+    #[test]
+    fn the_tree_that_mimics_a_machine_is_read() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vm");
+        let extension = read(&Machine::below(root, []));
+        let installed = extension.installed.unwrap();
+        assert_eq!((&*installed.version, &*installed.consumer), ("1.0.9219.0", "vmsnapshot-linux"));
+        let run = extension.last_run.unwrap();
+        assert_eq!((run.code, run.error_code), (Some(2), Some(2)));
+        assert_eq!(run.disks.len(), 2);
+        assert!(run.disks.iter().all(|disk| disk.host.ends_with(".blob.storage.azure.net") && disk.error.is_some()));
+        assert_eq!(run.sources.len(), 2, "{:?}", run.sources);
+        let told = format!("{:?}", extension.sources);
+        assert!(
+            told.contains("extension log, ")
+                && !told.contains("SECRET")
+                && extension.sources.iter().all(|source| source.problem.is_none()),
+            "{told}"
+        );
+    }
+}

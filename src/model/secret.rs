@@ -210,6 +210,7 @@ fn remove_parameter(text: &str, name: &str) -> Option<String> {
         let boundary = lower[..start].chars().next_back().is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_')
             // `%26sig%3D`: the character before the name is the last digit of an escaped separator.
             || lower[..start].ends_with("%26")
+            || lower[..start].ends_with("\\u0026")
             || lower[..start].ends_with("%3f");
         if !boundary {
             continue;
@@ -294,6 +295,7 @@ mod tests {
             ("?sv=1&sig=aB%2Bc%3D&se=2", "?sv=1&sig=[redacted]&se=2"),
             ("?SIG=abc", "?SIG=[redacted]"),
             ("&amp;sig=abc&amp;se=1", "&amp;sig=[redacted]&amp;se=1"),
+            (r"sv=1\u0026sig=abc\u0026se=2", r"sv=1\u0026sig=[redacted]\u0026se=2"),
             ("u%3Fsv%3D1%26sig%3Dabc%26se%3D2", "u%3Fsv%3D1%26sig%3D[redacted]%26se%3D2"),
         ] {
             assert_eq!(redactor.clean(text).as_deref(), Some(clean));

@@ -32,7 +32,9 @@ pub use offline::write_review;
 pub(crate) use json::pretty;
 pub(crate) use markdown::{escape, finding as markdown_finding};
 pub(crate) use text::{Page, Paint, findings as text_findings};
-pub(crate) use words::{clean as harmless, plural};
+#[cfg(feature = "scenario")]
+pub(crate) use words::clean as harmless;
+pub(crate) use words::plural;
 
 /// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

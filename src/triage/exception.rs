@@ -226,6 +226,8 @@ pub(super) fn answer(status: u16, text: &str) -> Option<(Code, Hop)> {
 
 /// The words by which the extension itself tells too many snapshots in a short time (173).
 pub(super) const RATE: &str = "The rate of snapshot blob calls is exceeded";
+/// What is noted where the host refuses a disk without a message.
+pub(super) const NO_REASON: &str = "the host gives no reason";
 /// The words by which it tells too many snapshots of one blob (85).
 pub(super) const COUNT: &str = "The snapshot count against this blob has been exceeded";
 

@@ -2,7 +2,7 @@
 //! `handle.py`, `freezesnapshotter.py`, `guestsnapshotter.py`, `hostsnapshotter.py`, `HttpUtil.py`, `blobwriter.py`),
 //! with its spelling.
 
-use std::mem;
+use std::{collections::VecDeque, mem};
 
 use serde_json::Value;
 
@@ -12,6 +12,10 @@ use super::{
     line::{self, Shape},
     status::{self, suffix},
     text::{beginning, host_and_path, kept},
+};
+use crate::{
+    classify::codes::{STORAGE_THROTTLED, TRIAGE_HOST_REFUSED},
+    model::Hop,
 };
 
 /// Attempts of one file that are kept: a log rotates long before.
@@ -40,7 +44,8 @@ pub(super) struct ExtensionLog {
 /// Reads the log line by line.
 pub(super) struct Reader {
     path: String,
-    log: ExtensionLog,
+    attempts: VecDeque<Attempt>,
+    dropped: u64,
     current: Option<Current>,
     /// A message that may have further lines.
     open: Open,
@@ -122,7 +127,7 @@ const LONG: [&str; 3] = ["From Host- IsSuccessful:", "IsSuccessful:", "snapshot_
 
 impl Reader {
     pub(super) fn new(path: &str) -> Self {
-        Self { path: path.to_owned(), log: ExtensionLog::default(), current: None, open: Open::Nothing }
+        Self { path: path.to_owned(), attempts: VecDeque::new(), dropped: 0, current: None, open: Open::Nothing }
     }
 
     /// Takes a line. Gives whether it was understood.
@@ -142,7 +147,7 @@ impl Reader {
     pub(super) fn finish(mut self) -> ExtensionLog {
         self.close_message();
         self.close_attempt();
-        self.log
+        ExtensionLog { attempts: self.attempts.into(), dropped: self.dropped }
     }
 
     fn continued(&mut self, text: &str) -> bool {
@@ -163,10 +168,9 @@ impl Reader {
             }
             Open::Message => {}
         }
-        // The last line of a trace names the exception: `socket.timeout: timed out`, `KeyError: 'x'`, `TimeoutError`.
+        // The last line of a trace names the exception: `KeyError: 'x'`, `socket.timeout: timed out`, Python 2 `error: …`.
         let name = text.split([':', ' ']).next().unwrap_or_default();
-        let exception =
-            name.ends_with("Error") || name.ends_with("timeout") || name.ends_with("Exception") || name.contains('.');
+        let exception = name.contains('.') || ["rror", "timeout", "Exception"].iter().any(|end| name.ends_with(end));
         text.is_empty() || exception || CONTINUATIONS.iter().any(|start| text.starts_with(start))
     }
 
@@ -229,14 +233,14 @@ impl Reader {
         current.settle();
         let attempt = current.attempt;
         let nothing = attempt.code.is_none() && attempt.ways.is_empty() && attempt.host_calls.is_empty();
-        if current.void || nothing && attempt.notes.is_empty() && attempt.task.is_none() {
+        if current.void || nothing && attempt.notes.is_empty() && attempt.task.is_none() && attempt.method.is_none() {
             return;
         }
-        if self.log.attempts.len() == MAX_ATTEMPTS {
-            self.log.attempts.remove(0);
-            self.log.dropped += 1;
+        if self.attempts.len() == MAX_ATTEMPTS {
+            self.attempts.pop_front();
+            self.dropped += 1;
         }
-        self.log.attempts.push(attempt);
+        self.attempts.push_back(attempt);
     }
 }
 
@@ -384,21 +388,16 @@ impl Current {
             return;
         };
         let (uri, error) = rest.split_once(", ErrorMessage:").unwrap_or((rest, ""));
+        // Python prints a boolean with a capital letter.
+        let boolean = matches!(taken, "True" | "False");
         let taken = taken.eq_ignore_ascii_case("true");
         let (host, path) = host_and_path(uri).map_or((None, String::new()), |(host, path)| (Some(host), path));
         let status = status.trim().parse().ok();
-        let failure = (!taken).then(|| Failure {
-            text: if error.is_empty() || error == "None" { "the host gives no reason".into() } else { kept(error) },
-            code: if error.contains(exception::RATE) || error.contains(exception::COUNT) {
-                crate::classify::codes::STORAGE_THROTTLED
-            } else {
-                crate::classify::codes::TRIAGE_HOST_REFUSED
-            },
-            hop: crate::model::Hop::Host,
-            target: None,
-            place: place.to_owned(),
-        });
-        self.push_disk(Disk { way: Way::Host, index: None, host, path, taken: Some(taken), status, failure });
+        let limit = error.contains(exception::RATE) || error.contains(exception::COUNT);
+        let (code, hop) = if limit { (STORAGE_THROTTLED, Hop::Origin) } else { (TRIAGE_HOST_REFUSED, Hop::Host) };
+        let text = if error.is_empty() || error == "None" { exception::NO_REASON.into() } else { kept(error) };
+        let failure = (!taken).then(|| Failure { text, code, hop, target: None, place: place.to_owned() });
+        self.push_disk(Disk { way: Way::Host, index: None, host, path, taken: Some(taken), status, failure, boolean });
     }
 
     fn guest(&mut self, text: &str, place: &str) {
@@ -417,6 +416,7 @@ impl Current {
                 taken: None,
                 status: None,
                 failure: None,
+                boolean: false,
             });
             self.disk = Some(self.attempt.disks.len().saturating_sub(1));
         } else if let Some((index, uri)) =
@@ -554,29 +554,32 @@ impl Current {
             self.attempt.ended = Some(at.to_owned());
             let message = message.rsplit_once(',').map_or(message, |(message, _)| message);
             self.attempt.message = Some(kept(message)).filter(|message| !message.is_empty());
-            self.suffixes(message, place);
+            // This number says what no line does.
+            self.host_status(Call::DoSnapshot, (code == 556).then(|| "556".into()), place);
+            self.host_status(Call::PreSnapshot, suffix(message, "hostStatusCodePreSnapshot"), place);
+            self.host_status(Call::DoSnapshot, suffix(message, "hostStatusCodeDoSnapshot"), place);
         } else if text.starts_with("[{\"") && text.contains("vmHealthStatusCode") {
-            // The report for the blob, as it is logged before the upload.
-            if let Ok(report) = status::read(text, "") {
-                self.attempt.health_code = report.health_code.or(self.attempt.health_code);
-                self.attempt.version = report.version.or(self.attempt.version.take());
+            // The report as it is written to the file, with the numbers that no line has.
+            let Ok(report) = status::read(text, "") else { return };
+            if report.code == Some(4) {
+                return;
             }
+            self.attempt.health_code = report.health_code.or(self.attempt.health_code);
+            self.attempt.version = report.version.or(self.attempt.version.take());
+            self.host_status(Call::PreSnapshot, report.pre_snapshot, place);
+            self.host_status(Call::DoSnapshot, report.do_snapshot, place);
         }
     }
 
-    /// The host's codes, where no line of their own told them.
-    fn suffixes(&mut self, message: &str, place: &str) {
-        for (call, key) in
-            [(Call::PreSnapshot, "hostStatusCodePreSnapshot"), (Call::DoSnapshot, "hostStatusCodeDoSnapshot")]
-        {
-            let Some(status) = suffix(message, key).and_then(|status| status.parse().ok()) else { continue };
-            match self.attempt.host_calls.iter_mut().rev().find(|known| known.call == call) {
-                Some(known) => known.status = Some(status),
-                None => push(
-                    &mut self.attempt.host_calls,
-                    HostCall { call, status: Some(status), error: None, code: None, place: place.to_owned() },
-                ),
-            }
+    /// The number of a call to the host, where no line of its own told it.
+    fn host_status(&mut self, call: Call, status: Option<String>, place: &str) {
+        let Some(status) = status.and_then(|status| status.parse().ok()) else { return };
+        match self.attempt.host_calls.iter_mut().rfind(|known| known.call == call) {
+            Some(known) => known.status = Some(status),
+            None => push(
+                &mut self.attempt.host_calls,
+                HostCall { call, status: Some(status), error: None, code: None, place: place.to_owned() },
+            ),
         }
     }
 
@@ -587,8 +590,8 @@ impl Current {
         let (code, hop) = exception::exception(text, stage, request.direct_to.is_none());
         let (text, place) = (text.to_owned(), place.to_owned());
         let asking = matches!(self.phase, Phase::PreSnapshot | Phase::DoSnapshot);
-        if asking && request.to_host != Some(false) {
-            let call = if self.phase == Phase::PreSnapshot { Call::PreSnapshot } else { Call::DoSnapshot };
+        if request.to_host.unwrap_or(asking) {
+            let call = if self.phase == Phase::DoSnapshot { Call::DoSnapshot } else { Call::PreSnapshot };
             let host_call = HostCall { call, status: None, error: Some(text), code: Some(code), place };
             push(&mut self.attempt.host_calls, host_call);
             return;
@@ -662,4 +665,214 @@ fn push<T>(list: &mut Vec<T>, item: T) {
     if list.len() < MAX_EACH {
         list.push(item);
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Code;
+
+    const P: &str = "2026-01-05 03:10:44.000001 [Microsoft.Azure.RecoveryServices.VMSnapshotLinux-1.0]";
+
+    fn read(text: &str) -> (ExtensionLog, usize) {
+        let mut reader = Reader::new("extension.log");
+        let skipped = text.lines().zip(1..).filter(|(line, number)| !reader.line(*number, line)).count();
+        (reader.finish(), skipped)
+    }
+
+    /// Lines in the shape of Python 3.
+    fn messages(lines: &[&str]) -> String {
+        lines.iter().flat_map(|line| [P, line, "\n"]).collect()
+    }
+
+    #[track_caller]
+    fn only(lines: &[&str]) -> Attempt {
+        let (mut log, skipped) = read(&messages(lines));
+        assert_eq!((log.attempts.len(), skipped), (1, 0));
+        log.attempts.remove(0)
+    }
+
+    #[test]
+    fn settings_are_read() {
+        let attempt = only(&[
+            "starting enable",
+            "taskId: t-1",
+            "customSettings : {\"takeSnapshotFrom\": \"onlyGuest\"}",
+            "snapshotMethodConfigValue : firstGuestThenHost",
+            "WA disk is included. Setting the snapshot mode to onlyHost.",
+        ]);
+        assert_eq!(attempt.task.as_deref(), Some("t-1"));
+        assert_eq!(attempt.method.as_deref(), Some("firstGuestThenHost"));
+        assert_eq!(attempt.forced_method.as_deref(), Some("onlyHost"));
+        assert_eq!(
+            only(&["customSettings : {\"takeSnapshotFrom\": \"onlyGuest\"}"]).method.as_deref(),
+            Some("onlyGuest")
+        );
+    }
+
+    #[test]
+    fn each_mark_is_noted() {
+        for (line, kind) in [
+            (
+                "Failed to construct ConfigurationProvider, which may be due to the old code with error: x",
+                Mark::AgentFileUnreadable,
+            ),
+            ("T:S taking snapshot failed as blobs are empty or none", Mark::NoDisks),
+            ("CRP timeout limit has reached, should abort.", Mark::TooLate),
+            ("T:S takeSnapshotFromGuest : Thawing as failing due to CRP timeout", Mark::TooLate),
+            ("T:S ###### Enable failed with error: freeze took longer than timeout StatusCode.x,", Mark::FreezeFailed),
+            ("T:S Enable failed with error: Failed to open /mnt", Mark::FreezeFailed),
+            ("T:S Machine unable to sleep", Mark::Inconsistent),
+            ("Snapshots are inconsistent", Mark::Inconsistent),
+            ("cannot get status report parameters , Exception 556, stack trace: Traceback", Mark::ReportLost),
+            ("Failed to log status in extension173", Mark::ReportLost),
+            ("Failed to do the snapshot with error: 'hostStatusCodeDoSnapshot', stack trace: x", Mark::KeyError),
+            ("commit to blob failed", Mark::UploadFailed),
+            ("blob failed to write", Mark::UploadFailed),
+            ("Failed to committing the log with error: x, stack trace: y", Mark::UploadFailed),
+            ("cannot write status to the status blobTraceback (most recent call last):", Mark::UploadFailed),
+        ] {
+            let attempt = only(&["starting enable", line]);
+            assert_eq!(attempt.notes.iter().map(|note| note.kind).collect::<Vec<_>>(), [kind], "{line}");
+            assert_eq!(attempt.notes[0].place, "extension.log:2");
+        }
+        assert_eq!(only(&["starting enable", "Failed to log status in extension173"]).code, Some(173));
+    }
+
+    #[test]
+    fn names_of_health_codes_are_read_whatever_their_spelling() {
+        for (line, code) in [
+            (
+                "T:S Enable failed with FailedRetryableSnapshotFailedNoNetwork errror StatusCode.FailedRetryableSnapshotFailedNoNetwork,",
+                76,
+            ),
+            (
+                "T:S Enable failed with FailedRetryableSnapshotFailedNoNetwork error StatusCode.FailedRetryableSnapshotFailedNoNetwork,",
+                76,
+            ),
+            (
+                "T:S Enable failed with FailedRetryableSnapshotFailedRestrictedNetwork errror StatusCode.FailedRetryableSnapshotFailedRestrictedNetwork,",
+                761,
+            ),
+            (
+                "T:S Enable failed with FailedHostSnapshotRemoteServerError error StatusCode.FailedHostSnapshotRemoteServerError,",
+                556,
+            ),
+            ("T:S Enable failed with FailedSnapshotLimitReached errror StatusCode.FailedSnapshotLimitReached,", 85),
+        ] {
+            assert_eq!(only(&["starting enable", line, "Enable,error,76,x,False"]).health_code, Some(code), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_answers_have_numbers() {
+        for (lines, call, status) in [
+            (&["PreSnapshot: Status Code: 200"][..], Call::PreSnapshot, 200),
+            (&["presnapshot Hitting wrong WireServer IP"], Call::PreSnapshot, 555),
+            (&["BHS is not runnning on host machine"], Call::PreSnapshot, 556),
+            (
+                &["PreSnapshot: Status Code: 200", "PreSnapshot:responseBody is empty but http status code is success"],
+                Call::PreSnapshot,
+                557,
+            ),
+            (&["Failed to do the pre snapshot in host with error: x, stack trace: y"], Call::PreSnapshot, 558),
+            (&["dosnapshot responseBody: ", "dosnapshot Hitting wrong WireServer IP"], Call::DoSnapshot, 555),
+            (&["dosnapshot responseBody: boom", "Enable,success,556,x,False"], Call::DoSnapshot, 556),
+            (&["DoSnapshot: responseBody is empty but http status code is success"], Call::DoSnapshot, 557),
+            (&["Failed to do the snapshot in host with error: x, stack trace: y"], Call::DoSnapshot, 558),
+            (
+                &["Enable,error,76,x hostStatusCodePreSnapshot=555, hostStatusCodeDoSnapshot=404, ,False"],
+                Call::DoSnapshot,
+                404,
+            ),
+        ] {
+            let attempt = only(&[&["starting enable"], lines].concat());
+            let calls: Vec<_> = attempt.host_calls.iter().filter(|known| known.call == call).collect();
+            assert_eq!(calls.iter().map(|known| known.status).collect::<Vec<_>>(), [Some(status)], "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_the_host_refuses_keeps_its_reason() {
+        let text = messages(&["starting enable", "Taking Snapshot through Host"])
+            + P
+            + "From Host- IsSuccessful:false, SnapshotUri:None, ErrorMessage:<Error>The rate of snapshot blob calls is exceeded.\n\
+               RequestId:1\nTime:2</Error>, StatusCode:409\n"
+            + &messages(&[
+                "From Host- IsSuccessful:true, SnapshotUri:https://A.b/c/d?snapshot=1, ErrorMessage:, StatusCode:200",
+            ]);
+        let (log, skipped) = read(&text);
+        let disks = &log.attempts[0].disks;
+        assert_eq!((skipped, disks.len()), (0, 2));
+        assert_eq!(disks[0].failure.as_ref().map(|failure| failure.code), Some(STORAGE_THROTTLED));
+        assert_eq!((disks[0].status, disks[1].host.as_deref(), &*disks[1].path), (Some(409), Some("a.b"), "/c/d"));
+    }
+
+    #[test]
+    fn old_builds_log_no_entry_and_a_proxy_leaves_no_host() {
+        let attempt = only(&[
+            "starting daemon initially",
+            "doing snapshotall now in sequence...",
+            "index: 0 blobUri: https://a.blob.core.windows.net/c/d",
+            "start calling the snapshot rest api",
+            "Failed to call http with error: Tunnel connection failed: 407 Proxy Authentication Required, stack trace: x",
+            " snapshot HttpCallGetResponse failed ",
+            "Failed to call http with error: Tunnel connection failed: 407 Proxy Authentication Required, stack trace: x",
+            "Enable,error,76,x,False",
+        ]);
+        let code: Vec<Code> = attempt.disks.iter().filter_map(|disk| Some(disk.failure.as_ref()?.code)).collect();
+        assert_eq!(code, [crate::classify::codes::PROXY_AUTH_REQUIRED]);
+        assert!(attempt.requests.is_empty() && attempt.uploads.is_empty());
+    }
+
+    #[test]
+    fn processes_that_failed_differently_are_not_put_to_disks() {
+        let list = r#"['', 'x Failed to call http with error: timed out, stack trace: T\n  File "x", line 1, in create_connection\n', "y Failed to call http with error: [Errno 111] Connection refused, stack trace: T\n"]"#;
+        let attempt = only(&[
+            "starting enable",
+            "doing snapshotall now in parallel...",
+            "index: 0 blobUri: https://a.b/0",
+            "index: 1 blobUri: https://a.b/1",
+            list,
+            "index: 0 blobSnapshotUri: None",
+            "index: 1 blobSnapshotUri: None",
+        ]);
+        let codes: Vec<_> = attempt.requests.iter().map(|failure| failure.code.0).collect();
+        assert_eq!(codes, ["tcp.connect_timeout", "tcp.refused"]);
+        assert!(attempt.disks.iter().all(|disk| disk.taken == Some(false) && disk.failure.is_none()));
+    }
+
+    #[test]
+    fn what_is_nothing_is_no_attempt_and_what_is_no_line_is_skipped() {
+        let (log, skipped) = read(&messages(&["starting enable", "taskId: t", "TaskId is same as last, so skip"]));
+        assert_eq!((log.attempts.len(), skipped), (0, 0));
+        let text = format!("rest of a line\n\n{P}starting enable\nnoise\n  File \"x\", line 1, in y\nKeyError: 'x'\n");
+        assert_eq!(read(&text).1, 2);
+    }
+
+    const LOG: &str = include_str!("../../tests/fixtures/logs/guest-all-failed/extension.log");
+
+    proptest! {
+        #[test]
+        fn a_log_that_breaks_off_keeps_what_came_before(cut in 0..LOG.len()) {
+            let end = (cut..LOG.len()).find(|&end| LOG.is_char_boundary(end)).unwrap_or(LOG.len());
+            let (log, skipped) = read(&format!("{LOG}{}", &LOG[..end]));
+            let (whole, _) = read(LOG);
+            prop_assert!(skipped <= 1);
+            prop_assert_eq!(&log.attempts[0], &whole.attempts[0]);
+        }
+
+        #[test]
+        fn no_lines_panic(lines in prop::collection::vec(0..LOG_LINES, 0..60), noise in prop::collection::vec("\\PC{0,80}", 0..10)) {
+            let known: Vec<&str> = LOG.lines().collect();
+            let mut text: Vec<String> = lines.iter().map(|&line| known[line % known.len()].to_owned()).collect();
+            text.extend(noise.iter().map(|noise| format!("{P}{noise}")));
+            let (log, _) = read(&text.join("\n"));
+            prop_assert!(log.attempts.len() <= text.len());
+        }
+    }
+
+    const LOG_LINES: usize = 500;
 }

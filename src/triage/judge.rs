@@ -1,13 +1,15 @@
 //! From documents to a triage: attempts are merged, each is judged by what its own lines show, and the one that matters
 //! becomes findings. Pure, total, deterministic.
 
+use std::fmt::Write as _;
+
 use time::{PrimitiveDateTime, macros::format_description};
 
 use super::{
     Attempt, Call, Disk, Document, Failure, HostCall, Mark, Triage, Way,
     agent_log::AgentFailure,
     codes::name_of,
-    exception,
+    decision, exception,
     source::Content,
     status::{Report, ReportedDisk},
 };
@@ -33,12 +35,12 @@ const HOST: &str = "168.63.129.16";
 
 /// Makes one triage of what was read, whatever the order of the documents.
 #[must_use]
-pub fn assess(documents: Vec<Document>) -> Triage {
+pub fn assess(mut documents: Vec<Document>) -> Triage {
+    documents.sort_by(|a, b| a.source.path.cmp(&b.source.path));
     let (attempts, dropped_attempts) = attempts(&documents);
     let findings = findings(&attempts, &documents);
     let verdict = verdict(&attempts, &findings, &documents);
-    let mut sources: Vec<_> = documents.into_iter().map(|document| document.source).collect();
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    let sources = documents.into_iter().map(|document| document.source).collect();
     Triage { verdict, attempts, findings, sources, dropped_attempts }
 }
 
@@ -66,7 +68,8 @@ pub(crate) fn attempts(documents: &[Document]) -> (Vec<Attempt>, u64) {
         .collect();
     reports.sort_by(|a, b| (&a.at, &a.path).cmp(&(&b.at, &b.path)));
     for report in reports {
-        match attempts.iter_mut().rfind(|attempt| belongs(report, attempt)) {
+        let away = |attempt: &&mut Attempt| apart(report, attempt).unwrap_or(i64::MAX);
+        match attempts.iter_mut().filter(|attempt| belongs(report, attempt)).min_by_key(away) {
             Some(attempt) => complete(attempt, report),
             None => attempts.push(from_report(report)),
         }
@@ -110,7 +113,7 @@ impl Attempt {
     }
 
     /// Whether the log notes this.
-    fn has(&self, kind: Mark) -> bool {
+    pub(super) fn has(&self, kind: Mark) -> bool {
         self.notes.iter().any(|note| note.kind == kind)
     }
 
@@ -121,17 +124,22 @@ impl Attempt {
     }
 }
 
+/// Whether a status file tells of this attempt. A task that is repeated keeps its id.
 fn belongs(report: &Report, attempt: &Attempt) -> bool {
+    // 4 stands for "at work", and the file is overwritten when that is over.
+    if attempt.code.is_some() && report.code != Some(4) && attempt.code != report.code {
+        return false;
+    }
     if report.task.is_some() && attempt.task.is_some() {
         return report.task == attempt.task;
     }
-    let near = |written: Option<&String>| {
-        let (Some(a), Some(b)) = (written.and_then(|at| seconds(at)), report.at.as_deref().and_then(seconds)) else {
-            return false;
-        };
-        (a - b).abs() <= SAME_REPORT
-    };
-    near(attempt.ended.as_ref().or(attempt.started.as_ref())) && (attempt.code.is_none() || attempt.code == report.code)
+    apart(report, attempt).is_some_and(|seconds| seconds <= SAME_REPORT)
+}
+
+/// Seconds between a status file and an attempt.
+fn apart(report: &Report, attempt: &Attempt) -> Option<i64> {
+    let written = seconds(attempt.ended.as_deref().or(attempt.started.as_deref())?)?;
+    Some((written - seconds(report.at.as_deref()?)?).abs())
 }
 
 /// Seconds of `YYYY-MM-DD HH:MM:SS`, for differences.
@@ -192,7 +200,7 @@ fn from_reported(disk: &ReportedDisk, way: Way, place: &str) -> Disk {
     let failure = failed.then(|| {
         let (text, (code, hop)) = match (&disk.error, way) {
             (Some(error), Way::Host) => (error.clone(), (codes::TRIAGE_HOST_REFUSED, Hop::Host)),
-            (None, Way::Host) => ("the host gives no reason".into(), (codes::TRIAGE_HOST_REFUSED, Hop::Host)),
+            (None, Way::Host) => (exception::NO_REASON.into(), (codes::TRIAGE_HOST_REFUSED, Hop::Host)),
             (Some(error), _) => {
                 (error.clone(), exception::answer(0, error).unwrap_or((codes::STORAGE_ERROR, Hop::Origin)))
             }
@@ -220,6 +228,7 @@ fn from_reported(disk: &ReportedDisk, way: Way, place: &str) -> Disk {
         taken: disk.taken,
         status: None,
         failure,
+        boolean: false,
     }
 }
 
@@ -302,12 +311,12 @@ fn reported_class(attempt: &Attempt) -> Option<Class> {
 pub(super) fn class_words(class: Class) -> &'static str {
     match class {
         Class::None => "success",
-        Class::NoNetwork => "no network",
-        Class::RestrictedNetwork => "a restricted network",
-        Class::HostError => "an error of the host",
+        Class::NoNetwork => "storage or the host out of reach",
+        Class::RestrictedNetwork => "some of the storage out of reach",
+        Class::HostError => "a host that refuses",
         Class::RateExceeded => "too many snapshots in a short time",
         Class::LimitReached => "too many snapshots of a disk",
-        Class::GenericError => "an error that is not the network's",
+        Class::GenericError => "trouble other than the network's",
     }
 }
 
@@ -385,12 +394,14 @@ fn empty(code: Code, hop: Hop, severity: Severity) -> Finding {
 fn confidence(code: Code) -> Confidence {
     match code {
         codes::META_UNCLASSIFIED => Confidence::Unknown,
-        codes::TCP_CONNECT_TIMEOUT | codes::HTTP_SILENT | codes::TLS_SILENT_AFTER_HELLO | codes::PROXY_SILENT => {
-            Confidence::Heuristic
-        }
-        codes::TLS_INTERCEPTED | codes::HTTP_WRONG_SPEAKER | codes::LOCAL_CLOCK_SKEW | codes::TRIAGE_CODE_MISLEADS => {
-            Confidence::Heuristic
-        }
+        codes::TCP_CONNECT_TIMEOUT
+        | codes::HTTP_SILENT
+        | codes::TLS_SILENT_AFTER_HELLO
+        | codes::PROXY_SILENT
+        | codes::TLS_INTERCEPTED
+        | codes::HTTP_WRONG_SPEAKER
+        | codes::LOCAL_CLOCK_SKEW
+        | codes::TRIAGE_CODE_MISLEADS => Confidence::Heuristic,
         _ => Confidence::Reported,
     }
 }
@@ -410,7 +421,7 @@ fn findings(attempts: &[Attempt], documents: &[Document]) -> Vec<Finding> {
         }
     }
     let mut findings: Vec<Finding> = drafts.0.into_iter().map(finished).collect();
-    findings.sort_by(|a, b| a.severity.cmp(&b.severity));
+    findings.sort_by_key(|finding| finding.severity);
     findings
 }
 
@@ -570,25 +581,34 @@ fn of_notes(drafts: &mut Drafts, attempt: &Attempt, error: Severity) {
 
 /// Whether the numbers say one thing and the lines another.
 fn misleading(drafts: &mut Drafts, attempt: &Attempt) {
-    let (Some(reported), Some(shown), Some(code)) = (reported_class(attempt), attempt.class, attempt.code) else {
-        return;
-    };
-    if reported == shown {
+    let (Some(reported), Some(code)) = (reported_class(attempt), attempt.code) else { return };
+    let shown = attempt.class.filter(|shown| *shown != reported);
+    let contradiction = decision::contradiction(attempt);
+    if shown.is_none() && contradiction.is_none() && !attempt.has(Mark::KeyError) {
         return;
     }
     let name = |code: i32| name_of(code).map_or_else(|| code.to_string(), |name| format!("{code} ({name})"));
-    let mut numbers = name(code);
+    let mut summary = format!("The extension reported {}", name(code));
     if let Some(health) = attempt.health_code.filter(|health| *health != code) {
-        numbers = format!("{numbers} with health code {}", name(health));
+        let _ = write!(summary, " with health code {}", name(health));
     }
-    let mut summary = format!(
-        "The extension reported {numbers}, which stands for {}; the log shows {}.",
-        class_words(reported),
-        class_words(shown)
-    );
+    if let Some(shown) = shown {
+        let _ = write!(summary, ", which stands for {}; the log shows {}", class_words(reported), class_words(shown));
+    }
+    summary.push('.');
     if attempt.has(Mark::KeyError) {
         summary
             .push_str(" It failed over its own bookkeeping after every snapshot from inside the machine had failed.");
+    }
+    if let Some((build, ending)) = contradiction {
+        let health = ending.error_code.filter(|health| *health != ending.code);
+        let health = health.map_or_else(String::new, |health| format!(" with health code {}", name(health)));
+        let (expected, consumer) = (name(ending.code), build.consumer());
+        let _ = write!(
+            summary,
+            " By the extension's own rules ({consumer}) the results in the log give {expected}{health}: part of the log is \
+             missing, or another build wrote it."
+        );
     }
     let draft = drafts.get(codes::TRIAGE_CODE_MISLEADS, Hop::Consumer, Severity::Warning);
     draft.finding.summary = summary;
@@ -666,5 +686,80 @@ fn reason(attempt: &Attempt, findings: &[Finding]) -> String {
     match title {
         Some(title) => format!("{disks}{title}; {numbers}"),
         None => format!("{disks}for a reason that the log does not tell; {numbers}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::triage::read;
+
+    const LOG: &str = include_str!("../../tests/fixtures/logs/guest-all-failed/extension.log");
+    const STATUS: &str = include_str!("../../tests/fixtures/logs/guest-all-failed/12.status");
+    const LOST: &str = include_str!("../../tests/fixtures/logs/host-556/12.status");
+
+    fn codes_of(triage: &Triage) -> Vec<&str> {
+        triage.findings.iter().map(|finding| finding.code.0).collect()
+    }
+
+    #[test]
+    fn documents_may_come_in_any_order() {
+        let later = LOG.replace("2026-01-05", "2026-01-06").replace("2026/01/05", "2026/01/06");
+        let agent = "2026-01-05T03:10:44Z ERROR x [HTTP Failed] GET http://168.63.129.16/ -- IOError timed out -- 6 attempts made";
+        let mut documents = vec![
+            read("b.log", later.as_bytes()),
+            read("a.log", LOG.as_bytes()),
+            read("12.status", STATUS.as_bytes()),
+            read("waagent.log", agent.as_bytes()),
+        ];
+        let triage = assess(documents.clone());
+        assert_eq!(triage.attempts.len(), 2);
+        assert_eq!(triage.attempts[0].reports, ["12.status"]);
+        documents.reverse();
+        assert_eq!(assess(documents), triage);
+    }
+
+    #[test]
+    fn a_copy_of_a_log_adds_nothing() {
+        let documents = ["a.log", "a.log.1"].map(|path| read(path, LOG.as_bytes()));
+        assert_eq!(assess(documents.to_vec()).attempts.len(), 1);
+    }
+
+    #[test]
+    fn a_status_file_without_its_log_says_what_it_can() {
+        // An answer leaves its message in the file, an exception leaves nothing.
+        let file = |error: &str, taken: &str| {
+            format!(
+                r#"[{{"timestampUTC":"2026-01-05T03:10:44Z","status":{{"code":"76","formattedMessage":{{"message":"x snapshotCreator=guestExtension, "}},
+                "snapshotInfo":[{{"isSuccessful":false,"errorMessage":{error},"blobUri":"https://a.blob.core.windows.net/c/d"}},
+                {{"isSuccessful":{taken},"errorMessage":null,"blobUri":"https://b.blob.core.windows.net/c/d"}}],
+                "vmHealthInfo":{{"vmHealthStatusCode":761}}}}}}]"#
+            )
+        };
+        for (error, taken, class, code) in [
+            ("null", "true", Class::RestrictedNetwork, "meta.unclassified"),
+            ("null", "false", Class::NoNetwork, "meta.unclassified"),
+            (r#""<Code>AuthorizationFailure</Code>""#, "true", Class::GenericError, "storage.network_rules"),
+            (r#""The rate of snapshot blob calls is exceeded""#, "true", Class::RateExceeded, "storage.throttled"),
+            (
+                r#""The snapshot count against this blob has been exceeded""#,
+                "true",
+                Class::LimitReached,
+                "storage.throttled",
+            ),
+        ] {
+            let triage = assess(vec![read("1.status", file(error, taken).as_bytes())]);
+            assert_eq!(triage.attempts[0].class, Some(class), "{error}");
+            assert_eq!(codes_of(&triage)[0], code, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_at_work_has_no_end() {
+        let triage = assess(vec![read("1.status", LOST.as_bytes())]);
+        assert_eq!((triage.verdict.status, triage.verdict.exit_code), (Status::Inconclusive, 3));
+        let agent = "2026-01-05T03:10:44Z INFO x y\n";
+        let nothing = assess(vec![read("waagent.log", agent.as_bytes())]);
+        assert_eq!((nothing.verdict.exit_code, nothing.attempts.len()), (3, 0));
     }
 }

@@ -90,7 +90,8 @@ fn stamp(line: &str) -> Option<(Stamp<'_>, &str)> {
 
 /// `HH:MM:SS`
 fn clock(text: &[u8]) -> bool {
-    matches!(text, [a, b, b':', c, d, b':', e, f] if [a, b, c, d, e, f].iter().all(|b| b.is_ascii_digit()))
+    text.len() == 8
+        && text.iter().zip(b"00:00:00").all(|(b, form)| if *form == b':' { b == form } else { b.is_ascii_digit() })
 }
 
 /// The message after `[name-version]`.

@@ -7,6 +7,7 @@
 
 mod agent_log;
 mod codes;
+mod decision;
 mod exception;
 mod extension_log;
 mod judge;
@@ -25,7 +26,7 @@ use crate::model::{Class, Code, Finding, Hop, Outcome, Verdict};
 pub use codes::{name_of, number_of};
 pub use judge::assess;
 pub(crate) use judge::attempts;
-pub use source::{Document, MAX_BYTES, read};
+pub use source::{Document, MAX_BYTES, is_packed, read, unreadable};
 
 /// What the files of one machine tell.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -231,6 +232,9 @@ pub struct Disk {
     pub status: Option<u16>,
     /// What went wrong.
     pub failure: Option<Failure>,
+    /// Whether the host wrote `true` or `false` where the extension expects text.
+    #[serde(skip)]
+    pub boolean: bool,
 }
 
 /// A failure that the log tells.

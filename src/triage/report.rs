@@ -156,11 +156,15 @@ fn facts(attempt: &Attempt) -> Vec<(&'static str, String)> {
     if !attempt.ways.is_empty() {
         facts.push(("way", attempt.ways.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ")));
     }
-    for call in &attempt.host_calls {
+    for (index, call) in attempt.host_calls.iter().enumerate() {
         let status =
             call.status.map_or_else(|| "no status".into(), |status| format!("{status} ({})", status_words(status)));
         let error = call.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        facts.push(("host", format!("{} {status}{error}", call.call)));
+        let fact = ("host", format!("{} {status}{error}", call.call));
+        // The host is asked for the time as well, mostly with the same result.
+        if index == 0 || facts.last() != Some(&fact) {
+            facts.push(fact);
+        }
     }
     facts.extend(attempt.version.as_ref().map(|version| ("version", version.clone())));
     facts.extend(attempt.task.as_ref().map(|task| ("task", task.clone())));

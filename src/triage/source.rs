@@ -52,12 +52,26 @@ pub(super) enum Content {
 #[must_use]
 pub fn read(path: &str, input: impl Read) -> Document {
     let input = Peeked::new(input);
-    if input.head().starts_with(&GZIP) {
+    if is_packed(input.head()) {
         let packed = BufReader::new(Counted { inner: input, bytes: 0 });
         document(path, Peeked::new(Unpacked { inner: MultiGzDecoder::new(packed), bytes: 0 }))
     } else {
         document(path, input)
     }
+}
+
+/// A file that cannot be opened or read at all.
+#[must_use]
+pub fn unreadable(path: &str, error: &io::Error) -> Document {
+    let problem = Some(format!("cannot be read: {error}"));
+    let source = Source { path: path.to_owned(), kind: Kind::Unknown, lines: 0, skipped: 0, problem };
+    Document { source, content: Content::Nothing }
+}
+
+/// Whether a file that begins so is gzipped.
+#[must_use]
+pub fn is_packed(head: &[u8]) -> bool {
+    head.starts_with(&GZIP)
 }
 
 fn document<R: Read>(path: &str, input: Peeked<R>) -> Document {
@@ -88,8 +102,10 @@ fn document<R: Read>(path: &str, input: Peeked<R>) -> Document {
         Kind::Status | Kind::Settings => {
             let mut text = String::new();
             lines.each(&mut source, |_, line| {
+                if !text.is_empty() {
+                    text.push('\n');
+                }
                 text.push_str(line);
-                text.push('\n');
                 true
             });
             let read = if kind == Kind::Status {
@@ -281,5 +297,68 @@ impl<R: Read> Lines<R> {
         }
         let line = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
         Ok(Some(String::from_utf8_lossy(line)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::triage::assess;
+
+    const LOG: &str = include_str!("../../tests/fixtures/logs/guest-one-of-two/extension.log");
+
+    fn packed(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn files_are_known_by_their_content() {
+        let line = "2026-01-05 03:10:44 [Microsoft.Azure.RecoveryServices.VMSnapshotLinux-1.0]";
+        for (text, kind) in [
+            (format!("cut off\n{line}x\n"), Kind::ExtensionLog),
+            (format!("{line}polling http://168.63.129.16/xdisksvc/snapshotrequest\n"), Kind::HostServiceLog),
+            ("2026-01-05T03:10:44.1Z INFO ExtHandler x\n".into(), Kind::AgentLog),
+            ("Mon Jan  5 03:10:01 UTC 2026- python3 path exists\n".into(), Kind::ShellLog),
+            ("[{\"status\": {\"formattedMessage\": {}}}]".into(), Kind::Status),
+            ("{\"runtimeSettings\": []}".into(), Kind::Settings),
+            ("hello\n".into(), Kind::Unknown),
+            (String::new(), Kind::Unknown),
+        ] {
+            assert_eq!(read("x", text.as_bytes()).source.kind, kind, "{text}");
+            assert_eq!(read("x", &*packed(text.as_bytes())).source.kind, kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endless_line_costs_no_more_than_its_bound() {
+        let endless = LOG.as_bytes().chain(io::repeat(b'x')).take(MAX_BYTES + 10);
+        let document = read("x", endless);
+        assert_eq!(document.source.lines, LOG.lines().count() as u64 + u64::from(!LOG.ends_with('\n')));
+        let problem = document.source.problem.clone().unwrap();
+        assert!(problem.contains("MiB"), "{problem}");
+        assert_eq!(assess(vec![document]).attempts.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), flips in prop::collection::vec((0..LOG.len(), any::<u8>()), 0..20)) {
+            let mut log = LOG.as_bytes().to_vec();
+            for (at, byte) in flips {
+                log[at] = byte;
+            }
+            let mut gz = packed(&log);
+            let at = bytes.len() % gz.len();
+            gz[at] ^= bytes.first().copied().unwrap_or_default();
+            let documents = [&bytes[..], &log, &gz, &[GZIP.as_slice(), &bytes].concat()].map(|bytes| read("x", bytes));
+            let triage = assess(documents.to_vec());
+            prop_assert_eq!(triage.sources.len(), 4);
+        }
     }
 }

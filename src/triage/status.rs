@@ -127,7 +127,7 @@ pub(crate) fn settings(text: &str) -> Result<Settings, String> {
 /// The value of `key=value, ` in the message of a report.
 pub(super) fn suffix(message: &str, key: &str) -> Option<String> {
     let (_, rest) = message.split_once(key)?;
-    let value: String = rest.strip_prefix('=')?.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+    let value: String = rest.strip_prefix('=')?.chars().take_while(char::is_ascii_alphanumeric).collect();
     (!value.is_empty()).then_some(value)
 }
 

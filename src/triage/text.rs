@@ -48,24 +48,32 @@ pub(super) fn host_and_path(url: &str) -> Option<(String, String)> {
 /// Drops what follows `?` in each URL, and what stands before `@`. A path can be a URL too: the extension logs both.
 fn without_queries(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ',' | ')' | ']' | '}' | '`' | '\\');
+    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | ',' | ')' | ']' | '}' | '`');
     let mut rest = text;
     while let Some(at) = rest.find(['?', '@']) {
         let (before, after) = rest.split_at(at);
         let word = before.rfind(ends).map_or(0, |end| end + before[end..].chars().next().map_or(1, char::len_utf8));
-        if after.starts_with('@') {
-            let scheme = before[word..].find("://").map(|scheme| word + scheme + 3);
-            out.push_str(&before[..scheme.unwrap_or(before.len())]);
-            out.push_str(if scheme.is_some() { "" } else { "@" });
-            rest = &after[1..];
-        } else {
-            out.push_str(before);
-            let end = after.find(ends).unwrap_or(after.len());
-            // A question mark that ends a sentence is no query.
-            if end == 1 {
-                out.push('?');
+        let authority = before[word..].find("://").map(|scheme| word + scheme + 3);
+        let end = after.find(ends).unwrap_or(after.len());
+        match (authority, after[..end].rfind('@')) {
+            // User information, in which a question mark may stand; a slash before one ends the authority.
+            (Some(authority), Some(user)) if after.starts_with('@') || !before[authority..].contains('/') => {
+                out.push_str(&before[..authority]);
+                rest = &after[user + 1..];
             }
-            rest = &after[end..];
+            _ if after.starts_with('@') => {
+                out.push_str(before);
+                out.push('@');
+                rest = &after[1..];
+            }
+            _ => {
+                out.push_str(before);
+                // A question mark that ends a sentence is no query.
+                if end == 1 {
+                    out.push('?');
+                }
+                rest = &after[end..];
+            }
         }
     }
     out.push_str(rest);
@@ -75,7 +83,8 @@ fn without_queries(text: &str) -> String {
 /// Removes the value of a header, as Python prints it (`('Name', 'value')`, `'Name': 'value'`) or as HTTP has it.
 fn without_header(text: &mut String, name: &str) {
     let lower = text.to_ascii_lowercase();
-    let Some(at) = lower.find(name) else { return };
+    let ends = |at: &usize| lower[at + name.len()..].starts_with([':', '\'', '"']);
+    let Some(at) = lower.match_indices(name).map(|(at, _)| at).find(ends) else { return };
     // Whatever follows on the line may belong to it: a credential has spaces in it.
     text.truncate(at + name.len());
     text.push_str(": ");
@@ -94,7 +103,13 @@ mod tests {
             ("GET https://a.blob.x/c/d?sv=1&sig=abc -- failed", "GET https://a.blob.x/c/d -- failed"),
             ("http://svc:pw@10.0.0.5:3128/ refused", "http://10.0.0.5:3128/ refused"),
             ("url: /c/d?sig=TOP%2f, x", "url: /c/d, x"),
+            (r"https://a.x/c?sv=1\u0026sig=abc next", "https://a.x/c next"),
+            (r"sv=1\u0026sig=abc", r"sv=1\u0026sig=[redacted]"),
+            ("http://svc:p?w@10.0.0.5:3128/ refused", "http://10.0.0.5:3128/ refused"),
+            ("http://svc:p@w@10.0.0.5:3128/ refused", "http://10.0.0.5:3128/ refused"),
+            ("https://a.x/c?mail=a@b x", "https://a.x/c x"),
             ("('Proxy-Authorization', 'Basic c3Zj'), ('a', 'b')", "('Proxy-Authorization: [redacted]"),
+            ("<Code>AuthorizationFailure</Code>", "<Code>AuthorizationFailure</Code>"),
             ("why? because", "why? because"),
             ("mail ops@example.org", "mail ops@example.org"),
         ] {

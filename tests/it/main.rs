@@ -27,4 +27,5 @@ mod scenarios;
 mod secrets;
 mod support;
 mod traces;
+mod triage;
 mod windows;
