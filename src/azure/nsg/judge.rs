@@ -187,10 +187,13 @@ impl Compiled {
         for group in &self.policy.groups {
             let walk = Walk::new(self, group, question, party);
             verdict.decision = all_of(verdict.decision, walk.decision);
-            walk.tell(question, &mut verdict.notes);
+            walk.tell(question, party.tag(), &mut verdict.notes);
             if walk.decision == Decision::Denied {
                 verdict.code.get_or_insert_with(|| walk.code().to_owned());
-                suggestions.push(walk.suggest(question, self.destination_of_rule(question, party)));
+                // A suggested rule is for TCP.
+                if question.protocol == Protocol::Tcp {
+                    suggestions.push(walk.suggest(question, self.destination_of_rule(question, party)));
+                }
             }
             verdict.groups.push(walk.verdict());
         }
@@ -203,6 +206,13 @@ impl Compiled {
         };
         if let Some((_, tag)) = platform.filter(|_| !self.policy.groups.is_empty()) {
             verdict.notes.push(format!("security groups apply to this address of the host by rules for {tag} alone"));
+        }
+        if let (Some(region), Party::Address(_, Some(tag))) = (question.region, party) {
+            let own = format!("storage.{}", region::canonical(region));
+            if question.storage && tag.starts_with("storage.") && tag != own {
+                let (tag, own) = (in_azure_spelling(tag), in_azure_spelling(&own));
+                verdict.notes.push(format!("the address is in {tag}, not in {own}"));
+            }
         }
         if let Some(selected) = self.route(party) {
             follow(selected, &mut verdict);
@@ -427,7 +437,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Says why, a sentence each.
-    fn tell(&self, question: &Question<'_>, notes: &mut Vec<String>) {
+    fn tell(&self, question: &Question<'_>, target: Option<&str>, notes: &mut Vec<String>) {
         let group = &self.group.name;
         match (self.decision, self.decider()) {
             (Decision::Denied, Some(rule)) => notes.push(format!("{group}: {} denies {}", named(rule), scope(rule))),
@@ -460,7 +470,7 @@ impl<'a> Walk<'a> {
             near.push(format!("{} is for traffic from {}{own}", named(rule), rule.source));
         }
         for (rule, _) in self.near(|matches| &mut matches.destination) {
-            near.extend(missed_tag(rule, question).map(|why| format!("{} {why}", named(rule))));
+            near.extend(target.and_then(|target| missed_tag(rule, target)).map(|why| format!("{} {why}", named(rule))));
         }
         notes.extend(near.into_iter().take(MAX_NEAR).map(|text| format!("{group}: {text}")));
     }
@@ -510,16 +520,10 @@ fn doubt(rule: &Rule, matches: Match, question: &Question<'_>) -> String {
     }
 }
 
-/// Why an allow rule with a service tag does not have the target; `None` where the rule has nothing to do with it.
-fn missed_tag(rule: &Rule, question: &Question<'_>) -> Option<String> {
-    let target = match question.destination {
-        Destination::Tag(tag) => canonical(tag),
-        Destination::Address(_) if question.storage => {
-            question.region.map_or_else(|| "storage".to_owned(), |r| format!("storage.{}", region::canonical(r)))
-        }
-        Destination::Address(_) => return None,
-    };
-    let service = target.split('.').next().unwrap_or_default().to_owned();
+/// Why an allow rule with a service tag does not have the target, which is in the tag given; `None` where the rule has
+/// nothing to do with it.
+fn missed_tag(rule: &Rule, target: &str) -> Option<String> {
+    let service = target.split('.').next().unwrap_or_default();
     rule.destination.terms.iter().find_map(|term| {
         let Term::Tag(tag) = term else { return None };
         let own = canonical(tag);

@@ -1,5 +1,7 @@
 //! Reads rules and groups in all their dialects; which one a file has shows in its content.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::{
@@ -319,12 +321,13 @@ fn both(
 
 fn addresses(rule: &At<'_>, side: &str, undecided: &mut Vec<String>) -> Result<Addresses, NsgError> {
     let mut terms = Vec::new();
+    let mut seen = HashSet::new();
     both(rule, [&format!("{side}AddressPrefix"), &format!("{side}AddressPrefixes")], |at, text| {
         if expression(at.value()).is_some() {
             undecided.push(format!("its {side} is {text}"));
         }
         let term = term(at, text)?;
-        if !terms.contains(&term) {
+        if seen.insert(term.clone()) {
             terms.push(term);
         }
         Ok(())
@@ -392,9 +395,7 @@ fn ports(rule: &At<'_>, side: &str, undecided: &mut Vec<String>) -> Result<Ports
         let range = range.ok_or_else(|| {
             at.error(format!("found {}; write a port from 0 to 65535, a range such as 80-443, or *", shown(at.value())))
         })?;
-        if !ports.ranges.contains(&range) {
-            ports.ranges.push(range);
-        }
+        ports.ranges.push(range);
         Ok(())
     })?;
     if ports.ranges.is_empty() && ports.undecided.is_empty() {
@@ -402,6 +403,7 @@ fn ports(rule: &At<'_>, side: &str, undecided: &mut Vec<String>) -> Result<Ports
     }
     // Effective rules say 443-443 twice, in the singular and in the plural.
     ports.ranges.sort_unstable();
+    ports.ranges.dedup();
     Ok(ports)
 }
 

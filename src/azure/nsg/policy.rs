@@ -104,6 +104,10 @@ impl Policy {
                     "this is the second list of service tags: give one",
                 ));
             }
+            if !tags.by_service {
+                self.notes
+                    .push(format!("{file}: this retired list knows regions alone, so tags of services stay undecided"));
+            }
             self.tags = Some(tags);
         }
         self.notes.extend(found.notes);

@@ -72,7 +72,7 @@ const REGIONS: &[(&str, &str, &[&str])] = &[
     ("usdodcentral", "USDoDCentral", &["usdodc"]),
     ("usdodeast", "USDoDEast", &["usdode"]),
     ("usgovarizona", "USGovArizona", &["usgovaz"]),
-    ("usgoviowa", "USGovIowa", &["usgoviowa"]),
+    ("usgoviowa", "USGovIowa", &[]),
     ("usgovtexas", "USGovTexas", &["usgovsc", "usgovtx"]),
     ("usgovvirginia", "USGovVirginia", &["usgoveast", "usgovva"]),
     ("westcentralus", "WestCentralUS", &["uswestcentral"]),

@@ -214,7 +214,7 @@ impl fmt::Display for Addresses {
 }
 
 /// One prefix of a rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Term {
     Any,
     /// A literal address, prefix or range, as it was written.

@@ -46,6 +46,16 @@ pub(super) enum Party<'a> {
     Tag(&'a str),
 }
 
+impl<'a> Party<'a> {
+    /// The tag that it is, or is taken to belong to.
+    pub(super) fn tag(self) -> Option<&'a str> {
+        match self {
+            Self::Address(_, tag) => tag,
+            Self::Tag(tag) => Some(tag),
+        }
+    }
+}
+
 impl Space {
     pub(super) fn new(policy: &Policy) -> Self {
         let known = policy.routes.as_ref().and_then(super::routes::Routes::virtual_network);

@@ -103,7 +103,11 @@ fn addresses_are_looked_up_in_the_list_of_service_tags() {
     assert_eq!(policy.judge(&question("20.38.102.7")).decision, Decision::Allowed);
     let verdict = policy.judge(&question("20.60.0.4"));
     assert_eq!((verdict.decision, verdict.code.as_deref()), (Decision::Denied, Some("nsg.denied")));
+    assert!(verdict.notes.iter().any(|note| note.contains("Allow_NE (200) is for Storage.NorthEurope")));
     assert_eq!(verdict.suggestion.unwrap().destination, "Storage.WestEurope");
+    let elsewhere = policy.judge(&Question { region: Some("northeurope"), ..question("20.60.0.4") });
+    let note = "the address is in Storage.WestEurope, not in Storage.NorthEurope";
+    assert!(elsewhere.notes.iter().any(|told| told == note), "{:?}", elsewhere.notes);
     assert!(error("nsg.json", "[1]").contains("nsg.json: [0]"));
 }
 
@@ -397,6 +401,7 @@ fn regions_have_many_spellings() {
             .to_string();
     let policy =
         Compiled::new(Policy::read(&[("n.json", rules.as_bytes()), ("PublicIPs.xml", xml.as_bytes())]).unwrap());
+    assert!(policy.policy().notes().iter().any(|note| note.contains("knows regions alone")));
     let decision = |to: &str| policy.judge(&ask(Destination::Address(ip(to)), 443)).decision;
     assert_eq!((decision("40.112.124.9"), decision("13.68.0.9")), (Decision::Allowed, Decision::Denied));
     let list = read(&[
@@ -671,7 +676,8 @@ proptest! {
         rules in prop::collection::vec(any_rule(), 0..8).prop_map(number), flow in any_flow(),
     ) {
         let verdict = policy_of(&[&rules], true).judge(&question(&flow));
-        prop_assert_eq!(verdict.suggestion.is_some(), verdict.decision == Decision::Denied);
+        let is_wanted = verdict.decision == Decision::Denied && flow.protocol == Protocol::Tcp;
+        prop_assert_eq!(verdict.suggestion.is_some(), is_wanted);
         if let Some(rule) = verdict.suggestion {
             prop_assert!(rules.iter().all(|other| other["name"] != rule.name.as_str()));
             prop_assert!(rules.iter().all(|other| other["priority"].as_u64() != rule.priority.map(u64::from)));
