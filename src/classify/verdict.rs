@@ -148,7 +148,10 @@ pub(super) fn verdict(case: &Case<'_>, cells: &[Cell], findings: &[Finding]) -> 
         return said(Status::Blocked, summary);
     }
     if unmeasured > 0 || measured == 0 || cut_short {
-        let summary = if measured == 0 {
+        let summary = if measured == 0 && total == 0 && !case.host.is_empty() {
+            let host = if case.host.iter().any(|walk| walk.failed) { "is broken" } else { "answers" };
+            format!("no storage host is known; the host channel {host}")
+        } else if measured == 0 {
             "nothing was measured, so nothing is proved".to_owned()
         } else if unmeasured > 0 {
             format!("{} could not be judged {way}; the others answer", endpoints(unmeasured))

@@ -37,6 +37,8 @@ pub(super) struct Discovered {
     pub(super) survey: Survey,
     /// Whether the host channel can be expected.
     has_host: bool,
+    /// Whether it is asked, there or where the options say.
+    asks_host: bool,
     /// Whether nothing but exported settings is known of it, so that it tells nothing to probe.
     settings_only: bool,
     /// Whether it is worth showing: on a machine that has nothing to do with Azure it is not.
@@ -73,13 +75,12 @@ impl Discovered {
             survey.discovery.method = Some(ChosenMethod { name: values::name(&method), because: "--method".into() });
         }
         let elsewhere = options.root.is_some() || windows.is_some();
+        // Of another machine's host this one could not tell; the lab plays it.
+        let has_host =
+            if options.lab.is_some() { azure || survey.discovery.instance.is_some() } else { azure && !elsewhere };
         Ok(Self {
-            // Of another machine's host this one could not tell; the lab plays it.
-            has_host: if options.lab.is_some() {
-                azure || survey.discovery.instance.is_some()
-            } else {
-                azure && !elsewhere
-            },
+            has_host,
+            asks_host: !options.no_host && (has_host || options.host_endpoint.is_some()),
             shown: azure || elsewhere || options.imds.is_some(),
             settings_only: windows.is_some() && options.root.is_none() && options.imds.is_none(),
             machine,
@@ -109,15 +110,17 @@ impl Discovered {
         }
     }
 
-    /// What to probe where nothing was named: the storage hosts that the machine's disks are known to be at.
+    /// What to probe where nothing was named: the storage hosts that the machine's disks are known to be at. None of them
+    /// may be known on a virtual machine of Azure, whose host channel can be asked all the same.
     ///
     /// # Errors
-    /// When there is none: says what was looked at, what it gave, and what to give.
+    /// When there is nothing at all: says what was looked at, what it gave, and what to give.
     pub(super) fn targets(&self, ports: &[u16]) -> Result<Vec<Target>, Stop> {
         let hosts = discover::storage_hosts(&self.survey.discovery);
         let targets = hosts.iter().filter_map(|host| Target::parse(&host.to_string(), ports).ok()).flatten();
         let targets: Vec<Target> = targets.collect();
-        if targets.is_empty() { Err(nothing(&self.survey.discovery)) } else { Ok(targets) }
+        // The host channel is worth asking by itself: in the default method it decides.
+        if targets.is_empty() && !self.asks_host { Err(nothing(&self.survey.discovery)) } else { Ok(targets) }
     }
 
     /// The same in the lab; `None`: what the scenario names.
@@ -134,7 +137,14 @@ impl Discovered {
     }
 
     /// Puts into the context what reports show and the classifier judges.
-    pub(super) fn describe(self, given: &Options, context: &mut Context) {
+    pub(super) fn describe(self, given: &Options, targets: &[Target], context: &mut Context) {
+        if targets.is_empty() {
+            context.notes.push(format!(
+                "no storage host is known, so only the host channel was asked: the host of a managed disk is Azure's choice, and \
+                 stands in the extension's log after a backup. To probe storage too, {}",
+                what_to_give(&self.survey.discovery)
+            ));
+        }
         self.survey.proxies.describe(context);
         if let Some(cloud) = given.cloud {
             context.cloud = values::name(&cloud);
@@ -219,15 +229,22 @@ fn nothing(discovery: &Discovery) -> Stop {
              in the extension's log.",
         );
     }
-    let region =
-        discovery.instance.as_ref().map(|instance| instance.region.as_str()).filter(|region| !region.is_empty());
-    let account = region.map_or_else(String::new, |region| format!(" (any account in {region} will do as a stand-in)"));
     let _ = write!(
         message,
-        "\nGive a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME{account}, --disk URI or \
-         --targets FILE; to see what this does without a network: snapreach check --lab"
+        "\nTo go on, {}; to see what this does without a network: snapreach check --lab",
+        what_to_give(discovery)
     );
     Stop::usage(message)
+}
+
+/// What to name in place of what is not known.
+fn what_to_give(discovery: &Discovery) -> String {
+    let region = discovery.instance.as_ref().map(|instance| instance.region.as_str());
+    let region = region.filter(|region| !region.is_empty());
+    let account = region.map_or_else(String::new, |region| format!(" (any account in {region} will do as a stand-in)"));
+    format!(
+        "give a TARGET (a host name or https://HOST[:PORT][/PATH]), --account NAME{account}, --disk URI or --targets FILE"
+    )
 }
 
 /// The targets that the options name, else the discovered ones.

@@ -47,7 +47,7 @@ pub(super) fn plan(options: &Options, found: Discovered) -> Result<Plan, Stop> {
         controls: true,
         ..Plan::default()
     };
-    found.describe(options, &mut plan.context);
+    found.describe(options, &plan.targets, &mut plan.context);
     plan.context.without_system_roots = options.no_system_roots;
     // The list is shown, so it must not be one in which somebody left credentials.
     if let Some(list) = no_proxy.filter(|list| !list.contains('@')) {
@@ -91,7 +91,7 @@ pub(super) fn play(
     plan.proxy.clone_from(&found.survey.proxies.chosen);
     plan.routes.clear();
     plan.host = plan.host.or_else(|| found.host());
-    found.describe(options, &mut plan.context);
+    found.describe(options, &plan.targets, &mut plan.context);
     Ok(())
 }
 

@@ -44,15 +44,16 @@ pub(super) fn agent(places: &Places, targets: &[Host]) -> ConsumerProxy {
 }
 
 fn of_file(host: &str, port: Option<&str>, notes: &mut Vec<String>) -> Option<Proxy> {
-    let Some(port) = port.and_then(|port| port.parse::<u16>().ok()).filter(|&port| port != 0) else {
-        notes.push("HttpProxy.Port is no port, so it goes direct, and its environment does not count".into());
+    let Some(number) = port.and_then(|port| port.parse::<u16>().ok()).filter(|&port| port != 0) else {
+        let why = if port.is_some() { "is no port" } else { "is not set" };
+        notes.push(format!("HttpProxy.Port {why}, so it goes direct, and its environment does not count"));
         return None;
     };
     let Ok(host) = host.parse::<Host>() else {
         notes.push("HttpProxy.Host is no host name, so its requests fail".into());
         return None;
     };
-    Some(Proxy { tls: false, host, port, credentials: None })
+    Some(Proxy { tls: false, host, port: number, credentials: None })
 }
 
 /// The proxy in a variable, as Python's `urlparse` takes it apart: any scheme counts, the login does not.

@@ -232,7 +232,7 @@ fn disks_that_only_the_host_can_snapshot_decide_the_method() {
 
 #[test]
 fn nothing_to_probe_says_what_was_looked_at_and_what_helps() {
-    let output = check(&fixtures().join("vm-host-alone"), &Imds::of("accelerated"), &[]);
+    let output = check(&fixtures().join("vm-host-alone"), &Imds::of("accelerated"), &["--no-host"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output), "");
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -255,6 +255,25 @@ fn nothing_to_probe_says_what_was_looked_at_and_what_helps() {
         message.contains("not asked, because --root") && message.contains("/etc/waagent.conf: there is no such file"),
         "{message}"
     );
+}
+
+#[test]
+fn where_no_storage_host_is_known_the_host_channel_is_asked_alone() {
+    let output = check(&fixtures().join("vm-host-alone"), &Imds::of("vm"), &["--format", "json"]);
+    let report = support::report(&output);
+    assert_eq!(output.status.code(), Some(3), "nothing is known of storage");
+    assert_eq!(report["verdict"]["summary"], "no storage host is known; the host channel answers");
+    let notes = report["context"]["notes"].to_string();
+    assert!(
+        notes.contains("only the host channel was asked") && notes.contains("any account in westeurope"),
+        "{notes}"
+    );
+    let ending = |method: &str| {
+        let predictions = report["predictions"].as_array().unwrap();
+        predictions.iter().find(|made| made["method"] == method).unwrap()["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ending("firstHostThenGuest"), "success");
+    assert_eq!(ending("onlyGuest"), "unknown");
 }
 
 #[test]
@@ -298,7 +317,7 @@ fn whatever_metadata_answers_is_survived_and_told() {
         (long.into_bytes(), "/compute/location: a number in place of a string"),
         (vec![b' '; 3 << 20], "instance metadata at "),
     ] {
-        let output = check(&fixtures().join("vm-host-alone"), &Imds::start(answer), &[]);
+        let output = check(&fixtures().join("vm-host-alone"), &Imds::start(answer), &["--no-host"]);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(message.contains(part), "`{part}` is not in {message}");

@@ -92,6 +92,9 @@ pub(super) fn disks(case: &Case<'_>, way: &Way) -> Vec<Fate> {
     }
     let mut disks: Vec<(usize, String)> = subjects.into_iter().map(|((subject, _), at)| (at, subject)).collect();
     disks.sort_unstable();
+    if disks.is_empty() {
+        return unknown(case);
+    }
     let route = match route_of(case, way) {
         Ok(route) => route,
         Err(why) => {
@@ -107,6 +110,15 @@ pub(super) fn disks(case: &Case<'_>, way: &Way) -> Vec<Fate> {
     };
     let seen = Seen::on(case, route);
     disks.into_iter().map(|(at, subject)| seen.fate(case, &targets[at], &subject)).collect()
+}
+
+/// The disks of a machine whose storage hosts nobody knows, where the host channel was asked all the same.
+fn unknown(case: &Case<'_>) -> Vec<Fate> {
+    if !case.record.targets.is_empty() || case.host.is_empty() {
+        return Vec::new();
+    }
+    let why = Some(Why::Said("no storage host is known".into()));
+    vec![Fate { subject: "storage".into(), disk: None, why, observations: Vec::new() }]
 }
 
 /// The walks of one route by target, and failed lookups by host.
