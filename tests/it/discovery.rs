@@ -385,7 +385,7 @@ fn a_file_that_only_root_may_read_is_told() {
     let mut command = support::snapreach();
     if support::is_root() {
         // Root may read every file, so somebody else has to ask.
-        if programs::program("setpriv").is_none() {
+        if support::program("setpriv").is_none() {
             return support::skipped("`setpriv` is not installed");
         }
         let binary = folder.path().join("snapreach");
