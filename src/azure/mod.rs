@@ -3,6 +3,7 @@
 
 pub mod cloud;
 pub mod issuer;
+pub mod nsg;
 pub mod ranges;
 pub mod snapshot;
 pub mod storage;

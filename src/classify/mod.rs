@@ -9,6 +9,7 @@
 pub mod catalogue;
 pub mod codes;
 pub mod explain;
+pub mod offline;
 
 mod case;
 mod compare;

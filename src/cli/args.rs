@@ -2,17 +2,18 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are help texts: what a terminal shows has no Markdown")]
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::{
+    nsg,
     options::{self, Options},
     output,
-    values::Color,
+    values::{self, Color},
 };
-use crate::{model::Secret, report::Format};
+use crate::{azure::nsg::Protocol, model::Secret, report::Format};
 
 const AFTER: &str = "\
 Exit codes: 0 clear, 1 blocked, 2 wrong usage or input (nothing was probed), 3 inconclusive, 130 interrupted.
@@ -41,6 +42,20 @@ Examples:
       With the port of `proxy` in what was printed: fetch through the lab's proxy.
   snapreach lab --scenario proxy-port-denied -v
       Play a scenario's faults, and show what the parties see.";
+
+const NSG_EXAMPLES: &str = "\
+Examples:
+  az network nsg show -g RG -n NSG > nsg.json
+  snapreach nsg nsg.json --region westeurope
+      Can the backups of this region reach storage, and are the rules sound?
+  az network nic list-effective-nsg -g RG -n NIC > effective.json
+  az network nic show-effective-route-table -g RG -n NIC > routes.json
+  snapreach nsg effective.json routes.json --to acct.blob.core.windows.net=20.60.0.4 --port 443
+      What decides over one address, with the groups of interface and subnet and the routes?
+  snapreach nsg nsg.json ServiceTags_Public.json --to Storage.WestEurope --format json
+      Are all addresses of the tag allowed?
+
+Exit codes: 0 all allowed, 1 something is denied, 2 a file or option cannot be used, 3 the files do not tell.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
@@ -99,6 +114,12 @@ pub(super) enum Command {
     /// them. Ends with Ctrl-C. Nothing leaves this machine.
     #[command(after_long_help = LAB_EXAMPLES)]
     Lab(Lab),
+    /// Find the security rule or the route that decides, from files alone
+    ///
+    /// Reads security groups, effective rules, routes and service tags as the az CLI, the REST API and templates write
+    /// them, in any mix; what a file holds shows in its content. No name is looked up and nothing is probed.
+    #[command(after_long_help = NSG_EXAMPLES)]
+    Nsg(Nsg),
     /// Read the logs of a backup that failed: what happened, on which way, and who must act
     ///
     /// Reads what the snapshot extension and the agent wrote: extension.log, host_based_extension.log, shell.log,
@@ -274,6 +295,49 @@ pub(super) struct Lab {
     /// Print each event that a party sees to standard error, as JSON
     #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,
+}
+
+/// `snapreach nsg`.
+#[derive(Debug, Args)]
+pub(super) struct Nsg {
+    /// Groups, rules, effective rules, routes, service tags (- for standard input)
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+
+    /// Where the flow goes: an address, a service tag, a storage endpoint, or HOST=ADDR (repeatable)
+    ///
+    /// The name of a storage endpoint stands for the tag Storage, or Storage.NAME with --region. Without --to that tag
+    /// is judged, and the rules as such as well.
+    #[arg(long, value_name = "HOST|ADDR|TAG")]
+    pub(super) to: Vec<String>,
+
+    /// Ports there (repeatable)
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = values::port, default_values = ["80", "443", "8443"])]
+    pub(super) port: Vec<u16>,
+
+    /// tcp, udp, icmp, esp or ah
+    #[arg(long, value_name = "NAME", default_value = "tcp", value_parser = protocol)]
+    pub(super) protocol: Protocol,
+
+    /// The machine's own address; without it rules for single source addresses cannot be decided
+    #[arg(long, value_name = "ADDR")]
+    pub(super) from: Option<IpAddr>,
+
+    /// The region of the storage, which for backups is the machine's own: westeurope, 'West Europe'
+    #[arg(long, value_name = "NAME", value_parser = nsg::region)]
+    pub(super) region: Option<String>,
+
+    /// Format of the report on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = output::review_format_parser())]
+    pub(super) format: Format,
+
+    /// Colours in the text report [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub(super) color: Option<Color>,
+}
+
+fn protocol(text: &str) -> Result<Protocol, &'static str> {
+    Protocol::from_name(text).ok_or("write tcp, udp, icmp, esp or ah")
 }
 
 /// `snapreach triage`.

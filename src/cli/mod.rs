@@ -13,6 +13,7 @@ mod generate;
 mod interrupt;
 mod lab;
 mod nearest;
+mod nsg;
 mod options;
 mod output;
 mod progress;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Scenario(command) => scenario::run(command),
         Command::Lab(args) => lab::run(&args),
+        Command::Nsg(args) => nsg::run(&args),
         Command::Triage(args) => triage::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => generate::completions(shell),

@@ -32,6 +32,11 @@ pub(super) fn suite_format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(suite::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
 }
 
+/// A parser of the formats that the judgement over files is reported in.
+pub(super) fn review_format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new([Format::Text, Format::Json].map(Format::as_str)).try_map(|name| name.parse::<Format>())
+}
+
 /// A parser of the formats that a triage is reported in.
 pub(super) fn triage_format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(triage::report::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())

@@ -38,9 +38,19 @@ pub struct FlowVerdict {
     /// `nsg.default_denied`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The rule that would let the flow through.
+    /// The rule that would let the flow through, in the first group that denies it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<SuggestedRule>,
+    /// The same for the other groups that deny it: every group must allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<SuggestedRule>,
+}
+
+impl FlowVerdict {
+    /// The rules to add: one for each group that denies.
+    pub fn suggestions(&self) -> impl Iterator<Item = &SuggestedRule> {
+        self.suggestion.iter().chain(&self.further)
+    }
 }
 
 /// Whether a flow may leave.

@@ -7,6 +7,7 @@ mod junit;
 mod machine;
 mod markdown;
 mod matrix;
+mod offline;
 mod prometheus;
 mod text;
 mod words;
@@ -25,6 +26,8 @@ use std::{
 };
 
 use crate::model::{Assessment, Record};
+
+pub use offline::write_review;
 
 pub(crate) use json::pretty;
 pub(crate) use markdown::{escape, finding as markdown_finding};

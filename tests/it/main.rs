@@ -14,6 +14,7 @@ mod interface;
 mod lab_command;
 mod namespaces;
 mod netns;
+mod nsg;
 mod played;
 mod predictions;
 mod programs;

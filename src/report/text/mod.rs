@@ -1,6 +1,7 @@
 //! The report for people in trouble: what is wrong, where, and what to do, in that order.
 
 mod details;
+pub(super) mod offline;
 mod page;
 mod table;
 mod trace;
@@ -14,7 +15,7 @@ use std::{
 pub(crate) use page::{Page, Paint};
 
 use super::{Style, machine, words};
-use crate::model::{Assessment, Discovery, Finding, Prediction, Record, Remedy, Severity, Status};
+use crate::model::{Assessment, Discovery, Finding, Prediction, Record, Remedy, Severity, Status, Verdict};
 
 /// Below this width nothing readable can be laid out.
 const MIN_WIDTH: usize = 40;
@@ -28,7 +29,7 @@ const MAX_EVIDENCE: usize = 12;
 /// Writes the text report.
 pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out: &mut dyn Write) -> io::Result<()> {
     let page = &mut Page::new(out, style.width.max(MIN_WIDTH), style.color);
-    verdict(page, assessment)?;
+    verdict(page, &assessment.verdict)?;
     table::write(page, record, assessment, style.verbose > 0)?;
     if let Some(discovery) = &record.context.discovery {
         machine(page, discovery, style.verbose > 0)?;
@@ -42,15 +43,15 @@ pub(super) fn write(record: &Record, assessment: &Assessment, style: &Style, out
     closing(page, assessment, style)
 }
 
-fn verdict(page: &mut Page<'_>, assessment: &Assessment) -> io::Result<()> {
-    let word = words::status(assessment.verdict.status);
-    let paint = match assessment.verdict.status {
+fn verdict(page: &mut Page<'_>, verdict: &Verdict) -> io::Result<()> {
+    let word = words::status(verdict.status);
+    let paint = match verdict.status {
         Status::Clear => Paint::Good,
         Status::Degraded | Status::Inconclusive => Paint::Warn,
         Status::Blocked => Paint::Bad,
     };
     let hang = " ".repeat(word.len() + 2);
-    page.wrap_after(&[(paint, word), (Paint::Plain, "  ")], &hang, &assessment.verdict.summary)
+    page.wrap_after(&[(paint, word), (Paint::Plain, "  ")], &hang, &verdict.summary)
 }
 
 /// What discovery found; with `all` also every place that it looked at.
@@ -163,8 +164,19 @@ fn remedies<'a>(
     Ok(())
 }
 
+/// What the reader of a report over files may do next.
+fn closing_hint(page: &mut Page<'_>, findings: &[Finding]) -> io::Result<()> {
+    let Some(explain) = explain_first(findings) else { return Ok(()) };
+    page.blank()?;
+    page.wrap("  ", 2, &format!("{explain}."))
+}
+
+fn explain_first(findings: &[Finding]) -> Option<String> {
+    findings.first().map(|first| format!("`snapreach explain {}` says more", first.code))
+}
+
 fn closing(page: &mut Page<'_>, assessment: &Assessment, style: &Style) -> io::Result<()> {
-    let explain = assessment.findings.first().map(|first| format!("`snapreach explain {}` says more", first.code));
+    let explain = explain_first(&assessment.findings);
     let verbose = match style.verbose {
         0 => Some("`-v` shows every step"),
         1 => Some("`-vv` adds heads and bodies"),
