@@ -42,7 +42,7 @@ pub fn read(machine: &Machine) -> Extension {
         extension.installed = installed(machine, &folder, &mut extension.sources);
         documents.extend(statuses(machine, &format!("{folder}/status"), &mut extension.sources));
     }
-    if let Some(text) = text(machine, LOG, &mut extension.sources) {
+    if let Some(text) = kept(machine.log(LOG), LOG, &mut extension.sources) {
         documents.push(triage::read(LOG, text.as_bytes()));
     }
     extension.sources.extend(documents.iter().map(source));
@@ -164,7 +164,12 @@ fn source(document: &Document) -> DiscoverySource {
 
 /// The text of a file, where there is one.
 fn text(machine: &Machine, path: &str, sources: &mut Vec<DiscoverySource>) -> Option<String> {
-    machine.text(path).unwrap_or_else(|e| {
+    kept(machine.text(path), path, sources)
+}
+
+/// What was read, or the problem in its place.
+fn kept(read: std::io::Result<Option<String>>, path: &str, sources: &mut Vec<DiscoverySource>) -> Option<String> {
+    read.unwrap_or_else(|e| {
         sources.push(unreadable(path, &e));
         None
     })

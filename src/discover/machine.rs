@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     fs::{self, File},
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
     path::{Component, Path, PathBuf},
 };
 
@@ -59,6 +59,24 @@ impl Machine {
     /// # Errors
     /// When the file is there and cannot be read.
     pub(super) fn text(&self, path: &str) -> io::Result<Option<String>> {
+        self.part(path, |_| 0)
+    }
+
+    /// The same of a log, of which the end tells most: of a long one the beginning is left out, and with it the line that
+    /// was cut.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub(super) fn log(&self, path: &str) -> io::Result<Option<String>> {
+        let text = self.part(path, |length| length.saturating_sub(MAX_FILE))?;
+        Ok(text.map(|text| match text.split_once('\n') {
+            Some((_, rest)) if text.len() as u64 >= MAX_FILE => rest.to_owned(),
+            _ => text,
+        }))
+    }
+
+    /// A file from where `start` says, given its length.
+    fn part(&self, path: &str, start: impl Fn(u64) -> u64) -> io::Result<Option<String>> {
         let root = match &self.files {
             Files::Described(files) => return Ok(files.get(path).cloned()),
             Files::Below(root) => root,
@@ -66,10 +84,13 @@ impl Machine {
         let mut bytes = Vec::new();
         let read = below(root, path).and_then(|path| {
             // A pipe or a device in place of a file would be waited for, or never end.
-            if !fs::metadata(&path)?.is_file() {
+            let about = fs::metadata(&path)?;
+            if !about.is_file() {
                 return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
             }
-            File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(start(about.len())))?;
+            file.take(MAX_FILE).read_to_end(&mut bytes)
         });
         Ok(present(read)?.map(|_| String::from_utf8_lossy(&bytes).into_owned()))
     }
@@ -193,6 +214,22 @@ mod tests {
         assert!(machine.text("/socket").is_err() && machine.text("/folder").is_err());
         assert!(Machine::this().text("/dev/zero").is_err());
         drop(socket);
+    }
+
+    #[test]
+    fn of_a_long_log_the_end_is_read_from_a_whole_line_on() {
+        let root = tempfile::tempdir().unwrap();
+        let line = "x".repeat(99);
+        let long = format!("{line}\n").repeat(usize::try_from(MAX_FILE).unwrap() / 100 + 10) + "the end\n";
+        for (name, text) in [("long", long.as_str()), ("short", "one\ntwo\n"), ("empty", "")] {
+            fs::write(root.path().join(name), text).unwrap();
+        }
+        let machine = Machine::below(root.path(), []);
+        let read = machine.log("/long").unwrap().unwrap();
+        assert!(read.starts_with(&line) && read.ends_with("the end\n") && read.len() as u64 <= MAX_FILE);
+        assert_eq!(machine.log("/short").unwrap().as_deref(), Some("one\ntwo\n"));
+        assert_eq!(machine.log("/empty").unwrap().as_deref(), Some(""));
+        assert_eq!(machine.log("/none").unwrap(), None);
     }
 
     #[test]

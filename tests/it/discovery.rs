@@ -373,15 +373,29 @@ fn whatever_stands_in_place_of_a_file_is_a_problem() {
 #[test]
 fn a_file_that_only_root_may_read_is_told() {
     use std::os::unix::fs::PermissionsExt;
+    // A place that everybody may enter.
+    let mode = fs::Permissions::from_mode;
+    let folder = tempfile::Builder::new().permissions(mode(0o755)).tempdir().unwrap();
+    let process = folder.path().join("root/proc/7");
+    fs::create_dir_all(&process).unwrap();
+    fs::write(process.join("cmdline"), "/usr/sbin/waagent\0-daemon\0").unwrap();
+    fs::write(process.join("environ"), "https_proxy=http://10.0.0.6:8080\0").unwrap();
+    fs::set_permissions(process.join("environ"), mode(0o000)).unwrap();
+    let imds = Imds::of("vm-unmanaged");
+    let mut command = support::snapreach();
     if support::is_root() {
-        return support::skipped("root may read every file");
+        // Root may read every file, so somebody else has to ask.
+        if support::program("setpriv").is_none() {
+            return support::skipped("`setpriv` is not installed");
+        }
+        let binary = folder.path().join("snapreach");
+        fs::copy(env!("CARGO_BIN_EXE_snapreach"), &binary).unwrap();
+        command = std::process::Command::new("setpriv");
+        support::clean(&mut command);
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(binary);
     }
-    let root = tempfile::tempdir().unwrap();
-    fs::create_dir_all(root.path().join("proc/7")).unwrap();
-    fs::write(root.path().join("proc/7/cmdline"), "/usr/sbin/waagent\0-daemon\0").unwrap();
-    fs::write(root.path().join("proc/7/environ"), "https_proxy=http://10.0.0.6:8080\0").unwrap();
-    fs::set_permissions(root.path().join("proc/7/environ"), fs::Permissions::from_mode(0)).unwrap();
-    let shown = text(&check(root.path(), &Imds::of("vm-unmanaged"), &["-v"]));
+    command.args(["check", "--lab", "-v", "--imds", &imds.address.to_string(), "--root"]);
+    let shown = text(&command.arg(folder.path().join("root")).output().unwrap());
     assert!(shown.contains("/proc/7/environ: reading it needs root"), "{shown}");
 }
 
