@@ -100,7 +100,7 @@ fn flows() -> Vec<Flow> {
             _ => IpAddr::V6(ipv6(n * 24 + 3)),
         },
         port: [80, 443, 8443][n as usize % 3],
-        protocol: if n % 16 == 0 { Protocol::Udp } else { Protocol::Tcp },
+        protocol: if n.is_multiple_of(16) { Protocol::Udp } else { Protocol::Tcp },
     };
     (0..FLOWS).map(flow).collect()
 }
