@@ -70,7 +70,7 @@ fn rules() -> String {
             1 => format!("{}/{}", ipv4(index * 97), 12 + index % 16),
             _ => tag(index * 31 % TAGS),
         };
-        let access = if index % 2 == 0 { "Allow" } else { "Deny" };
+        let access = if index.is_multiple_of(2) { "Allow" } else { "Deny" };
         let ports = match index % 4 {
             0 => "*".to_owned(),
             1 => (index % 1000 + 1).to_string(),
@@ -82,8 +82,8 @@ fn rules() -> String {
              \"protocol\": \"{}\", \"sourceAddressPrefix\": \"{}\", \"sourcePortRange\": \"*\", \
              \"destinationAddressPrefix\": \"{to}\", \"destinationPortRange\": \"{ports}\"}}",
             100 + index * 3,
-            if index % 5 == 0 { "Udp" } else { "Tcp" },
-            if index % 7 == 0 { "10.1.0.0/16" } else { "VirtualNetwork" },
+            if index.is_multiple_of(5) { "Udp" } else { "Tcp" },
+            if index.is_multiple_of(7) { "10.1.0.0/16" } else { "VirtualNetwork" },
         )
     };
     format!("[{}]", (0..RULES).map(rule).collect::<Vec<_>>().join(",\n"))
@@ -92,15 +92,15 @@ fn rules() -> String {
 /// Flows to addresses of tags, to others, and to IPv6.
 fn flows() -> Vec<Flow> {
     let flow = |n: u32| Flow {
-        source: (n % 2 == 0).then(|| IpAddr::V4(Ipv4Addr::from(0x0a01_0000 + n))),
-        source_port: (n % 4 == 0).then_some(50_000),
+        source: (n.is_multiple_of(2)).then(|| IpAddr::V4(Ipv4Addr::from(0x0a01_0000 + n))),
+        source_port: (n.is_multiple_of(4)).then_some(50_000),
         destination: match n % 4 {
             0 | 1 => IpAddr::V4(Ipv4Addr::from(u32::from(ipv4(n * 24)) + n % 16)),
             2 => IpAddr::V4(Ipv4Addr::from(n.wrapping_mul(0x9e37_79b9))),
             _ => IpAddr::V6(ipv6(n * 24 + 3)),
         },
         port: [80, 443, 8443][n as usize % 3],
-        protocol: if n % 16 == 0 { Protocol::Udp } else { Protocol::Tcp },
+        protocol: if n.is_multiple_of(16) { Protocol::Udp } else { Protocol::Tcp },
     };
     (0..FLOWS).map(flow).collect()
 }

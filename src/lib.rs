@@ -49,6 +49,7 @@
 //! * what is exchanged with an origin of our own: [`exchange`], `probe/exchange.rs`, `lab/exchange.rs`
 //! * what an observation means: [`classify`], `rules.rs`; what several mean together: `compare.rs`
 //! * what is said about a code: [`classify::catalogue`] and its `explain/` pages; what to do about it: `remedies/`
+//! * what the extension itself would report: [`azure::snapshot`], the model; `classify/predict.rs`, what it is given
 //! * what security groups, routes and service tags say: [`azure::nsg`]; about which flows of a run: [`azure::flows`]; how
 //!   that is compared with what was seen: `compare/security.rs`; without a run: [`classify::offline`]
 //! * what a machine says about itself, and which proxy each program on it takes: [`discover`], one file per place

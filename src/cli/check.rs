@@ -9,7 +9,7 @@ use super::{
     estate,
     exit::{self, Stop},
     interrupt,
-    options::{DEFAULT_PORTS, Options},
+    options::Options,
     output::{self, Outputs},
     progress::{self, Bar},
     request, scenarios, values,
@@ -115,7 +115,7 @@ fn source(given: Options) -> Result<(Options, Source), Stop> {
         return Ok((given, Source::Lab(scenario, None)));
     }
     let found = Discovered::of(&given)?;
-    if let (Some(lab), Some(targets)) = (&mut scenario.lab, found.targets_to_play(&DEFAULT_PORTS)?) {
+    if let (Some(lab), Some(targets)) = (&mut scenario.lab, found.targets_to_play(&given)?) {
         lab.storage = targets.iter().map(|target| target.host.to_string()).collect();
         lab.storage.dedup();
     }

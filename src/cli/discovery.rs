@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use super::{
     exit::Stop,
-    options::Options,
+    options::{DEFAULT_PORTS, Options},
     request, targets,
     values::{self, Cloud, Consumer, Endpoint, Method},
 };
@@ -37,8 +37,6 @@ pub(super) struct Discovered {
     pub(super) survey: Survey,
     /// Whether the host channel can be expected.
     has_host: bool,
-    /// Whether it is asked, there or where the options say.
-    asks_host: bool,
     /// Whether nothing but exported settings is known of it, so that it tells nothing to probe.
     settings_only: bool,
     /// Whether it is worth showing: on a machine that has nothing to do with Azure it is not.
@@ -80,7 +78,6 @@ impl Discovered {
             if options.lab.is_some() { azure || survey.discovery.instance.is_some() } else { azure && !elsewhere };
         Ok(Self {
             has_host,
-            asks_host: !options.no_host && (has_host || options.host_endpoint.is_some()),
             shown: azure || elsewhere || options.imds.is_some(),
             settings_only: windows.is_some() && options.root.is_none() && options.imds.is_none(),
             machine,
@@ -115,20 +112,22 @@ impl Discovered {
     ///
     /// # Errors
     /// When there is nothing at all: says what was looked at, what it gave, and what to give.
-    pub(super) fn targets(&self, ports: &[u16]) -> Result<Vec<Target>, Stop> {
+    pub(super) fn targets(&self, options: &Options) -> Result<Vec<Target>, Stop> {
+        let ports = if options.ports.is_empty() { &DEFAULT_PORTS[..] } else { &options.ports };
         let hosts = discover::storage_hosts(&self.survey.discovery);
         let targets = hosts.iter().filter_map(|host| Target::parse(&host.to_string(), ports).ok()).flatten();
         let targets: Vec<Target> = targets.collect();
         // The host channel is worth asking by itself: in the default method it decides.
-        if targets.is_empty() && !self.asks_host { Err(nothing(&self.survey.discovery)) } else { Ok(targets) }
+        let asks_host = !options.no_host && (self.has_host || options.host_endpoint.is_some());
+        if targets.is_empty() && !asks_host { Err(nothing(&self.survey.discovery)) } else { Ok(targets) }
     }
 
     /// The same in the lab; `None`: what the scenario names.
     ///
     /// # Errors
     /// As [`Self::targets`].
-    pub(super) fn targets_to_play(&self, ports: &[u16]) -> Result<Option<Vec<Target>>, Stop> {
-        if self.settings_only { Ok(None) } else { self.targets(ports).map(Some) }
+    pub(super) fn targets_to_play(&self, options: &Options) -> Result<Option<Vec<Target>>, Stop> {
+        if self.settings_only { Ok(None) } else { self.targets(options).map(Some) }
     }
 
     /// The host channel where it can be expected.
@@ -253,5 +252,5 @@ fn what_to_give(discovery: &Discovery) -> String {
 /// When one cannot be used, or there is none.
 pub(super) fn targets(options: &Options, found: &Discovered) -> Result<Vec<Target>, Stop> {
     let named = targets::resolve(options)?;
-    if named.is_empty() { found.targets(&options.ports) } else { Ok(named) }
+    if named.is_empty() { found.targets(options) } else { Ok(named) }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     discovery::{self, Discovered},
     exit::Stop,
-    options::{DEFAULT_PORTS, Options},
+    options::Options,
     targets,
     values::{self, Routes},
 };
@@ -81,7 +81,7 @@ pub(super) fn play(
     found: Discovered,
     played: Option<SocketAddr>,
 ) -> Result<(), Stop> {
-    if let Some(targets) = found.targets_to_play(&DEFAULT_PORTS)? {
+    if let Some(targets) = found.targets_to_play(options)? {
         plan.targets = targets;
     }
     // Another proxy than that of the machine's files is one of those that the lab plays too.

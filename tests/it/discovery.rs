@@ -325,6 +325,9 @@ fn whatever_metadata_answers_is_survived_and_told() {
     }
 }
 
+/// Puts something in place of a file.
+type Make<'a> = &'a dyn Fn(&Path);
+
 /// A machine whose every file is something else than it should be.
 #[test]
 fn whatever_stands_in_place_of_a_file_is_a_problem() {
@@ -344,10 +347,9 @@ fn whatever_stands_in_place_of_a_file_is_a_problem() {
     let words = "x,y ".repeat(256 * 1024);
     let line = format!("http_proxy=http://p:1\nno_proxy={words}\nHttpProxy.Host={words}=[Service]\\");
     let rubbish: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
-    type Make<'a> = &'a dyn Fn(&Path);
     let makes: [Make<'_>; 3] =
         [&|path| fs::create_dir(path).unwrap(), &|path| fs::write(path, &line).unwrap(), &|path| {
-            fs::write(path, &rubbish).unwrap()
+            fs::write(path, &rubbish).unwrap();
         }];
     for (index, make) in makes.iter().enumerate() {
         let root = tempfile::tempdir().unwrap();
