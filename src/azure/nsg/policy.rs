@@ -79,10 +79,10 @@ impl Policy {
             .map(|group| {
                 let attached = group.attached.as_str();
                 let on = if attached.is_empty() { String::new() } else { format!(" of the {attached}") };
-                format!("group {}{on} ({} rules)", group.name, group.rules.len())
+                format!("group {}{on} ({})", group.name, counted(group.rules.len(), "rule"))
             })
             .collect();
-        what.extend(found.routes.as_ref().map(|routes| format!("{} routes", routes.len())));
+        what.extend(found.routes.as_ref().map(|routes| counted(routes.len(), "route")));
         what.extend(found.tags.as_ref().map(ToString::to_string));
         self.sources.push(format!("{file}: {}", what.join(", ")));
         self.groups.extend(found.groups);
@@ -244,4 +244,9 @@ fn object(at: &At<'_>, name: &str, found: &mut Found) -> Result<(), NsgError> {
 fn stem(file: &str) -> &str {
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
     name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(name)
+}
+
+/// A number of things.
+fn counted(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
