@@ -244,11 +244,7 @@ fn spelled(name: &str) -> String {
 /// A host as a rule names it: a literal address as it is, for a name the shell looks one up.
 pub(super) fn address(host: &str) -> String {
     let bare = bare(host);
-    if bare.parse::<IpAddr>().is_ok() {
-        bare.to_owned()
-    } else {
-        format!("$(getent ahostsv4 {host} | awk 'NR==1{{print $1}}')")
-    }
+    if bare.parse::<IpAddr>().is_ok() { bare.to_owned() } else { super::rule::lookup(host) }
 }
 
 /// A host without the brackets of IPv6.

@@ -112,15 +112,29 @@ impl Rule {
 
     /// The destinations without what only a POSIX shell can look up.
     fn named_destinations(&self) -> Vec<String> {
-        let named = |name: &String| if name.starts_with("$(") { "TARGET_ADDRESS".to_owned() } else { name.clone() };
+        let named = |name: &String| if is_lookup(name) { "TARGET_ADDRESS".to_owned() } else { name.clone() };
         self.destinations.iter().map(named).collect()
     }
+}
+
+/// A lookup that a POSIX shell makes of a name.
+pub(super) fn lookup(host: &str) -> String {
+    format!("{LOOKUP}{host}{FIRST}")
+}
+
+const LOOKUP: &str = "$(getent ahostsv4 ";
+const FIRST: &str = " | awk 'NR==1{print $1}')";
+
+/// Whether this is a [`lookup`] of a host name, and nothing that a file could have slipped in.
+fn is_lookup(word: &str) -> bool {
+    let host = word.strip_prefix(LOOKUP).and_then(|rest| rest.strip_suffix(FIRST));
+    host.is_some_and(|host| host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)))
 }
 
 /// A word for a POSIX shell: quoted unless it is plain. A lookup, which this program wrote, stays one.
 pub(super) fn shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
-    if word.starts_with("$(getent ") || (!word.is_empty() && word.chars().all(plain)) {
+    if is_lookup(word) || (!word.is_empty() && word.chars().all(plain)) {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
@@ -192,14 +206,27 @@ mod tests {
             text.contains("destination_port_ranges     = [\"443\", \"8443\"]\n") && text.ends_with("\n}"),
             "{text}"
         );
-        let two = Rule { destinations: vec!["10.0.0.1".into(), "$(getent x)".into()], ..rule() };
+        let two = Rule { destinations: vec!["10.0.0.1".into(), lookup("x")], ..rule() };
         let text = two.terraform().commands.join("\n");
         assert!(text.contains("destination_address_prefixes = [\"10.0.0.1\", \"TARGET_ADDRESS\"]"), "{text}");
     }
 
     #[test]
     fn names_from_files_stay_names() {
-        for hostile in ["a;reboot", "$(reboot)", "`reboot`", "a'b", "", "a b", "x\ny", "${x}", "\"", "é"] {
+        for hostile in [
+            "a;reboot",
+            "$(reboot)",
+            "$(getent x; reboot)",
+            &lookup("x;reboot"),
+            "`reboot`",
+            "a'b",
+            "",
+            "a b",
+            "x\ny",
+            "${x}",
+            "\"",
+            "é",
+        ] {
             let quoted = shell(hostile);
             assert!(quoted.starts_with('\'') && quoted.ends_with('\''), "{quoted}");
             assert_eq!(quoted[1..quoted.len() - 1].replace("'\\''", ""), hostile.replace('\'', ""));
@@ -207,6 +234,7 @@ mod tests {
             assert!(quoted.starts_with('\'') && quoted.ends_with('\''), "{quoted}");
             assert_eq!(quoted[1..quoted.len() - 1].replace("''", "'"), hostile);
         }
+        assert_eq!(shell(&lookup("acct.example")), lookup("acct.example"));
         assert_eq!(hcl("a\"${b}\\%{c}"), r#""a\"$${b}\\%%{c}""#);
     }
 }
