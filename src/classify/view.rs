@@ -59,6 +59,13 @@ impl<'a> View<'a> {
         self.expects_storage() && name.is_some_and(azure::storage::is_storage_name)
     }
 
+    /// Whether the name was dialled at another address than its own (`--connect-to`), so without a lookup: a rehearsal with
+    /// a stand-in for storage, whose authority stands for a public one.
+    pub(super) fn is_rehearsed(self) -> bool {
+        let named = self.target.is_some_and(|target| target.host.name().is_some());
+        self.observation.route == Route::Direct && self.observation.parent.is_none() && named
+    }
+
     pub(super) fn is_tunnelled(self) -> bool {
         self.observation.route == Route::Proxy
     }

@@ -215,9 +215,11 @@ fn ending(walk: &Walk<'_>, target: &Target, trusting: bool) -> (Option<Disk>, Op
     if view.at(Layer::Handshake, Leg::Proxy).is_some() {
         return exception(said("the proxy was spoken to by TLS, which the extension does not do"));
     }
+    let mut given = false;
     if let Some(handshake) = view.at(Layer::Handshake, Leg::Origin).and_then(At::handshake) {
-        let distrusted = handshake.anchor == Some(TrustAnchor::Added) && view.is_storage_name() && !trusting;
-        if distrusted {
+        let added = handshake.anchor == Some(TrustAnchor::Added) && view.is_storage_name();
+        given = added && !trusting;
+        if given && !view.is_rehearsed() {
             return exception(Some(Why::Code(c::CONSUMER_DISTRUSTS_ANCHOR)));
         }
         if handshake.verification.is_some_and(|verification| verification != Verification::Trusted) {
@@ -227,7 +229,10 @@ fn ending(walk: &Walk<'_>, target: &Target, trusting: bool) -> (Option<Disk>, Op
     match view.reply() {
         Some(reply) => {
             let sas_sent = view.at(Layer::Request, Leg::Origin).and_then(At::request).is_some_and(|r| r.sas_sent);
-            answered(reply, sas_sent, code.as_ref())
+            let (disk, why) = answered(reply, sas_sent, code.as_ref());
+            // The stand-in's own authority is taken for a public one, and that is said.
+            let stood_in = said("the chain is trusted by --ca-file alone, which the extension knows nothing of");
+            (disk, why.or(stood_in.filter(|_| given)))
         }
         None if walk.failed => exception(code),
         None if target.scheme.has_http() => (None, said("the walk ended before the answer")),
