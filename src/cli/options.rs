@@ -161,7 +161,7 @@ pub(super) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) interface: Option<String>,
 
-    /// Locate the hop that blocks failed connects (not available yet: accepted and reported as such)
+    /// Locate the hop that blocks failed connects (Linux; needs no privilege)
     #[arg(long, help_heading = NETWORK)]
     #[serde(skip_serializing_if = "is_false")]
     pub(super) trace: bool,

@@ -47,7 +47,7 @@ fn squid() {
     drop(open);
 
     let mended = estate.squid(&format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}{SQUID_END}"));
-    unmet.extend(estate.unmet("healthy", &through));
+    unmet.extend(estate.unmet("healthy-storage", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with tcp reset");
     unmet.extend(estate.unmet("proxy-reports-refused", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with icmp type host-unreachable");
@@ -166,7 +166,7 @@ fn tinyproxy() {
     unmet.extend(estate.unmet("proxy-client-denied", &through));
     drop(packaged);
     let mended = estate.tinyproxy("Allow 10.0.0.0/8\n");
-    unmet.extend(estate.unmet("healthy", &through));
+    unmet.extend(estate.unmet("healthy-storage", &through));
     estate.forward("ip saddr 10.0.0.5 ip daddr 20.60.222.132 reject with tcp reset");
     unmet.extend(estate.unmet("proxy-gateway-error", &through));
     estate.forward("");
@@ -198,7 +198,7 @@ fn a_balancer_and_a_web_server() {
     let squid = estate.squid(&format!("{SQUID_PORTS}{BACKUP_PORTS}{LOCALNET}http_access allow localhost\n{SQUID_END}"));
     let tcp =
         estate.haproxy(&PROXY, "listen proxies\n mode tcp\n bind LISTEN\n retries 0\n server one 127.0.0.1:3128\n");
-    unmet.extend(estate.unmet("healthy", &through));
+    unmet.extend(estate.unmet("healthy-storage", &through));
     drop(squid);
     unmet.extend(estate.unmet("proxy-closed", &through));
     drop(tcp);
