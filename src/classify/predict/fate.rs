@@ -141,6 +141,8 @@ impl<'c, 'a> Seen<'c, 'a> {
         let lookups = failed
             .filter(|lookup| lookup.view.observation.failed().is_some())
             .filter_map(|lookup| Some((lookup.view.host(), (lookup.judged?.code, lookup.view.observation.id))))
+            // The end of the run is no answer.
+            .filter(|(_, (code, _))| *code != c::META_DEADLINE)
             .collect();
         Self { route, walks, lookups }
     }

@@ -237,6 +237,15 @@ fn a_name_that_is_not_found_fails_every_build() {
     assert!(got.reason.contains(c::DNS_NXDOMAIN.0), "{}", got.reason);
 }
 
+#[test]
+fn a_run_that_ended_early_says_nothing_about_what_it_did_not_reach() {
+    let cancelled = || Failure::new(K::Cancelled, "x");
+    let lookup = Walk::lookup("acct1.blob.core.windows.net", ResolverView::System, &[], Some(cancelled()));
+    assert_eq!(by(&of("vmsnapshot-linux", &[A], [lookup]), "onlyGuest").outcome, Outcome::Unknown);
+    let walk = Walk::direct(A, "20.60.1.2").connect_fails(K::Cancelled);
+    assert_eq!(by(&of("vmsnapshot-linux", &[A], [walk]), "onlyGuest").outcome, Outcome::Unknown);
+}
+
 /// A record of both routes, where only the proxy's works.
 fn only_by_proxy(consumer: &str, source: &str) -> Record {
     let mut record = of(consumer, &[A], [dropped(A), Walk::proxied(A).reaches_storage(), host_is_silent()]);
