@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     classify::{catalogue, codes as c},
-    model::{Layer, Leg, Observation, Record, ResolverView, Route, Scheme, Severity, Target},
+    model::{FlowVerdict, Layer, Leg, Observation, Record, ResolverView, Route, Scheme, Severity, Target},
 };
 
 /// Everything that the rules and comparisons know.
@@ -47,8 +47,8 @@ pub(super) struct Walk<'a> {
     pub(super) cancelled: bool,
     /// What a comparison added.
     pub(super) note: Option<String>,
-    /// Lines of evidence beside what the observation shows.
-    pub(super) lines: Vec<String>,
+    /// What the files given say about it, where that belongs to its evidence.
+    pub(super) flow: Option<&'a FlowVerdict>,
 }
 
 /// One lookup.
@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
         let judged = rules::primary(view).map(with_catalogue);
         let cancelled = judged.is_some_and(|judged| judged.code == c::META_DEADLINE);
         let failed = judged.is_some_and(|judged| judged.severity == Severity::Error);
-        Self { view, targets, judged, failed, cancelled, note: None, lines: Vec::new() }
+        Self { view, targets, judged, failed, cancelled, note: None, flow: None }
     }
 }
 

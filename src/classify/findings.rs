@@ -39,7 +39,7 @@ pub(super) fn signs<'a>(case: &mut Case<'a>) -> Vec<Sign<'a>> {
         let route = Some(walk.view.observation.route);
         let mut sign = Sign::about(judged, route, walk.targets.clone()).seen(walk.view);
         sign.note = walk.note.take();
-        sign.lines = std::mem::take(&mut walk.lines);
+        sign.lines = walk.flow.map_or_else(Vec::new, |flow| flow.notes.clone());
         signs.push(sign);
     }
     for walk in &mut case.host {

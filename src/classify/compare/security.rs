@@ -31,7 +31,8 @@ enum Met {
 /// Silence where the files deny has its cause; where they allow, it lies behind the groups; an answer where they deny is
 /// a contradiction.
 pub(super) fn compare(case: &mut Case<'_>, tallies: &[Tally]) {
-    let Some(security) = &case.record.context.security else { return };
+    let record = case.record;
+    let Some(security) = &record.context.security else { return };
     let flows: HashMap<(IpAddr, u16), &FlowVerdict> =
         security.flows.iter().filter_map(|flow| Some(((flow.address?, flow.port), flow))).collect();
     let key = |address: SocketAddr| (address.ip().to_canonical(), address.port());
@@ -49,7 +50,7 @@ pub(super) fn compare(case: &mut Case<'_>, tallies: &[Tally]) {
                 let denied = judged(code, leg, Severity::Error, Confidence::Proof);
                 walk.judged = Some(denied);
                 walk.note = Some(decides(group));
-                walk.lines.clone_from(&flow.notes);
+                walk.flow = Some(flow);
             }
             (Met::Silence, ..) => behind_the_groups(walk, flow),
             (met, Some(code), group) => {
@@ -113,7 +114,7 @@ fn decides(group: &GroupVerdict) -> String {
 }
 
 /// Silence although no group denies: the route may say more.
-fn behind_the_groups(walk: &mut Walk<'_>, flow: &FlowVerdict) {
+fn behind_the_groups<'a>(walk: &mut Walk<'a>, flow: &'a FlowVerdict) {
     let Some(judged) = walk.judged.as_mut().filter(|judged| judged.code == c::TCP_CONNECT_TIMEOUT) else { return };
     let groups = match flow.decision {
         _ if flow.groups.is_empty() => None,
@@ -137,7 +138,7 @@ fn behind_the_groups(walk: &mut Walk<'_>, flow: &FlowVerdict) {
     walk.note = Some(walk.note.take().map_or_else(|| elsewhere.clone(), |note| format!("{note}; {elsewhere}")));
     // What could not be decided, and why.
     if flow.decision == Decision::Unknown {
-        walk.lines.clone_from(&flow.notes);
+        walk.flow = Some(flow);
     }
 }
 
