@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::{
-    azure::snapshot::Build,
+    azure::{snapshot::Build, storage},
     model::{DiscoverySource, InstalledExtension, LastDisk, LastRun},
     triage::{self, Attempt, Call, Document, Way},
 };
@@ -19,6 +19,9 @@ const LOG: &str = "/var/log/azure/Microsoft.Azure.RecoveryServices.VMSnapshotLin
 /// The last build that uses the proxy of `waagent.conf` (2019-06-26; the next one has 1.0.9154).
 const LAST_WITH_PROXY: [u64; 4] = [1, 0, 9152, u64::MAX];
 
+/// Hosts of the log that are kept: a virtual machine has at most 64 data disks.
+const MAX_HOSTS: usize = 65;
+
 /// What the build of March 2025 has anew: it reads the host's answer to decide.
 const SINCE_2025: &str = "hostStatusCodeDoSnapshot";
 
@@ -29,6 +32,8 @@ pub struct Extension {
     pub installed: Option<InstalledExtension>,
     /// Its last run.
     pub last_run: Option<LastRun>,
+    /// Storage hosts that its log names, the latest first.
+    pub hosts: Vec<String>,
     /// The places that were there, with what they gave.
     pub sources: Vec<DiscoverySource>,
 }
@@ -40,14 +45,31 @@ pub fn read(machine: &Machine) -> Extension {
     let mut documents = Vec::new();
     if let Some(folder) = newest(machine, &mut extension.sources) {
         extension.installed = installed(machine, &folder, &mut extension.sources);
-        documents.extend(statuses(machine, &format!("{folder}/status"), &mut extension.sources));
+        documents.extend(statuses(machine, &format!("{folder}/status"), &mut extension));
     }
     if let Some(text) = kept(machine.log(LOG), LOG, &mut extension.sources) {
+        extension.name(LOG, &text);
         documents.push(triage::read(LOG, text.as_bytes()));
     }
     extension.sources.extend(documents.iter().map(source));
     extension.last_run = last_run(&documents);
     extension
+}
+
+impl Extension {
+    /// Takes the storage hosts that a file names.
+    fn name(&mut self, path: &str, text: &str) {
+        let hosts = named(text);
+        if !hosts.is_empty() {
+            let gave = Some(format!("storage hosts, the latest first: {}", hosts.join(", ")));
+            self.sources.push(DiscoverySource { origin: path.to_owned(), gave, problem: None });
+        }
+        for host in hosts {
+            if self.hosts.len() < MAX_HOSTS && !self.hosts.contains(&host) {
+                self.hosts.push(host);
+            }
+        }
+    }
 }
 
 /// The folder with the highest version.
@@ -108,9 +130,9 @@ fn installed(machine: &Machine, folder: &str, sources: &mut Vec<DiscoverySource>
 }
 
 /// The status files that the extension still holds for its own: `N.status`, and older ones as `N_status`.
-fn statuses(machine: &Machine, folder: &str, sources: &mut Vec<DiscoverySource>) -> Vec<Document> {
+fn statuses(machine: &Machine, folder: &str, extension: &mut Extension) -> Vec<Document> {
     let names = machine.names(folder).unwrap_or_else(|e| {
-        sources.push(unreadable(folder, &e));
+        extension.sources.push(unreadable(folder, &e));
         Vec::new()
     });
     let number = |name: &str| name.strip_suffix(".status").or(name.strip_suffix("_status"))?.parse::<u64>().ok();
@@ -118,7 +140,12 @@ fn statuses(machine: &Machine, folder: &str, sources: &mut Vec<DiscoverySource>)
     numbered.sort_unstable();
     // Only the last run counts; the one before it tells it apart from a report of long ago.
     let last = numbered.iter().rev().take(2).map(|(_, name)| format!("{folder}/{name}"));
-    last.filter_map(|path| Some(triage::read(&path, text(machine, &path, sources)?.as_bytes()))).collect()
+    last.filter_map(|path| {
+        let text = text(machine, &path, &mut extension.sources)?;
+        extension.name(&path, &text);
+        Some(triage::read(&path, text.as_bytes()))
+    })
+    .collect()
 }
 
 /// The last run, as the log and the status files together tell it; one that has ended before one that has not.
@@ -140,6 +167,29 @@ fn last_run(documents: &[Document]) -> Option<LastRun> {
         do_snapshot: status(Call::DoSnapshot),
         sources,
     })
+}
+
+/// The storage hosts that a log names in requests (`HttpUtil.py`: `Details of sas uri object  hostname: …`) and in URIs of
+/// blobs and snapshots, the latest first. They are there also where the host took the last snapshot, and where too little
+/// of the log is left to tell a run.
+fn named(log: &str) -> Vec<String> {
+    let mut hosts: Vec<String> = Vec::new();
+    for line in log.lines().rev() {
+        let after = ["hostname: ", "https://"].into_iter().flat_map(|mark| line.split(mark).skip(1));
+        for host in
+            after.filter_map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && !"-.".contains(c)).next())
+        {
+            let host = host.to_ascii_lowercase();
+            if storage::is_storage_name(&host) && !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        if hosts.len() >= MAX_HOSTS {
+            break;
+        }
+    }
+    hosts.truncate(MAX_HOSTS);
+    hosts
 }
 
 /// The disks that were tried from inside the machine.
@@ -238,6 +288,17 @@ mod tests {
             [("md-hdd4kqzx1t2v.z27.blob.storage.azure.net", Some(true)), ("acct2.blob.core.windows.net", Some(false))];
         assert_eq!(disks, wanted);
         assert_eq!(run.sources, [LOG]);
+    }
+
+    #[test]
+    fn a_log_of_which_little_is_left_still_names_storage() {
+        let log = "2026-01-04 03:10:03 [x]From Host- IsSuccessful:true, SnapshotUri:https://md-old.z1.blob.storage.azure.net:443/a\n\
+                   2026-01-05 03:10:03 [x]Details of sas uri object  hostname: MD-new.z2.blob.storage.azure.net path: /x/abcd\n\
+                   2026-01-05 03:10:04 [x]Details of sas uri object  hostname: 168.63.129.16 path: /metadata\n\
+                   2026-01-05 03:10:05 [x]see https://aka.ms/x?sig=SECRET, hostname: md-new.z2.blob.storage.azure.net\n";
+        let extension = read(&machine(&[(LOG, log)]));
+        assert_eq!(extension.hosts, ["md-new.z2.blob.storage.azure.net", "md-old.z1.blob.storage.azure.net"]);
+        assert!(!format!("{:?}", extension.sources).contains("SECRET"));
     }
 
     #[test]

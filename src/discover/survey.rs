@@ -62,7 +62,7 @@ impl Survey {
         let keys = read_agent_file(&places, &mut sources);
         read_environments(machine, &places, &mut sources);
         let settings = read_settings(machine, &mut sources);
-        let Extension { installed, last_run, sources: of_extension } = extension::read(machine);
+        let Extension { installed, last_run, hosts, sources: of_extension } = extension::read(machine);
         sources.extend(of_extension);
 
         let mut discovery = Discovery {
@@ -72,6 +72,7 @@ impl Survey {
             instance,
             extension: installed,
             last_run,
+            logged_hosts: hosts,
             consumers: Vec::new(),
         };
         discovery.consumers = vec![
@@ -123,8 +124,11 @@ pub fn storage_hosts(discovery: &Discovery) -> Vec<Host> {
     let last = discovery.last_run.iter().flat_map(|run| &run.disks);
     // A log may hold anything; only storage is worth a probe.
     let used = last.filter(|disk| storage::is_storage_name(&disk.host)).filter_map(|disk| disk.host.parse().ok());
+    let used: Vec<Host> = used.collect();
+    // Where the last run did not go to storage itself, the log may name what it did go to before.
+    let named = discovery.logged_hosts.iter().filter(|_| used.is_empty()).filter_map(|host| host.parse().ok());
     let mut hosts: Vec<Host> = Vec::new();
-    for host in blobs.chain(used) {
+    for host in blobs.chain(used.iter().cloned()).chain(named) {
         if hosts.len() < MAX_HOSTS && !hosts.contains(&host) {
             hosts.push(host);
         }

@@ -30,6 +30,9 @@ pub struct Discovery {
     /// The extension's last run, from its own files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// Storage hosts that the extension's log names, the latest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logged_hosts: Vec<String>,
 }
 
 /// A place that discovery looked at.
