@@ -12,23 +12,26 @@
 //! | `until-eof DOWN SEED` | the origin answers `ready`; bytes of the pattern until this side half-closes (FIN); the origin answers `received`, sends DOWN bytes of its own, and closes |
 //! | `after-fin UP SEED` | the origin answers `ready` and half-closes; then UP bytes of the pattern |
 //! | `recall SEED` | on another connection: the origin answers `received` about the `after-fin` of this seed |
+//! | `reset` | the origin answers `ready` and resets the connection (RST) once the next byte comes |
+//! | `certificate` | the origin answers `certificate`: which one it presents on this port |
 //!
 //! | answer | meaning |
 //! |---|---|
 //! | `ready` | go on |
 //! | `received N` | the first N bytes came as they must, and then no more |
 //! | `received N differs` | the first N bytes came as they must, and the next one did not |
+//! | `certificate SHA256` | the fingerprint of the origin's own certificate, 64 hexadecimal digits in lower case |
 //! | `refused` | no request of this protocol, or nothing known under this seed |
 //!
 //! An origin owes nothing to strangers: a line that is no request ends the connection, nothing that is sent is kept, and
 //! numbers beyond the limits are no requests.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 /// No line is longer, LF included.
-pub const MAX_LINE: usize = 80;
+pub const MAX_LINE: usize = 96;
 
 /// The most pattern bytes in one direction of a request: 1 GiB.
 pub const MAX_BYTES: u64 = 1 << 30;
@@ -128,6 +131,10 @@ pub enum Request {
         /// Of the `after-fin` in question.
         seed: u64,
     },
+    /// `reset`
+    Reset,
+    /// `certificate`
+    Certificate,
 }
 
 impl Request {
@@ -142,6 +149,8 @@ impl Request {
             ("until-eof", &[down, seed]) => Self::UntilEof { down: bytes(down)?, seed },
             ("after-fin", &[up, seed]) => Self::AfterFin { up: bytes(up)?, seed },
             ("recall", &[seed]) => Self::Recall { seed },
+            ("reset", &[]) => Self::Reset,
+            ("certificate", &[]) => Self::Certificate,
             _ => return None,
         })
     }
@@ -155,6 +164,8 @@ impl Request {
             Self::UntilEof { down, seed } => format!("{MAGIC}until-eof {down} {seed}\n"),
             Self::AfterFin { up, seed } => format!("{MAGIC}after-fin {up} {seed}\n"),
             Self::Recall { seed } => format!("{MAGIC}recall {seed}\n"),
+            Self::Reset => format!("{MAGIC}reset\n"),
+            Self::Certificate => format!("{MAGIC}certificate\n"),
         }
     }
 }
@@ -171,8 +182,36 @@ pub enum Answer {
         /// Whether the one behind them did not.
         differs: bool,
     },
+    /// `certificate`
+    Certificate(Fingerprint),
     /// `refused`
     Refused,
+}
+
+/// The SHA-256 of a certificate's DER.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    /// 64 hexadecimal digits in lower case.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.len() != 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(());
+        }
+        let mut bytes = [0; 32];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| ())?;
+        }
+        Ok(Self(bytes))
+    }
 }
 
 impl Answer {
@@ -183,6 +222,11 @@ impl Answer {
             Some(line) => (line, true),
             None => (line, false),
         };
+        let fingerprint =
+            || std::str::from_utf8(line).ok()?.strip_prefix(MAGIC)?.strip_prefix("certificate ")?.parse().ok();
+        if let (false, true, Some(fingerprint)) = (differs, line.len() <= MAX_LINE, fingerprint()) {
+            return Some(Self::Certificate(fingerprint));
+        }
         Some(match (words(line)?, differs) {
             (("ready", numbers), false) if numbers.is_empty() => Self::Ready,
             (("refused", numbers), false) if numbers.is_empty() => Self::Refused,
@@ -201,8 +245,99 @@ impl Answer {
             Self::Ready => format!("{MAGIC}ready\n"),
             Self::Received { count, differs: false } => format!("{MAGIC}received {count}\n"),
             Self::Received { count, differs: true } => format!("{MAGIC}received {count} differs\n"),
+            Self::Certificate(fingerprint) => format!("{MAGIC}certificate {fingerprint}\n"),
             Self::Refused => format!("{MAGIC}refused\n"),
         }
+    }
+}
+
+// ---- where such an origin is
+
+/// Where an origin of snapreach's own can be reached, as a proxy reaches it.
+///
+/// A door that serves tells by the first bytes what is spoken: the lines of this module, TLS, inside of which the same
+/// choice is made again, or HTTP/1.1, which is answered with an [`Echo`] of the request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Places {
+    /// A name that the proxy can look up, and which leads to doors that serve.
+    pub name: Option<String>,
+    /// What there is, those at storage's own ports first.
+    pub doors: Vec<Door>,
+    /// Ports of storage's that it could not have, and why.
+    pub missing: Vec<(u16, String)>,
+}
+
+impl Places {
+    /// The doors of this kind, those for IPv4 first.
+    pub fn of(&self, kind: DoorKind) -> impl Iterator<Item = SocketAddr> {
+        let doors = |v4| self.doors.iter().filter(move |door| door.kind == kind && door.address.is_ipv4() == v4);
+        doors(true).chain(doors(false)).map(|door| door.address)
+    }
+}
+
+/// One address and port of an origin of snapreach's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Door {
+    /// Where it is, as a proxy reaches it.
+    pub address: SocketAddr,
+    /// What happens there.
+    pub kind: DoorKind,
+}
+
+/// What happens at a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DoorKind {
+    /// The origin serves.
+    Serves,
+    /// Nobody listens: SYNs are refused.
+    Refuses,
+    /// SYNs stay unanswered.
+    Silent,
+    /// A connection is accepted and reset at once.
+    Resets,
+}
+
+/// To this server name an origin presents a certificate that has expired, and nobody's authority signs it.
+pub const BAD_CERTIFICATE: &str = "bad-certificate.snapreach.test";
+
+/// The path of the echo; whatever query follows it is echoed as it came. `PUT` and `POST` are answered likewise.
+pub const ECHO_PATH: &str = "/snapreach/echo";
+
+/// `{PATTERN_PATH}/BYTES/SEED`: that many bytes of the pattern; a single range (RFC 9110 section 14) is answered with 206.
+pub const PATTERN_PATH: &str = "/snapreach/pattern";
+
+/// What an echo's answer carries beside storage's usual headers: `x-ms-meta-echo`, with what the request said in its own
+/// header of that name.
+pub const ECHO_HEADER: &str = "x-ms-meta-echo";
+
+/// A request as it arrived; the body of an echo, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Echo {
+    /// The method.
+    pub method: String,
+    /// The request target, query included.
+    pub target: String,
+    /// `HTTP/1.1` or `HTTP/1.0`.
+    pub version: String,
+    /// Name and value of each header field, in order, names as they came. The value of `Proxy-Authorization` is never
+    /// echoed: it stands there as `(present)`.
+    pub headers: Vec<(String, String)>,
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// Whether the body, of a request whose target has a query `seed=N`, was that pattern.
+    pub body_intact: Option<bool>,
+    /// Inside TLS: the fingerprint of the origin's own certificate, 64 hexadecimal digits.
+    pub certificate: Option<String>,
+}
+
+impl Echo {
+    /// The values of this header, in order.
+    pub fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -304,6 +439,8 @@ mod tests {
             Request::UntilEof { down: 0, seed },
             Request::AfterFin { up, seed: 0 },
             Request::Recall { seed },
+            Request::Reset,
+            Request::Certificate,
         ] {
             assert_eq!(Request::parse(request.line().as_bytes()), Some(request));
             assert!(request.line().len() <= MAX_LINE);
@@ -313,6 +450,7 @@ mod tests {
             Answer::Refused,
             Answer::Received { count: u64::MAX, differs: true },
             Answer::Received { count: 0, differs: false },
+            Answer::Certificate(Fingerprint([0x5a; 32])),
         ] {
             assert_eq!(Answer::parse(answer.line().as_bytes()), Some(answer));
             assert!(answer.line().len() <= MAX_LINE);

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -142,6 +143,14 @@ impl Connection<'_> {
                     let answer = self.origin.recall(seed).await;
                     self.say(answer).await?;
                 }
+                Some(Request::Reset) => {
+                    self.say(Answer::Ready).await?;
+                    within(PATIENCE, self.io.fill_buf()).await?;
+                    // Closed with nothing to wait for: the kernel sends a RST.
+                    return SockRef::from(self.io.get_ref()).set_linger(Some(Duration::ZERO));
+                }
+                // A door without TLS presents none.
+                Some(Request::Certificate) => self.say(Answer::Refused).await?,
             }
         }
     }

@@ -49,6 +49,7 @@ use self::{
     zone::Zone,
 };
 use crate::{
+    exchange::{Door as ExchangeDoor, DoorKind, Places},
     model::{Host, Secret},
     plan::{Credentials, DialMap, Proxy},
 };
@@ -98,6 +99,8 @@ pub struct Network {
     /// Every party by a symbolic name: `dns`, `dns_server`, `proxy`, `host`, `host:32526`, `metadata`, `closed`, and
     /// `NAME:PORT` for each storage name and for `origin.snapreach.test:7`, the origin of snapreach's own.
     pub addresses: BTreeMap<String, SocketAddr>,
+    /// Where the proxy reaches the origin of snapreach's own.
+    pub places: Places,
 }
 
 impl Network {
@@ -289,6 +292,11 @@ impl Parties {
             host_endpoint: hosts[0].socket,
             metadata: metadata.socket,
             addresses: BTreeMap::new(),
+            places: Places {
+                name: Some(name.to_owned()),
+                doors: vec![ExchangeDoor { address: own_address, kind: DoorKind::Serves }],
+                missing: Vec::new(),
+            },
             dial,
         };
         network.addresses = symbolic(&network, &names, proxy.socket, hosts[1].socket);

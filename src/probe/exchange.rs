@@ -304,7 +304,7 @@ impl Attempt {
                 self.evidence.sent_differs_at = Some(start + count);
                 (FailureKind::Differs, "bytes arrived at the origin as others")
             }
-            Answer::Ready | Answer::Refused => {
+            Answer::Ready | Answer::Refused | Answer::Certificate(_) => {
                 (FailureKind::Differs, "the request did not arrive at the origin as it was sent")
             }
         };
