@@ -222,9 +222,7 @@ impl Answer {
             Some(line) => (line, true),
             None => (line, false),
         };
-        let fingerprint =
-            || std::str::from_utf8(line).ok()?.strip_prefix(MAGIC)?.strip_prefix("certificate ")?.parse().ok();
-        if let (false, true, Some(fingerprint)) = (differs, line.len() <= MAX_LINE, fingerprint()) {
+        if let (false, Some(fingerprint)) = (differs, fingerprint(line)) {
             return Some(Self::Certificate(fingerprint));
         }
         Some(match (words(line)?, differs) {
@@ -339,6 +337,15 @@ impl Echo {
     pub fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
+}
+
+/// The one answer that holds something else than numbers.
+fn fingerprint(line: &[u8]) -> Option<Fingerprint> {
+    if line.len() > MAX_LINE {
+        return None;
+    }
+    let line = std::str::from_utf8(line).ok()?;
+    line.strip_suffix('\n').unwrap_or(line).strip_prefix(MAGIC)?.strip_prefix("certificate ")?.parse().ok()
 }
 
 /// The verb of a line and the numbers behind it.
