@@ -26,7 +26,8 @@
 //! | [`triage`] | `model`, `azure`, `report`, and of `classify` codes and catalogue | always |
 //! | [`probe`] | `model`, `http`, `exchange`, `plan` | `probe` |
 //! | [`lab`] | `model`, `exchange`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
-//! | [`scenario`] | everything but `cli` | `scenario` |
+//! | [`conformance`] | everything but `scenario` and `cli` | `conformance` |
+//! | [`scenario`] | everything but `conformance` and `cli` | `scenario` |
 //! | [`cli`] | everything | `cli` |
 //!
 //! The always-on part needs neither an event loop nor sockets; features only add modules.
@@ -56,6 +57,8 @@
 //! * what the extension's own logs say: [`triage`]
 //! * how it looks: [`report`]
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
+//! * what a forward proxy is tried with, and what is right: [`conformance`], `cases/`, one file per group; what mends it:
+//!   `fixes.rs`
 //! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`
 
 pub mod azure;
@@ -70,6 +73,8 @@ pub mod triage;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "lab")]
 pub mod lab;
 #[cfg(feature = "probe")]

@@ -32,11 +32,20 @@ pub(crate) mod testing;
 mod tests;
 
 use crate::model::{Assessment, Record};
+#[cfg(feature = "conformance")]
+use crate::model::{Code, Observation};
 
 /// Judges a record. The same observations give the same assessment, in whatever order they stand.
 #[must_use]
 pub fn assess(record: &Record) -> Assessment {
     assess_without(record, None)
+}
+
+/// What one observation by itself means; `None`: nothing is wrong with it. It is not compared with any other.
+#[cfg(feature = "conformance")]
+#[must_use]
+pub(crate) fn alone(observation: &Observation) -> Option<Code> {
+    rules::primary(view::View { observation, target: None }).map(|judged| judged.code)
 }
 
 /// As [`assess`], without one of the comparisons: for the test that every comparison counts.

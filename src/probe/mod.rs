@@ -2,6 +2,8 @@
 
 mod anchors;
 mod controls;
+#[cfg(feature = "conformance")]
+pub(crate) mod dialogue;
 mod engine;
 mod exchange;
 mod failure;

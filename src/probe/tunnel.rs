@@ -58,7 +58,7 @@ impl Slot for Attempt {
 /// of the answer are handed on intact.
 pub(super) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     attempt: &mut Attempt,
-    mut stream: S,
+    stream: S,
     credentials: Option<&Credentials>,
     along: &[u8],
 ) -> Result<Prefixed<S>, Failure> {
@@ -66,14 +66,23 @@ pub(super) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     request.extend_from_slice(along);
     attempt.evidence.credentials_sent = credentials.is_some();
     attempt.evidence.sent_along = along.len() as u64;
-    stream.write_all(&request).await.map_err(|e| failure::of_io(&e))?;
+    ask(attempt, stream, &request, !along.is_empty()).await
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    attempt: &mut Attempt,
+    mut stream: S,
+    request: &[u8],
+    speaks_first: bool,
+) -> Result<Prefixed<S>, Failure> {
+    stream.write_all(request).await.map_err(|e| failure::of_io(&e))?;
     stream.flush().await.map_err(|e| failure::of_io(&e))?;
     attempt.evidence.request_sent = true;
     let reply = read_head(&mut stream, &mut attempt.incoming).await?;
     if reply.is_success() {
         // A 2xx answer to CONNECT has no body, whatever its headers say (RFC 9110 section 9.3.6).
         let prefix = take(&mut attempt.incoming.buffer);
-        if !prefix.is_empty() && along.is_empty() {
+        if !prefix.is_empty() && !speaks_first {
             attempt.evidence.early = Some(Excerpt::new(&prefix, KEPT, prefix.len() as u64));
         }
         attempt.evidence.reply = Some(*reply);
@@ -83,6 +92,15 @@ pub(super) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     let reply = attempt.evidence.reply.insert(*reply);
     read_body(&mut stream, &mut attempt.incoming, reply).await;
     Err(refusal(reply))
+}
+
+/// Sends bytes as they stand and reads what should be the answer to a CONNECT.
+pub(super) async fn raw<S: AsyncRead + AsyncWrite + Unpin>(
+    attempt: &mut Attempt,
+    stream: S,
+    bytes: &[u8],
+) -> Result<Prefixed<S>, Failure> {
+    ask(attempt, stream, bytes, false).await
 }
 
 /// A complete answer that does not open the tunnel.

@@ -3,6 +3,7 @@
 
 mod budgets;
 mod cli;
+mod conformance;
 mod cuts;
 mod discovery;
 mod estate;

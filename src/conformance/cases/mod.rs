@@ -1,0 +1,31 @@
+//! The catalogue: one file per group.
+
+mod connect;
+
+use super::case::Case;
+
+/// Every case, group by group.
+pub fn catalogue() -> impl Iterator<Item = &'static Case> {
+    [connect::CASES].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::catalogue;
+
+    #[test]
+    fn ids_are_unique_and_well_formed() {
+        let mut seen = HashSet::new();
+        for case in catalogue() {
+            let (group, name) = case.id.split_once('/').expect("group/name");
+            let plain = |text: &str| {
+                text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+            };
+            assert!(plain(group) && plain(name) && !name.is_empty(), "{}", case.id);
+            assert!(seen.insert(case.id), "{} stands twice", case.id);
+            assert!(!case.title.ends_with('.') && !case.reference.is_empty(), "{}", case.id);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The case suite for forward proxies: what a proxy does with CONNECT and with plain requests, seen from both sides, as
+//! client and origin are both ours.
+//!
+//! A run surveys the doors of the origin, tries each [`Case`], and draws [`Judgement`]s from what was seen; nothing is
+//! sent but to the proxy. Measuring and judging are two functions of each case, side by side in `cases/`; the judging one
+//! is pure.
+
+mod case;
+mod cases;
+mod profile;
+mod rig;
+mod run;
+
+pub use case::{Case, Figure, Judgement, Level, Outcome, Remedy, Turn, Unit};
+pub use cases::catalogue;
+pub use profile::Profile;
+pub use rig::Options;
+pub use run::{Progress, Request, Run, Tried, run};
