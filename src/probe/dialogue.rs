@@ -1,10 +1,10 @@
 //! One connection to a proxy, held step by step by somebody who knows what to say next: the walk with a free hand.
 
-use std::{io, mem::take, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, mem::take, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -17,13 +17,15 @@ use super::{
 };
 use crate::{
     exchange::{Answer, Exchange, MAX_LINE, Request},
-    http::Reply,
+    http::{Parsed, Reply, parse_head},
     model::{
         Evidence, Failure, FailureKind, HandshakeEvidence, Host, Layer, Leg, Observation, Redactor, RequestEvidence,
         Route, TcpInfo, TunnelEvidence, Verification,
     },
     plan::{Budgets, Proxy, Source, Trust},
 };
+
+pub(crate) use super::exchange::early_data;
 
 /// More of a body is not read.
 const MAX_BODY: usize = 256 * 1024;
@@ -150,8 +152,41 @@ pub(crate) enum Ask<'a> {
     },
     /// The same without credentials.
     Anonymous,
+    /// This request line and these header lines, each with its line end; credentials and the empty line are added.
+    Head(&'a str),
     /// These bytes as they stand.
     Raw(&'a [u8]),
+}
+
+/// What somebody did who was sent bytes that he need not understand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reaction {
+    /// What he said, bounded.
+    pub(crate) heard: Vec<u8>,
+    /// How it ended.
+    pub(crate) end: End,
+}
+
+/// How a reaction ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It did not: he waits for more, or says no more.
+    #[default]
+    Open,
+    /// FIN.
+    Closed,
+    /// RST, or any other break.
+    Reset,
+}
+
+impl Reaction {
+    /// The first answer, if it is HTTP.
+    pub(crate) fn reply(&self) -> Option<Reply> {
+        match parse_head(&self.heard, 0) {
+            Ok(Parsed::Complete(reply, _)) => Some(*reply),
+            _ => None,
+        }
+    }
 }
 
 /// One connection to the proxy, and what was seen on it. A step after one that failed does nothing.
@@ -181,6 +216,7 @@ impl Dialogue {
             .step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut tunnel::Attempt| match ask {
                 Ask::Usual { along } => tunnel::tunnel(attempt, stream, credentials, along).await,
                 Ask::Anonymous => tunnel::tunnel(attempt, stream, None, &[]).await,
+                Ask::Head(head) => tunnel::written(attempt, stream, credentials, head).await,
                 Ask::Raw(bytes) => tunnel::raw(attempt, stream, bytes).await,
             })
             .await;
@@ -279,6 +315,26 @@ impl Dialogue {
         .await
     }
 
+    /// Sends bytes, in vain if need be, and listens meanwhile: to the end of the first head, or `to_end`, until the peer ends
+    /// or says nothing for so long after the last byte was sent.
+    pub(crate) async fn provoke(&mut self, what: &str, bytes: &[u8], silence: Duration, to_end: bool) -> Reaction {
+        let budget = self.caller.budgets.layer;
+        self.talk(what, budget, async |talk, stream| Ok(talk.provoke(stream, bytes, silence, to_end).await))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// How long a layer may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.caller.budgets.layer
+    }
+
+    /// The header line with the credentials of the proxy's URL; nothing if it has none, or the proxy is not to be trusted
+    /// with them.
+    pub(crate) fn login(&self) -> String {
+        self.caller.proxy.credentials.as_ref().filter(|_| self.trusted).map(tunnel::login).unwrap_or_default()
+    }
+
     /// What was seen.
     pub(crate) fn finish(self) -> Observation {
         Observation {
@@ -339,6 +395,13 @@ impl Talk {
         Ok((reply, body))
     }
 
+    /// Reads the body that follows a head, and throws it away: the connection can be used again.
+    pub(crate) async fn rest(&mut self, stream: &mut Box<dyn Stream>, reply: &Reply) -> Result<(), Failure> {
+        read_whole(stream, &mut self.incoming, reply, MAX_BODY).await?;
+        self.incoming.buffer.clear();
+        Ok(())
+    }
+
     /// Reads the head of an HTTP answer; what follows it waits for [`Talk::some`].
     pub(crate) async fn head(&mut self, stream: &mut Box<dyn Stream>) -> Result<Reply, Failure> {
         let reply = *read_head(stream, &mut self.incoming).await?;
@@ -353,6 +416,41 @@ impl Talk {
                 stream.read_buf(&mut self.incoming.buffer).await.map_err(|e| failure::of_io(&e))? as u64;
         }
         Ok(take(&mut self.incoming.buffer))
+    }
+
+    async fn provoke(
+        &mut self,
+        stream: &mut Box<dyn Stream>,
+        bytes: &[u8],
+        silence: Duration,
+        to_end: bool,
+    ) -> Reaction {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        // Who has seen enough may end before all is sent: what it says counts.
+        let mut write = pin!(async move {
+            let _ = writer.write_all(bytes).await;
+            let _ = writer.flush().await;
+        });
+        self.evidence.request_sent = true;
+        let (mut heard, mut written) = (Vec::new(), false);
+        let end = loop {
+            let whole = !to_end && matches!(parse_head(&heard, 0), Ok(Parsed::Complete(..)));
+            if whole || heard.len() > MAX_BODY {
+                break End::Open;
+            }
+            tokio::select! {
+                read = reader.read_buf(&mut heard) => match read {
+                    Ok(0) => break End::Closed,
+                    Ok(read) => self.incoming.total += read as u64,
+                    Err(_) => break End::Reset,
+                },
+                () = &mut write, if !written => written = true,
+                () = sleep(silence), if written => break End::Open,
+            }
+        };
+        let reaction = Reaction { heard, end };
+        self.evidence.reply = reaction.reply();
+        reaction
     }
 
     /// Sends a request of the exchange protocol and reads the line that answers it.
@@ -407,6 +505,8 @@ pub(crate) trait Seen {
     fn tunnel(&self) -> Option<&TunnelEvidence>;
     /// The answer to it.
     fn reply(&self) -> Option<&Reply>;
+    /// The handshake inside the tunnel.
+    fn handshake(&self) -> Option<&HandshakeEvidence>;
     /// Why the last step failed.
     fn failure(&self) -> Option<(Layer, Leg, FailureKind)>;
     /// How long the CONNECT took, in milliseconds.
@@ -423,6 +523,13 @@ impl Seen for Observation {
 
     fn reply(&self) -> Option<&Reply> {
         self.tunnel()?.reply.as_ref()
+    }
+
+    fn handshake(&self) -> Option<&HandshakeEvidence> {
+        match &self.step(Layer::Handshake, Leg::Origin)?.evidence {
+            Evidence::Handshake(evidence) => Some(evidence),
+            _ => None,
+        }
     }
 
     fn failure(&self) -> Option<(Layer, Leg, FailureKind)> {
