@@ -1,12 +1,15 @@
 //! The catalogue: one file per group.
 
+mod auth;
 mod connect;
+mod errors;
+mod hostile;
 
 use super::case::Case;
 
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES].into_iter().flatten()
+    [connect::CASES, auth::CASES, errors::CASES, hostile::CASES].into_iter().flatten()
 }
 
 #[cfg(test)]
