@@ -10,7 +10,7 @@ use super::{case::Judgement, profile::Profile};
 use crate::{
     classify,
     exchange::{Door, DoorKind, Exchange, Places, mix},
-    model::{Code, FailureKind, Host, Leg, Observation},
+    model::{Code, Excerpt, FailureKind, Host, Leg, Observation},
     probe::dialogue::{Ask, Caller, Dialogue, Seen},
 };
 
@@ -159,6 +159,14 @@ impl Rig {
         }
     }
 
+    /// The beginning of a command that goes through the proxy; its login is left to the reader.
+    pub(super) fn curl(&self) -> String {
+        let proxy = self.caller.proxy();
+        let scheme = if proxy.tls { "https" } else { "http" };
+        let login = if proxy.credentials.is_some() { " -U USER:PASSWORD" } else { "" };
+        format!("curl -x {scheme}://{}{login}", proxy.host.authority(proxy.port))
+    }
+
     /// Why the origin does not serve at a port of storage's.
     pub(super) fn missing(&self, port: u16) -> Judgement {
         if self.places.doors.is_empty() {
@@ -186,6 +194,12 @@ impl Rig {
             false => who.to_owned(),
         }
     }
+}
+
+/// The beginning of what somebody sent, escaped: its first line, bounded.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
+    Excerpt::new(line, 80, line.len() as u64).text
 }
 
 /// What an observation by itself means, as `check` would say it; `None`: nothing is wrong with it.
