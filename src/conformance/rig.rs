@@ -11,7 +11,7 @@ use crate::{
     classify::{self, codes as c},
     exchange::{Door, DoorKind, Exchange, Places, mix},
     http::Reply,
-    model::{Code, FailureKind, Host, Layer, Leg, Observation},
+    model::{Code, Excerpt, FailureKind, Host, Layer, Leg, Observation},
     probe::dialogue::{Ask, Caller, Dialogue, Seen},
 };
 
@@ -228,7 +228,8 @@ impl Rig {
         format!("{} {rest}", self.curl_command())
     }
 
-    fn curl_command(&self) -> String {
+    /// The beginning of a command that goes through the proxy.
+    pub(super) fn curl_command(&self) -> String {
         let proxy = self.caller.proxy();
         let login = if proxy.credentials.is_some() { " --proxy-user USER:PASSWORD" } else { "" };
         format!("curl -sv --proxy {}{login}", proxy.url())
@@ -318,6 +319,12 @@ pub(super) fn said_by(reply: &Reply) -> Said {
         Code(code) if ["dns.", "tcp.", "tls."].iter().any(|layer| code.starts_with(layer)) => Said::Failed,
         _ => Said::Odd,
     }
+}
+
+/// The beginning of what somebody sent, escaped: its first line, bounded.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
+    Excerpt::new(line, 80, line.len() as u64).text
 }
 
 /// What an observation by itself means, as `check` would say it; `None`: nothing is wrong with it.

@@ -16,7 +16,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    exchange::{Answer, Exchange, MAX_LINE, Request},
+    exchange::{Answer, Direction, Exchange, MAX_LINE, Pattern, Request},
     http::{Parsed, Reply, parse_head},
     model::{
         Evidence, Failure, FailureKind, HandshakeEvidence, Host, Layer, Leg, Observation, Redactor, RequestEvidence,
@@ -29,6 +29,12 @@ pub(crate) use super::exchange::early_data;
 
 /// More of a body is not read.
 const MAX_BODY: usize = 256 * 1024;
+
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// Of bytes that differ, and of those that should be there, this many are kept.
+const SHOWN: usize = 8;
 
 /// A stream of any kind.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -359,6 +365,15 @@ impl Dialogue {
     }
 }
 
+/// What came of bytes that must be a pattern.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Came {
+    /// So many, from the first on, came as they must.
+    pub(crate) intact: u64,
+    /// The next ones did not: what must stand there, and what stood there.
+    pub(crate) altered: Option<(Vec<u8>, Vec<u8>)>,
+}
+
 /// Evidence of free speech.
 #[derive(Debug)]
 pub(crate) struct Talk {
@@ -373,7 +388,7 @@ impl Talk {
     }
 
     /// Sends bytes.
-    pub(crate) async fn send(&mut self, stream: &mut Box<dyn Stream>, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) async fn send(&mut self, stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {
         stream.write_all(bytes).await.map_err(|e| failure::of_io(&e))?;
         stream.flush().await.map_err(|e| failure::of_io(&e))?;
         self.evidence.request_sent = true;
@@ -410,8 +425,9 @@ impl Talk {
     }
 
     /// Reads some bytes; none: the peer ended its side.
-    pub(crate) async fn some(&mut self, stream: &mut Box<dyn Stream>) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn some(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Failure> {
         if self.incoming.buffer.is_empty() {
+            self.incoming.buffer.reserve(CHUNK);
             self.incoming.total +=
                 stream.read_buf(&mut self.incoming.buffer).await.map_err(|e| failure::of_io(&e))? as u64;
         }
@@ -453,14 +469,48 @@ impl Talk {
         reaction
     }
 
+    /// Reads until `count` bytes have come that must be the origin's pattern of this seed; how far that went is in `came`
+    /// at any moment.
+    pub(crate) async fn pattern(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        seed: u64,
+        count: u64,
+        came: &mut Came,
+    ) -> Result<(), Failure> {
+        let pattern = Pattern::new(seed, Direction::Down);
+        while came.intact < count {
+            let mut bytes = self.some(stream).await?;
+            if bytes.is_empty() {
+                return Err(Failure::new(FailureKind::Closed, "closed before all bytes had come"));
+            }
+            let wanted = usize::try_from(count - came.intact).unwrap_or(usize::MAX);
+            if bytes.len() > wanted {
+                self.incoming.buffer = bytes.split_off(wanted);
+            }
+            if let Some(at) = pattern.first_difference(came.intact, &bytes) {
+                came.intact += at as u64;
+                let stood: Vec<u8> = bytes[at..].iter().copied().take(SHOWN).collect();
+                came.altered = Some((pattern.bytes(came.intact, stood.len()), stood));
+                return Err(Failure::new(FailureKind::Differs, "bytes came that the origin did not send"));
+            }
+            came.intact += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Sends a request of the exchange protocol and reads the line that answers it.
-    pub(crate) async fn request(&mut self, stream: &mut Box<dyn Stream>, request: Request) -> Result<Answer, Failure> {
+    pub(crate) async fn request(
+        &mut self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        request: Request,
+    ) -> Result<Answer, Failure> {
         self.send(stream, request.line().as_bytes()).await?;
         self.line(stream).await
     }
 
     /// Reads an answer of the exchange protocol.
-    pub(crate) async fn line(&mut self, stream: &mut Box<dyn Stream>) -> Result<Answer, Failure> {
+    pub(crate) async fn line(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Answer, Failure> {
         loop {
             let buffer = &mut self.incoming.buffer;
             if let Some(end) = buffer.iter().take(MAX_LINE).position(|&b| b == b'\n') {
@@ -507,6 +557,8 @@ pub(crate) trait Seen {
     fn reply(&self) -> Option<&Reply>;
     /// The handshake inside the tunnel.
     fn handshake(&self) -> Option<&HandshakeEvidence>;
+    /// What was said behind the handshakes, if anything was.
+    fn request(&self) -> Option<&RequestEvidence>;
     /// Why the last step failed.
     fn failure(&self) -> Option<(Layer, Leg, FailureKind)>;
     /// How long the CONNECT took, in milliseconds.
@@ -528,6 +580,13 @@ impl Seen for Observation {
     fn handshake(&self) -> Option<&HandshakeEvidence> {
         match &self.step(Layer::Handshake, Leg::Origin)?.evidence {
             Evidence::Handshake(evidence) => Some(evidence),
+            _ => None,
+        }
+    }
+
+    fn request(&self) -> Option<&RequestEvidence> {
+        match &self.steps.last()?.evidence {
+            Evidence::Request(evidence) => Some(evidence),
             _ => None,
         }
     }

@@ -1,12 +1,13 @@
 //! The catalogue: one file per group.
 
 mod connect;
+mod tunnel;
 
 use super::case::Case;
 
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES].into_iter().flatten()
+    [connect::CASES, tunnel::CASES].into_iter().flatten()
 }
 
 #[cfg(test)]
