@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{case::Judgement, profile::Profile};
+use tokio::sync::OnceCell;
+
+use super::{case::Judgement, cases::Load, profile::Profile};
 use crate::{
     classify::{self, codes as c},
     exchange::{Door, DoorKind, Exchange, Places, mix},
@@ -36,6 +38,8 @@ pub struct Rig {
     pub(super) profile: Profile,
     /// The limits of single cases.
     pub(super) options: Options,
+    /// What came of the one load that is put on the proxy.
+    pub(super) load: OnceCell<Load>,
     seeds: AtomicU64,
 }
 
@@ -87,8 +91,8 @@ pub(super) struct Surveyed {
 impl Rig {
     /// Before the survey.
     pub(super) fn new(caller: Caller, places: Places, profile: Profile, options: Options) -> Self {
-        let (open, surveyed, seeds) = (Vec::new(), Vec::new(), AtomicU64::new(1));
-        Self { caller, places, open, surveyed, profile, options, seeds }
+        let (open, surveyed, load, seeds) = (Vec::new(), Vec::new(), OnceCell::new(), AtomicU64::new(1));
+        Self { caller, places, open, surveyed, profile, options, load, seeds }
     }
 
     /// Tries every door that serves, and keeps those through which bytes reach the origin and come back.
@@ -134,12 +138,16 @@ impl Rig {
 
     /// A tunnel to the origin by the best way there is, ready for an exchange; or why there is none.
     pub(super) async fn to_origin(&self) -> Result<Dialogue, Judgement> {
-        let way = self.way()?;
+        Ok(self.tunnel_by(self.way()?).await)
+    }
+
+    /// A tunnel to the origin by this way.
+    pub(super) async fn tunnel_by(&self, way: Way) -> Dialogue {
         let mut dialogue = self.tunnel_to(way.door).await;
         if way.tls {
             dialogue.tls(&Host::Ip(way.door.ip()), None).await;
         }
-        Ok(dialogue)
+        dialogue
     }
 
     /// Makes a tunnel to a door prove itself: bytes go to the origin and back, inside TLS where the way demands it.

@@ -106,6 +106,12 @@ impl Caller {
         Self { budgets: Budgets { layer, ..self.budgets.clone() }, ..self.clone() }
     }
 
+    /// The same with no layer, the connect among them, taking longer than this.
+    pub(crate) fn hurried(&self, most: Duration) -> Self {
+        let (connect, layer) = (self.budgets.connect.min(most), self.budgets.layer.min(most));
+        Self { budgets: Budgets { connect, layer, ..self.budgets.clone() }, ..self.clone() }
+    }
+
     /// What removes the proxy's password from texts.
     pub(crate) fn redactor(&self) -> &Redactor {
         &self.redactor
@@ -339,6 +345,11 @@ impl Dialogue {
     /// with them.
     pub(crate) fn login(&self) -> String {
         self.caller.proxy.credentials.as_ref().filter(|_| self.trusted).map(tunnel::login).unwrap_or_default()
+    }
+
+    /// Keeps the connection and forgets what was seen, so that thousands can be held; or what was seen, if it failed.
+    pub(crate) fn keep(mut self) -> Result<Box<dyn Stream>, Box<Observation>> {
+        self.stream.take().ok_or_else(|| Box::new(self.finish()))
     }
 
     /// What was seen.
