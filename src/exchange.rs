@@ -294,7 +294,7 @@ pub enum DoorKind {
     Refuses,
     /// SYNs stay unanswered.
     Silent,
-    /// A connection is accepted and reset at once.
+    /// A connection is accepted and reset a moment later, before a byte came.
     Resets,
 }
 

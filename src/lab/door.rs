@@ -50,6 +50,11 @@ impl Port {
         }
     }
 
+    /// A port that somebody has opened already.
+    pub(super) fn listening(listener: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self { socket: listener.local_addr()?, state: State::Listening(listener) })
+    }
+
     /// Opens a port that shows this fault after so many connections.
     pub(super) fn bind(at: SocketAddr, fault: Option<(Conn, u32)>) -> io::Result<Self> {
         match fault {

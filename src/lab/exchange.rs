@@ -1,4 +1,4 @@
-//! An origin of snapreach's own: the far end of [`crate::exchange`], which says what arrived.
+//! The far end of the lines of [`crate::exchange`], which says what arrived.
 
 use std::{
     collections::VecDeque,
@@ -7,39 +7,29 @@ use std::{
     time::Duration,
 };
 
-use socket2::SockRef;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
-    sync::{Semaphore, watch},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    sync::watch,
     time::timeout,
 };
 
-use crate::exchange::{Answer, Direction, MAX_BYTES, MAX_HOLD, MAX_LINE, Pattern, Request};
-
-/// Connections at once; further ones are closed.
-const MAX_CONNECTIONS: usize = 8192;
+use super::own::Wire;
+use crate::exchange::{Answer, Direction, Fingerprint, MAX_BYTES, MAX_LINE, Pattern, Request};
 
 /// Exchanges remembered for a `recall`; the oldest go first.
 const MAX_REMEMBERED: usize = 4096;
 
 /// A client that is expected to send or to take bytes and does not is gone.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The longest life of a connection.
-const LIFETIME: Duration = Duration::from_secs(MAX_HOLD.as_secs() + 3600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a `recall` waits for the exchange that it is about to end.
 const RECALL_PATIENCE: Duration = Duration::from_secs(2);
 
 const CHUNK: usize = 64 * 1024;
 
-/// The state that connections share.
-#[derive(Debug, Clone)]
-pub(super) struct Origin {
-    room: Arc<Semaphore>,
-    late: Arc<Mutex<VecDeque<Remembered>>>,
-}
+/// What connections share: the exchanges that a later one may ask about.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory(Arc<Mutex<VecDeque<Remembered>>>);
 
 /// What came after the origin half-closed in the exchange of a seed.
 type Remembered = (u64, watch::Receiver<Late>);
@@ -51,23 +41,10 @@ struct Late {
     ended: bool,
 }
 
-impl Origin {
-    pub(super) fn new() -> Self {
-        Self { room: Arc::new(Semaphore::new(MAX_CONNECTIONS)), late: Arc::default() }
-    }
-
-    /// Serves one connection.
-    pub(super) async fn serve(self, stream: TcpStream) {
-        let Ok(_room) = self.room.clone().try_acquire_owned() else { return };
-        let _ = stream.set_nodelay(true);
-        let mut connection = Connection { origin: &self, io: BufReader::new(stream) };
-        // An error, or the end of its time, is the client's leaving; there is nobody to tell.
-        let _ = timeout(LIFETIME, connection.serve()).await;
-    }
-
+impl Memory {
     fn remember(&self, seed: u64) -> watch::Sender<Late> {
         let (tell, told) = watch::channel(Late { answer: received(0, false), ended: false });
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut late = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if late.len() >= MAX_REMEMBERED {
             late.pop_front();
         }
@@ -77,7 +54,7 @@ impl Origin {
 
     async fn recall(&self, seed: u64) -> Answer {
         let known = {
-            let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+            let late = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             late.iter().rev().find(|(known, _)| *known == seed).map(|(_, receive)| receive.clone())
         };
         let Some(mut receive) = known else { return Answer::Refused };
@@ -91,17 +68,23 @@ fn received(count: u64, differs: bool) -> Answer {
     Answer::Received { count, differs }
 }
 
-struct Connection<'o> {
-    origin: &'o Origin,
-    io: BufReader<TcpStream>,
+/// Serves the requests of a connection, one after another; `certificate` is the one that its door presents.
+pub(super) async fn serve<W: Wire>(memory: &Memory, io: &mut BufReader<W>, certificate: Fingerprint) -> io::Result<()> {
+    Connection { memory, io, certificate }.serve().await
 }
 
-impl Connection<'_> {
+struct Connection<'c, W> {
+    memory: &'c Memory,
+    io: &'c mut BufReader<W>,
+    certificate: Fingerprint,
+}
+
+impl<W: Wire> Connection<'_, W> {
     async fn serve(&mut self) -> io::Result<()> {
         let mut patience = PATIENCE;
         loop {
             let mut line = Vec::with_capacity(MAX_LINE);
-            let mut limited = (&mut self.io).take(MAX_LINE as u64);
+            let mut limited = (&mut *self.io).take(MAX_LINE as u64);
             if within(patience, limited.read_until(b'\n', &mut line)).await? == 0 {
                 return Ok(());
             }
@@ -131,7 +114,7 @@ impl Connection<'_> {
                     return self.end().await;
                 }
                 Some(Request::AfterFin { up, seed }) => {
-                    let late = self.origin.remember(seed);
+                    let late = self.memory.remember(seed);
                     self.say(Answer::Ready).await?;
                     self.io.shutdown().await?;
                     let tell = |answer, ended| _ = late.send_replace(Late { answer, ended });
@@ -140,17 +123,16 @@ impl Connection<'_> {
                     return self.end().await;
                 }
                 Some(Request::Recall { seed }) => {
-                    let answer = self.origin.recall(seed).await;
+                    let answer = self.memory.recall(seed).await;
                     self.say(answer).await?;
                 }
                 Some(Request::Reset) => {
                     self.say(Answer::Ready).await?;
                     within(PATIENCE, self.io.fill_buf()).await?;
-                    // Closed with nothing to wait for: the kernel sends a RST.
-                    return SockRef::from(self.io.get_ref()).set_linger(Some(Duration::ZERO));
+                    self.io.get_ref().arm();
+                    return Ok(());
                 }
-                // A door without TLS presents none.
-                Some(Request::Certificate) => self.say(Answer::Refused).await?,
+                Some(Request::Certificate) => self.say(Answer::Certificate(self.certificate)).await?,
             }
         }
     }
@@ -189,35 +171,41 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Ends this side, and reads until the client ends too: a close with unread data would become a RST.
     async fn end(&mut self) -> io::Result<()> {
-        self.io.shutdown().await?;
-        let mut scratch = [0; 4096];
-        while within(PATIENCE, self.io.read(&mut scratch)).await? > 0 {}
-        Ok(())
+        end(self.io).await
     }
 }
 
-async fn within<T>(patience: Duration, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+/// Ends this side, and reads until the client ends too: a close with unread data would become a RST.
+pub(super) async fn end(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    within(PATIENCE, io.shutdown()).await?;
+    let mut scratch = [0; 4096];
+    while within(PATIENCE, io.read(&mut scratch)).await? > 0 {}
+    Ok(())
+}
+
+pub(super) async fn within<T>(patience: Duration, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(patience, what).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    async fn origin() -> (Origin, std::net::SocketAddr) {
+    const CERTIFICATE: Fingerprint = Fingerprint([7; 32]);
+
+    async fn origin() -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (origin, address) = (Origin::new(), listener.local_addr().unwrap());
-        let serving = origin.clone();
+        let (memory, address) = (Memory::default(), listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serving.clone().serve(stream));
+                let memory = memory.clone();
+                tokio::spawn(async move { serve(&memory, &mut BufReader::new(stream), CERTIFICATE).await });
             }
         });
-        (origin, address)
+        address
     }
 
     /// Sends everything, half-closes, and reads to the end.
@@ -232,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_are_answered_one_after_another() {
-        let (_, address) = origin().await;
+        let address = origin().await;
         let (up, down) = (Pattern::new(7, Direction::Up), Pattern::new(7, Direction::Down));
         let mut bytes = b"snapreach/1 verify 100000 3 7\n".to_vec();
         bytes.extend(up.bytes(0, 100_000));
@@ -247,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_changed_short_or_not_as_a_request_is_told() {
-        let (_, address) = origin().await;
+        let address = origin().await;
         let mut bytes = b"snapreach/1 verify 100 100 7\n".to_vec();
         let start = bytes.len();
         bytes.extend(Pattern::new(7, Direction::Up).bytes(0, 100));
@@ -261,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_after_the_origin_half_closed_is_remembered() {
-        let (_, address) = origin().await;
+        let address = origin().await;
         for (sent, line) in [(64, "snapreach/1 received 64\n"), (10, "snapreach/1 received 10\n")] {
             let mut bytes = format!("snapreach/1 after-fin 64 {sent}\n").into_bytes();
             bytes.extend(Pattern::new(sent, Direction::Up).bytes(0, usize::try_from(sent).unwrap()));
@@ -271,12 +259,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_certificate_of_the_door_is_told() {
+        let answer = ask(origin().await, b"snapreach/1 certificate\n").await;
+        assert_eq!(Answer::parse(&answer), Some(Answer::Certificate(CERTIFICATE)));
+    }
+
+    #[tokio::test]
+    async fn a_reset_on_request_is_a_reset() {
+        let mut stream = TcpStream::connect(origin().await).await.unwrap();
+        stream.write_all(b"snapreach/1 reset\n").await.unwrap();
+        let mut answer = [0; 18];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"snapreach/1 ready\n");
+        stream.write_all(b"x").await.unwrap();
+        assert_eq!(stream.read(&mut answer).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
     async fn the_memory_is_bounded() {
-        let (origin, _) = origin().await;
+        let origin = Memory::default();
         for seed in 0..MAX_REMEMBERED as u64 + 10 {
             drop(origin.remember(seed));
         }
-        assert_eq!(origin.late.lock().unwrap().len(), MAX_REMEMBERED);
+        assert_eq!(origin.0.lock().unwrap().len(), MAX_REMEMBERED);
         assert_eq!(origin.recall(3).await, Answer::Refused);
         assert_eq!(origin.recall(11).await, received(0, false));
     }

@@ -47,13 +47,15 @@ impl Target {
     }
 
     /// The request's head as the origin gets it. The connection ends with the answer.
-    pub(super) fn request(&self, head: &Head) -> String {
-        let mut request = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", head.method, self.path, self.authority);
+    pub(super) fn request(&self, head: &Head) -> Vec<u8> {
+        let mut request =
+            format!("{} {} HTTP/1.1\r\nHost: {}\r\n", head.method, self.path, self.authority).into_bytes();
         let named = head.header("connection").unwrap_or_default();
         for (name, value) in head.headers().filter(|(name, _)| !is_hop_by_hop(name, named)) {
-            request.extend([name, ": ", value, "\r\n"]);
+            request.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
         }
-        request + VIA + "\r\nConnection: close\r\n\r\n"
+        request.extend_from_slice(format!("{VIA}\r\nConnection: close\r\n\r\n").as_bytes());
+        request
     }
 }
 

@@ -31,17 +31,25 @@ pub(super) struct Head {
     pub(super) method: String,
     /// As sent: a path with its query, or an authority.
     pub(super) target: String,
-    headers: Vec<(String, String)>,
+    /// HTTP/1.0.
+    pub(super) old: bool,
+    headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Head {
+    /// The first value of a header, if it is text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values of a header.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.headers().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Names and values, as sent.
-    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
     pub(super) fn path(&self) -> &str {
@@ -74,18 +82,84 @@ impl Head {
     pub(super) fn wants_close(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
+
+    /// How its body ends.
+    pub(super) fn framing(&self) -> Result<Framing, Unframed> {
+        let mut codings = self.values("transfer-encoding");
+        let mut lengths = self.values("content-length");
+        match (codings.next(), lengths.next()) {
+            (None, None) => Ok(Framing::Length(0)),
+            (Some(coding), None)
+                if coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none() && !self.old =>
+            {
+                Ok(Framing::Chunked)
+            }
+            (None, Some(length)) if lengths.all(|other| other == length) => {
+                number(length).map(Framing::Length).ok_or(Unframed)
+            }
+            _ => Err(Unframed),
+        }
+    }
 }
 
-/// Reads one head; what follows it stays in `buffer`. `None` when the peer ended before a head, or sent no HTTP.
-pub(super) async fn read_head(io: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> io::Result<Option<Head>> {
+/// How the body of a request ends (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// With a chunk of no bytes.
+    Chunked,
+}
+
+/// Nobody can say where the body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unframed;
+
+/// A number in decimal digits and nothing else.
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
+/// What came in place of the next request.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The peer ended, within a head or before one.
+    End,
+    /// No HTTP.
+    Malformed,
+    /// A head beyond [`MAX_HEAD`], or with more header fields than anybody sends.
+    TooLarge,
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+/// Reads one head; what follows it stays in `buffer`.
+pub(super) async fn next_head(io: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Result<Head, Unread> {
     loop {
         if let Some((head, length)) = parse(buffer)? {
+            if length > MAX_HEAD {
+                return Err(Unread::TooLarge);
+            }
             buffer.drain(..length);
-            return Ok(Some(head));
+            return Ok(head);
         }
-        if buffer.len() > MAX_HEAD || io.read_buf(buffer).await? == 0 {
-            return Ok(None);
+        if buffer.len() > MAX_HEAD {
+            return Err(Unread::TooLarge);
         }
+        if io.read_buf(buffer).await.map_err(Unread::Broken)? == 0 {
+            return Err(Unread::End);
+        }
+    }
+}
+
+/// The same, for parties that know their clients. `None` when the peer ended before a head, or sent one too large.
+pub(super) async fn read_head(io: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> io::Result<Option<Head>> {
+    match next_head(io, buffer).await {
+        Ok(head) => Ok(Some(head)),
+        Err(Unread::End | Unread::TooLarge) => Ok(None),
+        Err(Unread::Malformed) => Err(io::ErrorKind::InvalidData.into()),
+        Err(Unread::Broken(error)) => Err(error),
     }
 }
 
@@ -121,19 +195,86 @@ pub(super) async fn pass_body(
     Ok(())
 }
 
-fn parse(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
+/// The longest line before a chunk, and the longest trailer.
+const MAX_CHUNK_LINE: usize = 4096;
+
+/// Passes on what a chunked body carries (RFC 9112 section 7.1), at most `limit` bytes, or with `framed` the chunks
+/// themselves. Extensions and trailers stay behind.
+pub(super) async fn pass_chunks(
+    io: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    limit: u64,
+    framed: bool,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
+    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut left = limit;
+    loop {
+        let line = chunk_line(io, buffer).await?;
+        let digits = line.split(|&b| b == b';').next().unwrap_or_default().trim_ascii_end();
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        let size = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(malformed)?;
+        left = left.checked_sub(size).ok_or_else(malformed)?;
+        if size == 0 {
+            break;
+        }
+        if framed {
+            to.write_all(format!("{size:x}\r\n").as_bytes()).await?;
+        }
+        pass_body(io, buffer, size, to).await?;
+        if framed {
+            to.write_all(b"\r\n").await?;
+        }
+        if !chunk_line(io, buffer).await?.is_empty() {
+            return Err(malformed());
+        }
+    }
+    let mut trailer = 0;
+    loop {
+        match chunk_line(io, buffer).await?.len() {
+            0 => break,
+            length => trailer += length,
+        }
+        if trailer > MAX_CHUNK_LINE {
+            return Err(malformed());
+        }
+    }
+    if framed { to.write_all(b"0\r\n\r\n").await } else { Ok(()) }
+}
+
+/// A line of a chunked body, without its end.
+async fn chunk_line(io: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> io::Result<Vec<u8>> {
+    loop {
+        if let Some(end) = buffer.iter().take(MAX_CHUNK_LINE).position(|&b| b == b'\n') {
+            let mut line: Vec<u8> = buffer.drain(..=end).collect();
+            line.pop();
+            return match line.pop() {
+                Some(b'\r') => Ok(line),
+                _ => Err(io::ErrorKind::InvalidData.into()),
+            };
+        }
+        if buffer.len() >= MAX_CHUNK_LINE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if io.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Unread> {
+    let mut headers = [httparse::EMPTY_HEADER; 128];
     let mut request = httparse::Request::new(&mut headers);
-    let status = request.parse(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    let status = request.parse(bytes).map_err(|error| match error {
+        httparse::Error::TooManyHeaders => Unread::TooLarge,
+        _ => Unread::Malformed,
+    })?;
     let httparse::Status::Complete(length) = status else { return Ok(None) };
     let head = Head {
         method: request.method.unwrap_or_default().to_owned(),
         target: request.path.unwrap_or_default().to_owned(),
-        headers: request
-            .headers
-            .iter()
-            .map(|h| (h.name.to_owned(), String::from_utf8_lossy(h.value).into_owned()))
-            .collect(),
+        old: request.version == Some(0),
+        headers: request.headers.iter().map(|h| (h.name.to_owned(), h.value.to_vec())).collect(),
     };
     Ok(Some((head, length)))
 }
@@ -171,6 +312,21 @@ impl Answer {
 
     /// Writes it; a HEAD request gets no body.
     pub(super) async fn write(&self, io: &mut (impl AsyncWrite + Unpin), method: &str) -> io::Result<()> {
+        let length = self.body.len() as u64 + (self.blob.end - self.blob.start);
+        self.write_head(io, method, length).await?;
+        if method != "HEAD" {
+            write_blob(io, self.blob.clone()).await?;
+        }
+        io.flush().await
+    }
+
+    /// Writes its head, for a content of so many bytes, and its body together with it.
+    pub(super) async fn write_head(
+        &self,
+        io: &mut (impl AsyncWrite + Unpin),
+        method: &str,
+        length: u64,
+    ) -> io::Result<()> {
         let mut out = format!("HTTP/1.{} {} {}\r\n", u8::from(!self.old), self.status, self.reason).into_bytes();
         for header in &self.headers {
             out.extend_from_slice(header.as_bytes());
@@ -179,20 +335,14 @@ impl Answer {
         // A 2xx to CONNECT has no content (RFC 9110 section 9.3.6), unless a web server takes it for a GET.
         if method == "CONNECT" && (200..300).contains(&self.status) && self.body.is_empty() {
             out.extend_from_slice(b"\r\n");
-            io.write_all(&out).await?;
-            return io.flush().await;
+            return io.write_all(&out).await;
         }
-        let length = self.body.len() as u64 + (self.blob.end - self.blob.start);
         out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
         out.extend_from_slice(if self.close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
         if method != "HEAD" {
             out.extend_from_slice(&self.body);
         }
-        io.write_all(&out).await?;
-        if method != "HEAD" {
-            write_blob(io, self.blob.clone()).await?;
-        }
-        io.flush().await
+        io.write_all(&out).await
     }
 }
 

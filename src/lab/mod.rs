@@ -4,6 +4,7 @@
 //!
 //! The lab never uses the probe or the classifier: a bug there must not find a bug here to agree with.
 
+mod background;
 mod dns;
 mod door;
 mod exchange;
@@ -15,6 +16,7 @@ mod log;
 mod machine;
 mod metadata;
 mod origin;
+mod own;
 mod pki;
 mod proxy;
 mod relay;
@@ -29,12 +31,10 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    thread::JoinHandle,
 };
 
-use tokio::sync::oneshot;
-
 use self::{
+    background::Background,
     dns::DnsSockets,
     door::Port,
     fault::{
@@ -56,6 +56,7 @@ use crate::{
 
 pub use log::{Event, View};
 pub use machine::MachineSpec;
+pub use own::OwnOrigin;
 #[cfg(feature = "scenario")]
 pub(crate) use spec::optional_duration;
 pub use spec::{
@@ -74,8 +75,15 @@ const WIRE_PORTS: [u16; 2] = [80, 32526];
 /// Where instance metadata is, likewise.
 const METADATA: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
 
-/// The port of the origin of snapreach's own: nothing else of the lab has it.
+/// The port of the origin of snapreach's own that is there without a proxy, too: nothing else of the lab has it.
 const OWN_PORT: u16 = 7;
+
+/// Doors of that origin that do not serve.
+const OTHER_DOORS: [(Ipv4Addr, DoorKind); 3] = [
+    (Ipv4Addr::new(198, 18, 0, 8), DoorKind::Refuses),
+    (Ipv4Addr::new(198, 18, 0, 9), DoorKind::Silent),
+    (Ipv4Addr::new(198, 18, 0, 10), DoorKind::Resets),
+];
 
 /// How a plan reaches the parties.
 #[derive(Debug, Clone)]
@@ -125,9 +133,7 @@ impl Network {
 pub struct Lab {
     network: Network,
     log: Log,
-    /// Dropped to end the thread.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _background: Background,
     /// Where addresses lead that nobody plays.
     _closed: ClosedPort,
     /// Where addresses lead that are lost on the way.
@@ -160,24 +166,8 @@ impl Lab {
         let silent = network::play(&spec.faults, &zone::known(spec), &mut network.dial)?;
         network.dial.otherwise = Some(closed.address);
         network.addresses.insert("closed".into(), closed.address);
-        let (stop, stopped) = oneshot::channel();
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new().name("lab".into()).spawn(move || {
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Err(e) => {
-                    let _ = ready.send(Err(e));
-                }
-                Ok(runtime) => runtime.block_on(async {
-                    parties.spawn();
-                    let _ = ready.send(Ok(()));
-                    // Ends when the sender is dropped; the runtime then drops every task and its sockets.
-                    let _ = stopped.await;
-                }),
-            }
-        })?;
-        let lab = Self { network, log, stop: Some(stop), thread: Some(thread), _closed: closed, _silent: silent };
-        is_ready.recv().map_err(|_| io::Error::other("the lab's thread ended before it was ready"))??;
-        Ok(lab)
+        let background = Background::start("lab", move || parties.spawn())?;
+        Ok(Self { network, log, _background: background, _closed: closed, _silent: silent })
     }
 
     /// How a plan reaches the parties.
@@ -193,16 +183,6 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic in the lab's thread has been printed; dropping must not panic again.
-            let _ = thread.join();
-        }
-    }
-}
-
 fn conn_v4() -> SocketAddr {
     fault::conn::loopback(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
@@ -213,7 +193,8 @@ struct Parties {
     world: Arc<World>,
     dns: Vec<(DnsSockets, View, Zone)>,
     origins: Vec<(Port, Door)>,
-    own: Vec<(Port, Door)>,
+    own: Vec<OwnDoor>,
+    own_origin: own::Origin,
     proxy: Port,
     hosts: Vec<Port>,
     metadata: Port,
@@ -245,14 +226,10 @@ impl Parties {
             }
         }
 
-        let (name, address) = zone::OWN_ORIGIN;
-        let own_address = SocketAddr::new(address.into(), OWN_PORT);
-        let own: Vec<_> = [false, true]
-            .into_iter()
-            .map(|by_proxy| Ok((Port::bind(conn_v4(), None)?, Door { address: own_address, by_proxy })))
-            .collect::<io::Result<_>>()?;
-        dial.addresses.insert(own_address, own[0].0.socket);
-        behind_proxy.insert(own_address, own[1].0.socket);
+        let own = OwnDoor::all()?;
+        for OwnDoor { port, door, .. } in &own {
+            if door.by_proxy { &mut behind_proxy } else { &mut dial.addresses }.insert(door.address, port.socket);
+        }
 
         let proxy = Port::bind(conn_v4(), door::of_the_port(&spec.faults, |fault| fault.at == Party::Proxy))?;
         let host_fault = host::port_fault(spec.host.answer);
@@ -281,6 +258,9 @@ impl Parties {
             .collect();
         chains.push(Certificate::Intercepted);
         let tls = TlsConfigs::new(&mut pki, chains, spec.proxy.certificate, proxy.socket.ip())?;
+        let own_addresses: Vec<_> = own.iter().map(|own| own.door.address.ip()).collect();
+        let (name, _) = zone::OWN_ORIGIN;
+        let own_origin = own::Origin::new(&pki, name, &own_addresses)?;
 
         let dns_address = dns[0].0.address;
         let mut network = Network {
@@ -294,33 +274,32 @@ impl Parties {
             addresses: BTreeMap::new(),
             places: Places {
                 name: Some(name.to_owned()),
-                doors: vec![ExchangeDoor { address: own_address, kind: DoorKind::Serves }],
+                doors: own.iter().filter(|own| own.door.by_proxy).map(OwnDoor::place).collect(),
                 missing: Vec::new(),
             },
             dial,
         };
         network.addresses = symbolic(&network, &names, proxy.socket, hosts[1].socket);
-        network.addresses.insert(format!("{name}:{OWN_PORT}"), own[0].0.socket);
+        let direct = own.iter().filter(|own| !own.door.by_proxy);
+        network.addresses.extend(direct.map(|own| (format!("{name}:{}", own.door.address.port()), own.port.socket)));
         // The proxy resolves as the system does, unless the scenario breaks that view as a whole: it has its own.
         let proxy_zone = dns[0].2.clone();
         let world = Arc::new(World::new(spec.clone(), log.clone(), tls, proxy_zone, behind_proxy));
-        Ok(Self { network, world, dns, origins, own, proxy, hosts, metadata })
+        Ok(Self { network, world, dns, origins, own, own_origin, proxy, hosts, metadata })
     }
 
     fn spawn(self) {
-        let Self { world, dns, origins, own, proxy, hosts, metadata, .. } = self;
+        let Self { world, dns, origins, own, own_origin, proxy, hosts, metadata, .. } = self;
         for (sockets, view, zone) in dns {
             tokio::spawn(sockets.run(view, zone, world.clone()));
         }
         for (port, door) in origins {
             tokio::spawn(door::run_origin(port, door, world.clone()));
         }
-        let exchange = exchange::Origin::new();
-        for (port, door) in own {
-            let (exchange, log) = (exchange.clone(), world.log.clone());
-            tokio::spawn(port.run(move |stream, peer| {
+        for OwnDoor { port, door, kind } in own {
+            let log = world.log.clone();
+            tokio::spawn(own_origin.clone().keep(port, kind, move |peer| {
                 log.add(Event::Connection { address: door.address, peer, by_proxy: door.by_proxy });
-                tokio::spawn(exchange.clone().serve(stream));
             }));
         }
         for port in hosts {
@@ -336,6 +315,33 @@ impl Parties {
         tokio::spawn(proxy.run(move |stream, peer| {
             tokio::spawn(proxy::serve(world.clone(), stream, peer));
         }));
+    }
+}
+
+/// A door of the origin of snapreach's own.
+struct OwnDoor {
+    port: Port,
+    door: Door,
+    kind: DoorKind,
+}
+
+impl OwnDoor {
+    /// Those at storage's ports first; the last one is there for clients without a proxy.
+    fn all() -> io::Result<Vec<Self>> {
+        let (_, v4) = zone::OWN_ORIGIN;
+        let serving = [IpAddr::V4(v4), zone::OWN_ORIGIN_V6.into()];
+        let serving = serving.into_iter().flat_map(|ip| own::PORTS.map(|port| SocketAddr::new(ip, port)));
+        let others = OTHER_DOORS.into_iter().map(|(ip, kind)| (SocketAddr::new(ip.into(), 443), kind, true));
+        let plain = [true, false].map(|by_proxy| (SocketAddr::new(v4.into(), OWN_PORT), DoorKind::Serves, by_proxy));
+        let all = serving.map(|address| (address, DoorKind::Serves, true)).chain(others).chain(plain);
+        all.map(|(address, kind, by_proxy)| {
+            Ok(Self { port: Port::bind(conn_v4(), own::fault(kind))?, door: Door { address, by_proxy }, kind })
+        })
+        .collect()
+    }
+
+    fn place(&self) -> ExchangeDoor {
+        ExchangeDoor { address: self.door.address, kind: self.kind }
     }
 }
 

@@ -8,7 +8,7 @@ use rcgen::{
     SanType, date_time_ymd,
 };
 use rustls::{
-    RootCertStore, ServerConfig,
+    ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     server::WebPkiClientVerifier,
 };
@@ -37,6 +37,12 @@ pub(super) struct Pki {
     names: Vec<String>,
     provider: Arc<rustls::crypto::CryptoProvider>,
     configs: HashMap<(Certificate, bool), Arc<ServerConfig>>,
+}
+
+/// A TLS server, and the certificate that it presents, DER.
+pub(super) struct Identity {
+    pub(super) server: Arc<ServerConfig>,
+    pub(super) leaf: CertificateDer<'static>,
 }
 
 /// A root and the issuing authority below it.
@@ -84,10 +90,7 @@ impl Pki {
             return Ok(config.clone());
         }
         let chain = self.chain(certificate, addresses)?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
-        let builder = ServerConfig::builder_with_provider(self.provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(io::Error::other)?;
+        let builder = self.protocols()?;
         let config = if demand_client {
             let mut roots = RootCertStore::empty();
             roots.add(self.public.root.clone()).map_err(io::Error::other)?;
@@ -98,11 +101,43 @@ impl Pki {
         } else {
             builder.with_no_client_auth()
         };
-        let config = Arc::new(config.with_single_cert(chain, key).map_err(io::Error::other)?);
+        let config = Arc::new(config.with_single_cert(chain, self.key()).map_err(io::Error::other)?);
         if addresses.is_empty() {
             self.configs.insert((certificate, demand_client), config.clone());
         }
         Ok(config)
+    }
+
+    /// What the origin of snapreach's own presents: a leaf of the public authority for this name and these addresses.
+    pub(super) fn own(&self, name: &str, addresses: &[IpAddr]) -> io::Result<Identity> {
+        let leaf = leaf_params([name], addresses)?;
+        let leaf = leaf.signed_by(&self.leaf_key, &self.public.issuer).map_err(io::Error::other)?;
+        self.identity(vec![leaf.der().clone(), self.public.issuing.clone()])
+    }
+
+    /// A certificate for this name that nobody may accept: it has expired, and signs itself.
+    pub(super) fn bad(&self, name: &str) -> io::Result<Identity> {
+        let mut leaf = leaf_params([name], &[])?;
+        let now = OffsetDateTime::now_utc();
+        (leaf.not_before, leaf.not_after) = (now - Duration::days(400), now - Duration::days(2));
+        self.identity(vec![leaf.self_signed(&self.leaf_key).map_err(io::Error::other)?.der().clone()])
+    }
+
+    fn identity(&self, chain: Vec<CertificateDer<'static>>) -> io::Result<Identity> {
+        let leaf = chain.first().cloned().ok_or_else(|| io::Error::other("a chain without a leaf"))?;
+        let server =
+            self.protocols()?.with_no_client_auth().with_single_cert(chain, self.key()).map_err(io::Error::other)?;
+        Ok(Identity { server: Arc::new(server), leaf })
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()))
+    }
+
+    fn protocols(&self) -> io::Result<ConfigBuilder<ServerConfig, WantsVerifier>> {
+        ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(io::Error::other)
     }
 
     fn chain(&self, certificate: Certificate, addresses: &[IpAddr]) -> io::Result<Vec<CertificateDer<'static>>> {

@@ -350,7 +350,7 @@ impl<'w> Session<'w> {
         let mut origin = self.dial(&target.host, target.port).await?;
         let sent = async {
             origin.set_nodelay(true)?;
-            origin.write_all(target.request(head).as_bytes()).await?;
+            origin.write_all(&target.request(head)).await?;
             http::pass_body(client, buffer, head.content_length(), &mut origin).await
         };
         if sent.await.is_err() {

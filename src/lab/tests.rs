@@ -1,5 +1,7 @@
 //! The lab on the wire, seen through plain sockets, rustls and hickory-proto.
 
+mod own;
+
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},

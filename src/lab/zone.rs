@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use super::spec::{Ede, LabSpec, NameSpec};
@@ -29,6 +29,9 @@ const HEALTHY: [(&str, &str, Ipv4Addr); 6] = [
 
 /// The name and address of the origin of snapreach's own; nobody has an address for benchmarks (RFC 2544).
 pub(super) const OWN_ORIGIN: (&str, Ipv4Addr) = ("origin.snapreach.test", Ipv4Addr::new(198, 18, 0, 7));
+
+/// Its other address, of those that RFC 5180 gives to benchmarks.
+pub(super) const OWN_ORIGIN_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 7);
 
 fn own_origin() -> NameSpec {
     let (name, address) = OWN_ORIGIN;
@@ -111,9 +114,9 @@ impl Zone {
         answer(name, &[], &unknown, v6)
     }
 
-    /// The addresses of a name, IPv4 first, as the proxy uses them.
+    /// The addresses of a name, IPv4 first, as the proxy uses them. A name may be written with its final dot.
     pub(super) fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        let name = name.to_ascii_lowercase();
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         [false, true]
             .into_iter()
             .flat_map(|v6| match self.look_up(&name, v6) {
