@@ -1,6 +1,13 @@
 //! One connection to a proxy, held step by step by somebody who knows what to say next: the walk with a free hand.
 
-use std::{io, mem::take, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    mem::take,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -13,14 +20,14 @@ use super::{
     http_io::{Incoming, read_body, read_head, read_whole},
     net::{self, Tuning},
     recorder::{Halt, Recorder, Slot, micros},
-    tunnel,
+    resolve, tunnel,
 };
 use crate::{
     exchange::{Answer, Direction, Exchange, MAX_LINE, Pattern, Request},
     http::{Parsed, Reply, parse_head},
     model::{
         Evidence, Failure, FailureKind, HandshakeEvidence, Host, Layer, Leg, Observation, Redactor, RequestEvidence,
-        Route, TcpInfo, TunnelEvidence, Verification,
+        ResolverView, Route, TcpInfo, TunnelEvidence, Verification,
     },
     plan::{Budgets, Proxy, Source, Trust},
 };
@@ -150,6 +157,39 @@ impl Caller {
             dialogue.trusted = true;
         }
         dialogue
+    }
+}
+
+/// The addresses of a host: its own where it is a literal, else what the system's resolver says.
+///
+/// # Errors
+/// The lookup that failed.
+pub(crate) async fn locate(host: &Host, budget: Duration) -> Result<Vec<IpAddr>, Box<Observation>> {
+    let name = match host {
+        Host::Ip(ip) => return Ok(vec![*ip]),
+        Host::Name(name) => name,
+    };
+    let mut recorder = Recorder::new(Instant::now(), Arc::default(), Arc::default());
+    let mut attempt = resolve::Attempt::new(ResolverView::System, None, Vec::new());
+    let found = recorder
+        .step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut resolve::Attempt| {
+            resolve::system(attempt, name).await
+        })
+        .await;
+    found.map_err(|_| Box::new(observation(host.to_string().into(), None, recorder)))
+}
+
+fn observation(subject: Arc<str>, address: Option<SocketAddr>, recorder: Recorder) -> Observation {
+    Observation {
+        id: 0,
+        parent: None,
+        subject,
+        route: Route::Proxy,
+        attempt: 1,
+        address,
+        control: None,
+        host_service: None,
+        steps: recorder.into_steps(),
     }
 }
 
@@ -354,17 +394,7 @@ impl Dialogue {
 
     /// What was seen.
     pub(crate) fn finish(self) -> Observation {
-        Observation {
-            id: 0,
-            parent: None,
-            subject: self.subject,
-            route: Route::Proxy,
-            attempt: 1,
-            address: Some(self.caller.peer),
-            control: None,
-            host_service: None,
-            steps: self.recorder.into_steps(),
-        }
+        observation(self.subject, Some(self.caller.peer), self.recorder)
     }
 
     /// The evidence of the last handshake, if that was the last step.
