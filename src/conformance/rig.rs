@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
-use super::{case::Judgement, profile::Profile};
+use tokio::sync::OnceCell;
+
+use super::{case::Judgement, cases::Load, profile::Profile};
 use crate::{
     classify::{self, codes as c},
     exchange::{Door, DoorKind, Exchange, Places, mix},
     http::Reply,
-    model::{Code, FailureKind, Host, Layer, Leg, Observation},
+    model::{Code, Excerpt, FailureKind, Host, Layer, Leg, Observation},
     probe::dialogue::{Ask, Caller, Dialogue, Seen},
 };
 
@@ -36,6 +38,8 @@ pub struct Rig {
     pub(super) profile: Profile,
     /// The limits of single cases.
     pub(super) options: Options,
+    /// What came of the one load that is put on the proxy.
+    pub(super) load: OnceCell<Load>,
     seeds: AtomicU64,
 }
 
@@ -87,8 +91,8 @@ pub(super) struct Surveyed {
 impl Rig {
     /// Before the survey.
     pub(super) fn new(caller: Caller, places: Places, profile: Profile, options: Options) -> Self {
-        let (open, surveyed, seeds) = (Vec::new(), Vec::new(), AtomicU64::new(1));
-        Self { caller, places, open, surveyed, profile, options, seeds }
+        let (open, surveyed, load, seeds) = (Vec::new(), Vec::new(), OnceCell::new(), AtomicU64::new(1));
+        Self { caller, places, open, surveyed, profile, options, load, seeds }
     }
 
     /// Tries every door that serves, and keeps those through which bytes reach the origin and come back.
@@ -134,12 +138,16 @@ impl Rig {
 
     /// A tunnel to the origin by the best way there is, ready for an exchange; or why there is none.
     pub(super) async fn to_origin(&self) -> Result<Dialogue, Judgement> {
-        let way = self.way()?;
+        Ok(self.tunnel_by(self.way()?).await)
+    }
+
+    /// A tunnel to the origin by this way.
+    pub(super) async fn tunnel_by(&self, way: Way) -> Dialogue {
         let mut dialogue = self.tunnel_to(way.door).await;
         if way.tls {
             dialogue.tls(&Host::Ip(way.door.ip()), None).await;
         }
-        Ok(dialogue)
+        dialogue
     }
 
     /// Makes a tunnel to a door prove itself: bytes go to the origin and back, inside TLS where the way demands it.
@@ -228,7 +236,8 @@ impl Rig {
         format!("{} {rest}", self.curl_command())
     }
 
-    fn curl_command(&self) -> String {
+    /// The beginning of a command that goes through the proxy.
+    pub(super) fn curl_command(&self) -> String {
         let proxy = self.caller.proxy();
         let login = if proxy.credentials.is_some() { " --proxy-user USER:PASSWORD" } else { "" };
         format!("curl -sv --proxy {}{login}", proxy.url())
@@ -318,6 +327,12 @@ pub(super) fn said_by(reply: &Reply) -> Said {
         Code(code) if ["dns.", "tcp.", "tls."].iter().any(|layer| code.starts_with(layer)) => Said::Failed,
         _ => Said::Odd,
     }
+}
+
+/// The beginning of what somebody sent, escaped: its first line, bounded.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
+    Excerpt::new(line, 80, line.len() as u64).text
 }
 
 /// What an observation by itself means, as `check` would say it; `None`: nothing is wrong with it.

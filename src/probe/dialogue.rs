@@ -1,6 +1,13 @@
 //! One connection to a proxy, held step by step by somebody who knows what to say next: the walk with a free hand.
 
-use std::{io, mem::take, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    mem::take,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -13,14 +20,14 @@ use super::{
     http_io::{Incoming, read_body, read_head, read_whole},
     net::{self, Tuning},
     recorder::{Halt, Recorder, Slot, micros},
-    tunnel,
+    resolve, tunnel,
 };
 use crate::{
-    exchange::{Answer, Exchange, MAX_LINE, Request},
+    exchange::{Answer, Direction, Exchange, MAX_LINE, Pattern, Request},
     http::{Parsed, Reply, parse_head},
     model::{
         Evidence, Failure, FailureKind, HandshakeEvidence, Host, Layer, Leg, Observation, Redactor, RequestEvidence,
-        Route, TcpInfo, TunnelEvidence, Verification,
+        ResolverView, Route, TcpInfo, TunnelEvidence, Verification,
     },
     plan::{Budgets, Proxy, Source, Trust},
 };
@@ -29,6 +36,12 @@ pub(crate) use super::exchange::early_data;
 
 /// More of a body is not read.
 const MAX_BODY: usize = 256 * 1024;
+
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// Of bytes that differ, and of those that should be there, this many are kept.
+const SHOWN: usize = 8;
 
 /// A stream of any kind.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -100,6 +113,12 @@ impl Caller {
         Self { budgets: Budgets { layer, ..self.budgets.clone() }, ..self.clone() }
     }
 
+    /// The same with no layer, the connect among them, taking longer than this.
+    pub(crate) fn hurried(&self, most: Duration) -> Self {
+        let (connect, layer) = (self.budgets.connect.min(most), self.budgets.layer.min(most));
+        Self { budgets: Budgets { connect, layer, ..self.budgets.clone() }, ..self.clone() }
+    }
+
     /// What removes the proxy's password from texts.
     pub(crate) fn redactor(&self) -> &Redactor {
         &self.redactor
@@ -138,6 +157,39 @@ impl Caller {
             dialogue.trusted = true;
         }
         dialogue
+    }
+}
+
+/// The addresses of a host: its own where it is a literal, else what the system's resolver says.
+///
+/// # Errors
+/// The lookup that failed.
+pub(crate) async fn locate(host: &Host, budget: Duration) -> Result<Vec<IpAddr>, Box<Observation>> {
+    let name = match host {
+        Host::Ip(ip) => return Ok(vec![*ip]),
+        Host::Name(name) => name,
+    };
+    let mut recorder = Recorder::new(Instant::now(), Arc::default(), Arc::default());
+    let mut attempt = resolve::Attempt::new(ResolverView::System, None, Vec::new());
+    let found = recorder
+        .step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut resolve::Attempt| {
+            resolve::system(attempt, name).await
+        })
+        .await;
+    found.map_err(|_| Box::new(observation(host.to_string().into(), None, recorder)))
+}
+
+fn observation(subject: Arc<str>, address: Option<SocketAddr>, recorder: Recorder) -> Observation {
+    Observation {
+        id: 0,
+        parent: None,
+        subject,
+        route: Route::Proxy,
+        attempt: 1,
+        address,
+        control: None,
+        host_service: None,
+        steps: recorder.into_steps(),
     }
 }
 
@@ -335,19 +387,14 @@ impl Dialogue {
         self.caller.proxy.credentials.as_ref().filter(|_| self.trusted).map(tunnel::login).unwrap_or_default()
     }
 
+    /// Keeps the connection and forgets what was seen, so that thousands can be held; or what was seen, if it failed.
+    pub(crate) fn keep(mut self) -> Result<Box<dyn Stream>, Box<Observation>> {
+        self.stream.take().ok_or_else(|| Box::new(self.finish()))
+    }
+
     /// What was seen.
     pub(crate) fn finish(self) -> Observation {
-        Observation {
-            id: 0,
-            parent: None,
-            subject: self.subject,
-            route: Route::Proxy,
-            attempt: 1,
-            address: Some(self.caller.peer),
-            control: None,
-            host_service: None,
-            steps: self.recorder.into_steps(),
-        }
+        observation(self.subject, Some(self.caller.peer), self.recorder)
     }
 
     /// The evidence of the last handshake, if that was the last step.
@@ -357,6 +404,15 @@ impl Dialogue {
             _ => None,
         }
     }
+}
+
+/// What came of bytes that must be a pattern.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Came {
+    /// So many, from the first on, came as they must.
+    pub(crate) intact: u64,
+    /// The next ones did not: what must stand there, and what stood there.
+    pub(crate) altered: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Evidence of free speech.
@@ -373,7 +429,7 @@ impl Talk {
     }
 
     /// Sends bytes.
-    pub(crate) async fn send(&mut self, stream: &mut Box<dyn Stream>, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) async fn send(&mut self, stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {
         stream.write_all(bytes).await.map_err(|e| failure::of_io(&e))?;
         stream.flush().await.map_err(|e| failure::of_io(&e))?;
         self.evidence.request_sent = true;
@@ -410,8 +466,9 @@ impl Talk {
     }
 
     /// Reads some bytes; none: the peer ended its side.
-    pub(crate) async fn some(&mut self, stream: &mut Box<dyn Stream>) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn some(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Failure> {
         if self.incoming.buffer.is_empty() {
+            self.incoming.buffer.reserve(CHUNK);
             self.incoming.total +=
                 stream.read_buf(&mut self.incoming.buffer).await.map_err(|e| failure::of_io(&e))? as u64;
         }
@@ -453,14 +510,48 @@ impl Talk {
         reaction
     }
 
+    /// Reads until `count` bytes have come that must be the origin's pattern of this seed; how far that went is in `came`
+    /// at any moment.
+    pub(crate) async fn pattern(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        seed: u64,
+        count: u64,
+        came: &mut Came,
+    ) -> Result<(), Failure> {
+        let pattern = Pattern::new(seed, Direction::Down);
+        while came.intact < count {
+            let mut bytes = self.some(stream).await?;
+            if bytes.is_empty() {
+                return Err(Failure::new(FailureKind::Closed, "closed before all bytes had come"));
+            }
+            let wanted = usize::try_from(count - came.intact).unwrap_or(usize::MAX);
+            if bytes.len() > wanted {
+                self.incoming.buffer = bytes.split_off(wanted);
+            }
+            if let Some(at) = pattern.first_difference(came.intact, &bytes) {
+                came.intact += at as u64;
+                let stood: Vec<u8> = bytes[at..].iter().copied().take(SHOWN).collect();
+                came.altered = Some((pattern.bytes(came.intact, stood.len()), stood));
+                return Err(Failure::new(FailureKind::Differs, "bytes came that the origin did not send"));
+            }
+            came.intact += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Sends a request of the exchange protocol and reads the line that answers it.
-    pub(crate) async fn request(&mut self, stream: &mut Box<dyn Stream>, request: Request) -> Result<Answer, Failure> {
+    pub(crate) async fn request(
+        &mut self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        request: Request,
+    ) -> Result<Answer, Failure> {
         self.send(stream, request.line().as_bytes()).await?;
         self.line(stream).await
     }
 
     /// Reads an answer of the exchange protocol.
-    pub(crate) async fn line(&mut self, stream: &mut Box<dyn Stream>) -> Result<Answer, Failure> {
+    pub(crate) async fn line(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Answer, Failure> {
         loop {
             let buffer = &mut self.incoming.buffer;
             if let Some(end) = buffer.iter().take(MAX_LINE).position(|&b| b == b'\n') {
@@ -507,6 +598,8 @@ pub(crate) trait Seen {
     fn reply(&self) -> Option<&Reply>;
     /// The handshake inside the tunnel.
     fn handshake(&self) -> Option<&HandshakeEvidence>;
+    /// What was said behind the handshakes, if anything was.
+    fn request(&self) -> Option<&RequestEvidence>;
     /// Why the last step failed.
     fn failure(&self) -> Option<(Layer, Leg, FailureKind)>;
     /// How long the CONNECT took, in milliseconds.
@@ -528,6 +621,13 @@ impl Seen for Observation {
     fn handshake(&self) -> Option<&HandshakeEvidence> {
         match &self.step(Layer::Handshake, Leg::Origin)?.evidence {
             Evidence::Handshake(evidence) => Some(evidence),
+            _ => None,
+        }
+    }
+
+    fn request(&self) -> Option<&RequestEvidence> {
+        match &self.steps.last()?.evidence {
+            Evidence::Request(evidence) => Some(evidence),
             _ => None,
         }
     }

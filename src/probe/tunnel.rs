@@ -81,7 +81,9 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     let reply = read_head(&mut stream, &mut attempt.incoming).await?;
     if reply.is_success() {
         // A 2xx answer to CONNECT has no body, whatever its headers say (RFC 9110 section 9.3.6).
-        let prefix = take(&mut attempt.incoming.buffer);
+        let mut prefix = take(&mut attempt.incoming.buffer);
+        // Most tunnels begin with nothing, and thousands may be held.
+        prefix.shrink_to_fit();
         if !prefix.is_empty() && !speaks_first {
             attempt.evidence.early = Some(Excerpt::new(&prefix, KEPT, prefix.len() as u64));
         }

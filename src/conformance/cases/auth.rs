@@ -247,22 +247,25 @@ fn schemes(reply: &Reply) -> Vec<String> {
 
 async fn not_forwarded(rig: &Rig) -> Vec<Judgement> {
     let Some(door) = rig.plain_door() else { return vec![rig.missing(80)] };
+    let demanded = rig.caller.proxy().credentials.is_some();
     // Who has credentials sends them anyway.
-    let login = if rig.caller.proxy().credentials.is_some() { "" } else { NOBODY };
-    let (answer, seen) = rig.plain(door, "GET", ECHO_PATH, login, b"").await;
+    let (answer, seen) = rig.plain(door, "GET", ECHO_PATH, if demanded { "" } else { NOBODY }, b"").await;
     let at = rig.placeholder(door);
     let command = rig.curl_plain(&format!("--proxy-user USER:PASSWORD http://{at}{ECHO_PATH}"));
-    vec![judge_not_forwarded(answer.as_ref(), seen).reproduced(command)]
+    vec![judge_not_forwarded(demanded, answer.as_ref(), seen).reproduced(command)]
 }
 
-fn judge_not_forwarded(answer: Option<&(Reply, Vec<u8>)>, seen: Observation) -> Judgement {
+/// A proxy may pass on what was not meant for it (RFC 9110 section 11.7.2): without a login of its own that is a pity.
+fn judge_not_forwarded(demanded: bool, answer: Option<&(Reply, Vec<u8>)>, seen: Observation) -> Judgement {
     let echo = answer.and_then(|(_, body)| serde_json::from_slice::<Echo>(body).ok());
     let judgement = match echo.map(|echo| echo.header("proxy-authorization").next().is_some()) {
         None => Judgement::not_run("no plain request reaches the origin; connect/get-80 says why"),
         Some(false) => Judgement::pass("the login for the proxy does not reach the origin"),
-        Some(true) => Judgement::fail("the login for the proxy is passed on to the origin")
+        Some(true) if demanded => Judgement::fail("the login for the proxy is passed on to the origin")
             .because("`Proxy-Authorization` arrived there")
             .remedy(Remedy::Replace),
+        Some(true) => Judgement::warn("a login that the proxy does not ask for is passed on to the origin")
+            .because("`Proxy-Authorization` arrived there"),
     };
     judgement.seen([seen])
 }

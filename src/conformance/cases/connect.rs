@@ -193,11 +193,13 @@ fn port(rig: &Rig, port: u16) -> Trial<'_> {
         let proved = dialogue.exchange(Exchange::Integrity { bytes: FEW }, rig.seed(), 0).await
             // Where nothing but TLS may pass, the survey has shown that TLS does.
             || opened && rig.open.iter().any(|way| way.door == door && way.tls);
-        vec![judge_port(port, proved, dialogue.finish()).reproduced(rig.curl(&rig.placeholder(door)))]
+        let wanted = rig.profile.ports.contains(&port);
+        vec![judge_port(port, wanted, proved, dialogue.finish()).reproduced(rig.curl(&rig.placeholder(door)))]
     })
 }
 
-fn judge_port(port: u16, proved: bool, seen: Observation) -> Judgement {
+/// `wanted`: the profile needs it, so it must be allowed; else it is good to know.
+fn judge_port(port: u16, wanted: bool, proved: bool, seen: Observation) -> Judgement {
     let judgement = match said(&seen) {
         _ if proved => Judgement::pass(format!("a tunnel to port {port} carries bytes both ways")),
         Said::Opened => {
@@ -206,10 +208,14 @@ fn judge_port(port: u16, proved: bool, seen: Observation) -> Judgement {
                 .code(code(&seen))
         }
         Said::Unasked => Judgement::not_run("the proxy could not be asked").because(heard(&seen)).code(code(&seen)),
-        _ => Judgement::fail(format!("no tunnel to port {port}"))
-            .because(heard(&seen))
-            .code(code(&seen))
-            .remedy(remedy(&seen, Remedy::AllowPorts { ports: vec![port] })),
+        _ => {
+            let judgement =
+                Judgement::fail(format!("no tunnel to port {port}")).because(heard(&seen)).code(code(&seen));
+            match wanted {
+                true => judgement.remedy(remedy(&seen, Remedy::AllowPorts { ports: vec![port] })),
+                false => judgement,
+            }
+        }
     };
     timed(judgement, seen)
 }

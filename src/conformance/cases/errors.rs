@@ -50,7 +50,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "errors/certificate",
         level: Level::Should,
-        reference: "RFC 9110 section 9.3.6, RFC 9209 section 2.3.15",
+        reference: "RFC 9110 section 9.3.6, RFC 9209 section 2.3.14",
         title: "A bad certificate of the endpoint is seen or told, not replaced by a good one",
         turn: Turn::Together,
         run: |rig| Box::pin(certificate(rig)),

@@ -328,15 +328,14 @@ fn judge_smuggling(reaction: &Reaction) -> Judgement {
         };
     };
     let echo = echo_in(&reaction.heard);
-    if text.contains(&format!("{ECHO_PATH}?second")) {
-        return Judgement::fail("a request inside the body of another is served as one of its own")
-            .because(answered(&reply))
-            .remedy(Remedy::Replace);
-    }
+    let second = text.contains(&format!("{ECHO_PATH}?second"));
     match echo {
         Some(echo) if arrived_with_both(&echo) => Judgement::fail("a request with two lengths is passed on with both")
             .because(answered(&reply))
             .remedy(Remedy::Replace),
+        Some(_) if second => Judgement::warn(
+            "of a request with two lengths one counts, and what is left over is served as another request",
+        ),
         Some(_) if reaction.end == End::Open => {
             Judgement::warn("a request with two lengths is passed on with one, and the connection stays open")
         }

@@ -4,12 +4,16 @@ mod auth;
 mod connect;
 mod errors;
 mod hostile;
+mod limits;
+mod tunnel;
 
 use super::case::Case;
 
+pub(super) use limits::Load;
+
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES, auth::CASES, errors::CASES, hostile::CASES].into_iter().flatten()
+    [connect::CASES, auth::CASES, errors::CASES, tunnel::CASES, limits::CASES, hostile::CASES].into_iter().flatten()
 }
 
 #[cfg(test)]
