@@ -269,3 +269,99 @@ fn judge_not_forwarded(demanded: bool, answer: Option<&(Reply, Vec<u8>)>, seen: 
     };
     judgement.seen([seen])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::testing::{Walk, reply},
+        conformance::Outcome,
+        model::{FailureKind, TunnelEvidence},
+    };
+
+    fn walk() -> Walk {
+        Walk::proxied("the origin:443").connected()
+    }
+
+    fn answered(head: &str) -> Observation {
+        walk().tunnel_refused(reply(&format!("HTTP/1.1 {head}\r\n\r\n"))).0
+    }
+
+    fn opened() -> Observation {
+        walk().tunnelled().0
+    }
+
+    fn basic_demand() -> Observation {
+        answered("407 x\r\nProxy-Authenticate: Basic realm=\"x\"")
+    }
+
+    #[test]
+    fn a_login_is_what_no_agent_can_send() {
+        assert_eq!(judge_none(opened()).outcome, Outcome::Pass);
+        let demanded = judge_none(basic_demand());
+        assert_eq!((demanded.outcome, demanded.remedy), (Outcome::Fail, Some(Remedy::NoLogin)));
+        assert_eq!(demanded.code.map(|code| code.0), Some("proxy.auth_required"));
+        assert_eq!(judge_none(answered("403 Forbidden")).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn credentials_are_taken_refused_or_not_asked_for() {
+        assert_eq!(judge_basic(basic_demand(), opened()).outcome, Outcome::Pass);
+        // Let in, and then shut out for another reason.
+        assert_eq!(judge_basic(basic_demand(), answered("403 Forbidden")).outcome, Outcome::Pass);
+        assert_eq!(judge_basic(basic_demand(), basic_demand()).outcome, Outcome::Fail);
+        assert_eq!(judge_basic(opened(), opened()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn wrong_credentials_are_refused_with_407() {
+        let silent = walk().tunnel_fails(FailureKind::Closed, TunnelEvidence::default()).0;
+        for (seen, outcome) in [
+            (basic_demand(), Outcome::Pass),
+            (answered("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"Tinyproxy\""), Outcome::Warn),
+            (answered("403 Forbidden"), Outcome::Warn),
+            (silent, Outcome::Warn),
+            (opened(), Outcome::Fail),
+            (answered("503 x\r\nX-Squid-Error: ERR_CONNECT_FAIL 111"), Outcome::Fail),
+        ] {
+            assert_eq!(judge_wrong(basic_demand(), seen).outcome, outcome);
+        }
+        assert_eq!(judge_wrong(opened(), opened()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn a_demand_says_how_to_log_in() {
+        assert_eq!(judge_challenge(basic_demand()).outcome, Outcome::Pass);
+        assert_eq!(judge_challenge(answered("407 x")).outcome, Outcome::Fail);
+        let haproxy = answered("401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"");
+        assert_eq!(judge_challenge(haproxy).outcome, Outcome::Fail);
+        assert_eq!(judge_challenge(opened()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn schemes_are_told_from_their_parameters() {
+        let of = |value: &str| schemes(&reply(&format!("HTTP/1.1 407 x\r\nProxy-Authenticate: {value}\r\n\r\n")));
+        assert_eq!(of("Basic realm=\"a, Digest b\""), ["Basic"]);
+        assert_eq!(of("Digest realm=\"x\", nonce=\"y\", qop=\"auth\", Basic realm=\"z\""), ["Digest", "Basic"]);
+        assert_eq!(of("Negotiate, NTLM"), ["Negotiate", "NTLM"]);
+        assert_eq!(of("Digest realm = \"x\", nonce = \"y\""), ["Digest"]);
+        assert_eq!(of(""), [""; 0]);
+        assert_eq!(judge_scheme(basic_demand()).outcome, Outcome::Pass);
+        let others = judge_scheme(answered("407 x\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM"));
+        assert_eq!((others.outcome, others.evidence), (Outcome::Fail, vec!["offered: Negotiate, NTLM".to_owned()]));
+        assert_eq!(judge_scheme(answered("407 x")).outcome, Outcome::Fail);
+    }
+
+    #[test]
+    fn the_login_stays_with_the_proxy() {
+        let judge = |demanded, headers: &str| {
+            let answer = (reply("HTTP/1.1 200 OK\r\n\r\n"), format!("{{\"headers\":[{headers}]}}").into_bytes());
+            judge_not_forwarded(demanded, Some(&answer), walk().0).outcome
+        };
+        let arrived = "[\"proxy-authorization\",\"(present)\"]";
+        assert_eq!(judge(true, "[\"Host\",\"x\"]"), Outcome::Pass);
+        assert_eq!(judge(true, arrived), Outcome::Fail);
+        assert_eq!(judge(false, arrived), Outcome::Warn);
+        assert_eq!(judge_not_forwarded(true, None, walk().0).outcome, Outcome::NotRun);
+    }
+}
