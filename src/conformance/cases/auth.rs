@@ -3,7 +3,7 @@
 use crate::{
     conformance::{
         case::{Case, Judgement, Level, Remedy, Turn},
-        rig::{Rig, Said, code, heard, said},
+        rig::{Rig, Said, code, heard, placeholder, said},
     },
     exchange::{ECHO_PATH, Echo},
     http::Reply,
@@ -75,12 +75,12 @@ async fn anonymous(rig: &Rig) -> Result<Observation, Judgement> {
     Ok(dialogue.finish())
 }
 
-/// Whether the proxy demands a login, or why that is not known.
-fn demands(seen: &Observation) -> Result<(), Judgement> {
+/// Why nothing can be said about the proxy's demand for a login; `None`: it demands one.
+fn undemanded(seen: &Observation) -> Option<Judgement> {
     match said(seen) {
-        Said::Login => Ok(()),
-        Said::Opened => Err(Judgement::not_run("the proxy demands no login")),
-        _ => Err(Judgement::not_run("no tunnel opens, and not for want of a login; connect/port-443 says why")),
+        Said::Login => None,
+        Said::Opened => Some(Judgement::not_run("the proxy demands no login")),
+        _ => Some(Judgement::not_run("no tunnel opens, and not for want of a login; connect/port-443 says why")),
     }
 }
 
@@ -93,14 +93,14 @@ async fn none(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_none(seen: Observation) -> Judgement {
-    let judgement = match (said(&seen), demands(&seen)) {
+    let judgement = match (said(&seen), undemanded(&seen)) {
         (Said::Opened, _) => Judgement::pass("a CONNECT without credentials opens a tunnel"),
         (Said::Login, _) => Judgement::fail("the proxy demands a login, and neither agent nor extension can send one")
             .because(heard(&seen))
             .code(code(&seen))
             .remedy(Remedy::NoLogin),
-        (_, Err(open)) => open,
-        (_, Ok(())) => Judgement::not_run("the proxy could not be asked"),
+        (_, Some(open)) => open,
+        (_, None) => Judgement::not_run("the proxy could not be asked"),
     };
     judgement.seen([seen])
 }
@@ -119,16 +119,16 @@ async fn basic(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_basic(anonymous: Observation, seen: Observation) -> Judgement {
-    let judgement = match (demands(&anonymous), said(&seen)) {
-        (Err(open), _) => open,
-        (Ok(()), Said::Login) => Judgement::fail("the credentials of the proxy's URL are refused")
+    let judgement = match (undemanded(&anonymous), said(&seen)) {
+        (Some(open), _) => open,
+        (None, Said::Login) => Judgement::fail("the credentials of the proxy's URL are refused")
             .because(heard(&seen))
             .code(code(&seen))
             .remedy(Remedy::NoLogin),
-        (Ok(()), Said::Closed | Said::Silent | Said::Unasked) => {
+        (None, Said::Closed | Said::Silent | Said::Unasked) => {
             Judgement::fail("credentials get no answer").because(heard(&seen)).code(code(&seen)).remedy(Remedy::Replace)
         }
-        (Ok(()), _) => Judgement::pass("the credentials of the proxy's URL are taken"),
+        (None, _) => Judgement::pass("the credentials of the proxy's URL are taken"),
     };
     judgement.seen([anonymous, seen])
 }
@@ -149,20 +149,20 @@ async fn wrong(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_wrong(anonymous: Observation, seen: Observation) -> Judgement {
-    let judgement = match (demands(&anonymous), said(&seen), seen.reply().map(|reply| reply.status)) {
-        (Err(open), ..) => open,
-        (Ok(()), Said::Opened, _) => {
+    let judgement = match (undemanded(&anonymous), said(&seen), seen.reply().map(|reply| reply.status)) {
+        (Some(open), ..) => open,
+        (None, Said::Opened, _) => {
             Judgement::fail("wrong credentials open a tunnel").because(heard(&seen)).remedy(Remedy::Replace)
         }
-        (Ok(()), _, Some(407)) => Judgement::pass("wrong credentials are refused with 407"),
-        (Ok(()), Said::Failed, _) => {
+        (None, _, Some(407)) => Judgement::pass("wrong credentials are refused with 407"),
+        (None, Said::Failed, _) => {
             Judgement::fail("wrong credentials are let in").because(heard(&seen)).remedy(Remedy::Replace)
         }
-        (Ok(()), _, Some(status)) => {
+        (None, _, Some(status)) => {
             Judgement::warn(format!("wrong credentials are refused, with {status} in place of 407"))
                 .because(heard(&seen))
         }
-        (Ok(()), _, None) => Judgement::warn("wrong credentials are refused without a word").because(heard(&seen)),
+        (None, _, None) => Judgement::warn("wrong credentials are refused without a word").because(heard(&seen)),
     };
     judgement.seen([anonymous, seen])
 }
@@ -176,23 +176,23 @@ async fn challenge(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_challenge(seen: Observation) -> Judgement {
-    let judgement = match (demands(&seen), seen.reply()) {
-        (Err(open), _) => open,
-        (Ok(()), None) => Judgement::not_run("the proxy could not be asked"),
-        (Ok(()), Some(reply)) if reply.status != 407 => {
+    let judgement = match (undemanded(&seen), seen.reply()) {
+        (Some(open), _) => open,
+        (None, None) => Judgement::not_run("the proxy could not be asked"),
+        (None, Some(reply)) if reply.status != 407 => {
             // A client that has a login for the proxy sends it after a 407 alone.
             Judgement::fail(format!("the proxy asks for a login with {}, as an origin does", reply.status))
                 .because(heard(&seen))
                 .code(code(&seen))
                 .remedy(Remedy::Replace)
         }
-        (Ok(()), Some(reply)) if reply.header("proxy-authenticate").is_none() => {
+        (None, Some(reply)) if reply.header("proxy-authenticate").is_none() => {
             Judgement::fail("the 407 has no Proxy-Authenticate, so no client knows how to log in")
                 .because(heard(&seen))
                 .code(code(&seen))
                 .remedy(Remedy::OfferBasic)
         }
-        (Ok(()), Some(_)) => Judgement::pass("the demand for a login is a 407 with Proxy-Authenticate"),
+        (None, Some(_)) => Judgement::pass("the demand for a login is a 407 with Proxy-Authenticate"),
     };
     judgement.seen([seen])
 }
@@ -206,10 +206,10 @@ async fn scheme(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_scheme(seen: Observation) -> Judgement {
-    let judgement = match (demands(&seen), seen.reply()) {
-        (Err(open), _) => open,
-        (Ok(()), None) => Judgement::not_run("the proxy could not be asked"),
-        (Ok(()), Some(reply)) => {
+    let judgement = match (undemanded(&seen), seen.reply()) {
+        (Some(open), _) => open,
+        (None, None) => Judgement::not_run("the proxy could not be asked"),
+        (None, Some(reply)) => {
             let offered = schemes(reply);
             let list = offered.join(", ");
             if offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
@@ -250,7 +250,7 @@ async fn not_forwarded(rig: &Rig) -> Vec<Judgement> {
     let demanded = rig.caller.proxy().credentials.is_some();
     // Who has credentials sends them anyway.
     let (answer, seen) = rig.plain(door, "GET", ECHO_PATH, if demanded { "" } else { NOBODY }, b"").await;
-    let at = rig.placeholder(door);
+    let at = placeholder(door);
     let command = rig.curl_plain(&format!("--proxy-user USER:PASSWORD http://{at}{ECHO_PATH}"));
     vec![judge_not_forwarded(demanded, answer.as_ref(), seen).reproduced(command)]
 }

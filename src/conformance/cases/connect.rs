@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::{
     conformance::{
         case::{Case, Judgement, Level, Remedy, Trial, Turn, Unit},
-        rig::{Rig, Said, Way, code, heard, said, said_by},
+        rig::{Rig, Said, Way, code, heard, placeholder, said, said_by},
     },
     exchange::{DoorKind, ECHO_PATH, Echo, Exchange},
     http::Reply,
@@ -111,7 +111,7 @@ pub(super) const CASES: &[Case] = &[
         reference: "RFC 9110 section 4.2.3: case does not count in a host",
         title: "CONNECT to a name in upper case opens a tunnel",
         turn: Turn::Together,
-        run: |rig| Box::pin(other_name(rig, "in upper case", |name| name.to_ascii_uppercase())),
+        run: |rig| Box::pin(other_name(rig, "in upper case", str::to_ascii_uppercase)),
     },
     Case {
         id: "connect/no-port",
@@ -194,7 +194,7 @@ fn port(rig: &Rig, port: u16) -> Trial<'_> {
             // Where nothing but TLS may pass, the survey has shown that TLS does.
             || opened && rig.open.iter().any(|way| way.door == door && way.tls);
         let wanted = rig.profile.ports.contains(&port);
-        vec![judge_port(port, wanted, proved, dialogue.finish()).reproduced(rig.curl(&rig.placeholder(door)))]
+        vec![judge_port(port, wanted, proved, dialogue.finish()).reproduced(rig.curl(&placeholder(door)))]
     })
 }
 
@@ -211,10 +211,7 @@ fn judge_port(port: u16, wanted: bool, proved: bool, seen: Observation) -> Judge
         _ => {
             let judgement =
                 Judgement::fail(format!("no tunnel to port {port}")).because(heard(&seen)).code(code(&seen));
-            match wanted {
-                true => judgement.remedy(remedy(&seen, Remedy::AllowPorts { ports: vec![port] })),
-                false => judgement,
-            }
+            if wanted { judgement.remedy(remedy(&seen, Remedy::AllowPorts { ports: vec![port] })) } else { judgement }
         }
     };
     timed(judgement, seen)
@@ -332,7 +329,7 @@ async fn deny(rig: &Rig) -> Vec<Judgement> {
 async fn get(rig: &Rig) -> Vec<Judgement> {
     let Some(door) = rig.plain_door() else { return vec![rig.missing(80)] };
     let (answer, seen) = rig.plain(door, "GET", &format!("{ECHO_PATH}?plain"), "", b"").await;
-    let at = rig.placeholder(door);
+    let at = placeholder(door);
     vec![judge_get(answer, seen).reproduced(rig.curl_plain(&format!("http://{at}{ECHO_PATH}")))]
 }
 
@@ -379,7 +376,7 @@ async fn literal(rig: &Rig, v4: bool) -> Vec<Judgement> {
     let Some(surveyed) = rig.surveyed.iter().find(|surveyed| surveyed.door == door) else { return Vec::new() };
     // Whether another way leads to the same port tells a rule about literals from one about ports.
     let otherwise = open
-        || by_name(rig, door.port(), |name| name.to_owned()).await.is_some_and(|(proved, _)| proved)
+        || by_name(rig, door.port(), ToOwned::to_owned).await.is_some_and(|(proved, _)| proved)
         || rig.open.iter().any(|way| way.door.port() == door.port());
     let at = if v4 { "ADDRESS:443" } else { "[ADDRESS]:443" };
     vec![judge_literal(v4, open, otherwise, surveyed.observation.clone()).reproduced(rig.curl(at))]
@@ -535,7 +532,7 @@ async fn form(rig: &Rig, form: Form) -> Vec<Judgement> {
     let head = form.head.replace("{}", &way.door.to_string());
     dialogue.connect(&way.door.to_string(), Ask::Head(&head)).await;
     let proved = rig.prove(&mut dialogue, way).await;
-    let command = rig.printf(&form.printed.replace("{}", &rig.placeholder(way.door)));
+    let command = rig.printf(&form.printed.replace("{}", &placeholder(way.door)));
     vec![judge_form(form.words, proved, dialogue.finish()).reproduced(command)]
 }
 
@@ -565,7 +562,7 @@ async fn early(rig: &Rig) -> Vec<Judgement> {
     let mut dialogue = rig.caller.call(&rig.name(way.door)).await;
     dialogue.connect(&way.door.to_string(), Ask::Usual { along: &along }).await;
     let arrived = dialogue.exchange(Exchange::EarlyData, seed, along.len() as u64).await;
-    let at = rig.placeholder(way.door);
+    let at = placeholder(way.door);
     let command = rig
         .printf(&format!(r"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\nGET {ECHO_PATH} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
     vec![judge_early(arrived, dialogue.finish()).reproduced(command)]
@@ -615,7 +612,7 @@ async fn keep_alive(rig: &Rig) -> Vec<Judgement> {
     let served = matches!(refusal, Refusal::Refused(_))
         && dialogue.connect(&way.door.to_string(), Ask::Usual { along: &[] }).await
         && rig.prove(&mut dialogue, way).await;
-    let [first, second] = [format!("ORIGIN:{}", shut.port()), rig.placeholder(way.door)]
+    let [first, second] = [format!("ORIGIN:{}", shut.port()), placeholder(way.door)]
         .map(|at| format!(r"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
     vec![judge_keep_alive(&refusal, served, dialogue.finish()).reproduced(rig.printf(&format!("{first}{second}")))]
 }
@@ -678,7 +675,7 @@ fn plain_200(rig: &Rig) -> Vec<Judgement> {
     }
     let judgements = rig.surveyed.iter().map(|surveyed| {
         let proved = rig.open.iter().any(|way| way.door == surveyed.door);
-        judge_200(proved, surveyed.observation.clone()).reproduced(rig.curl(&rig.placeholder(surveyed.door)))
+        judge_200(proved, surveyed.observation.clone()).reproduced(rig.curl(&placeholder(surveyed.door)))
     });
     // Of doors that are alike the first one speaks.
     judgements.min_by_key(|judgement| judgement.outcome).into_iter().collect()

@@ -6,7 +6,7 @@ use crate::{
     classify::{self, codes as c},
     conformance::{
         case::{Case, Judgement, Level, Remedy, Turn, Unit},
-        rig::{Rig, Said, code, heard, said},
+        rig::{Rig, Said, code, heard, placeholder, said},
     },
     exchange::{BAD_CERTIFICATE, DoorKind, ECHO_PATH, Echo, Exchange},
     http::Reply,
@@ -105,14 +105,14 @@ async fn beyond(rig: &Rig, kind: DoorKind, trouble: Trouble) -> Vec<Judgement> {
     let Some(door) = rig.door(kind, None) else { return vec![no_door(rig, trouble)] };
     let dialogue = rig.tunnel_to(door).await;
     let judgement = judge(trouble, rig.caller.patience(), dialogue.finish());
-    vec![judgement.reproduced(rig.curl(&rig.placeholder(door)))]
+    vec![judgement.reproduced(rig.curl(&placeholder(door)))]
 }
 
 fn no_door(rig: &Rig, trouble: Trouble) -> Judgement {
-    match rig.places.doors.is_empty() {
-        true => rig.missing(443),
-        false => Judgement::not_run(format!("the origin has no address that {}", trouble.words)),
+    if rig.places.doors.is_empty() {
+        return rig.missing(443);
     }
+    Judgement::not_run(format!("the origin has no address that {}", trouble.words))
 }
 
 fn judge(trouble: Trouble, patience: Duration, seen: Observation) -> Judgement {
@@ -166,7 +166,7 @@ async fn reset(rig: &Rig) -> Vec<Judgement> {
     let mut dialogue = rig.tunnel_to(door).await;
     dialogue.exchange(Exchange::Integrity { bytes: 1 }, rig.seed(), 0).await;
     let judgement = judge_reset(rig.caller.patience(), dialogue.finish());
-    vec![judgement.reproduced(rig.curl(&rig.placeholder(door)))]
+    vec![judgement.reproduced(rig.curl(&placeholder(door)))]
 }
 
 /// Whether the reset comes before or after the 200 is a race in every proxy, so both ways of telling it are one.

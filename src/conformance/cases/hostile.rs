@@ -5,7 +5,7 @@ use std::{iter, time::Duration};
 use crate::{
     conformance::{
         case::{Case, Judgement, Level, Remedy, Turn},
-        rig::{Rig, Way, code, heard},
+        rig::{Rig, Way, code, heard, placeholder},
     },
     exchange::{ECHO_PATH, Echo},
     http::Reply,
@@ -134,10 +134,10 @@ const HUGE_HEADER: Attack = Attack {
 const MANY_HEADERS: Attack = Attack {
     words: "a request of 5000 header lines",
     request: |door| {
-        let lines = (0..MANY).map(|n| format!("X-{n}: a\r\n")).collect::<String>();
+        let lines = "X-Many: a\r\n".repeat(MANY);
         format!("CONNECT {door} HTTP/1.1\r\nHost: {door}\r\n{lines}\r\n").into_bytes()
     },
-    printed: r"CONNECT ORIGIN:443 HTTP/1.1\r\nHost: ORIGIN:443\r\nX-1: a\r\nX-2: a\r\n\r\n",
+    printed: r"CONNECT ORIGIN:443 HTTP/1.1\r\nHost: ORIGIN:443\r\nX-Many: a\r\nX-Many: a\r\n\r\n",
     opened: Opened::Fine,
     unanswered: Opened::Wrong,
 };
@@ -207,11 +207,7 @@ async fn attack(rig: &Rig, attack: Attack) -> Vec<Judgement> {
     let reaction = dialogue.provoke(attack.words, &with_login(&dialogue, request), SILENCE, false).await;
     let judgement = judge_attack(&attack, &reaction).seen([dialogue.finish()]);
     let judgement = Aftermath::of(rig, way).await.weigh(&format!("after {}", attack.words), judgement);
-    let command = match attack.printed.contains('%') {
-        true => rig.printf(attack.printed).replacen("' |", "' 0 |", 1),
-        false => rig.printf(attack.printed),
-    };
-    vec![judgement.reproduced(command)]
+    vec![judgement.reproduced(rig.printf(attack.printed))]
 }
 
 /// The request with the login of the proxy's URL behind its first line, if it has lines at all.
@@ -314,7 +310,7 @@ async fn smuggling(rig: &Rig) -> Vec<Judgement> {
     let reaction = dialogue.provoke("POST", request.as_bytes(), SILENCE, true).await;
     let judgement = judge_smuggling(&reaction).seen([dialogue.finish()]);
     let judgement = Aftermath::of(rig, way).await.weigh("after a request with two lengths", judgement);
-    let at = rig.placeholder(door);
+    let at = placeholder(door);
     let command = rig.printf(&format!(
         r"POST http://{at}{ECHO_PATH} HTTP/1.1\r\nHost: {at}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     ));
@@ -366,7 +362,7 @@ async fn injection(rig: &Rig) -> Vec<Judgement> {
         Err(judgement) => return vec![judgement],
     };
     let mut judgements = Vec::new();
-    let at = rig.placeholder(door);
+    let at = placeholder(door);
     for (words, value, printed) in INJECTIONS {
         let mut dialogue = rig.caller.call(&rig.name(door)).await;
         let login = dialogue.login();
