@@ -1,13 +1,14 @@
 //! The catalogue: one file per group.
 
 mod connect;
+mod tls;
 mod tunnel;
 
 use super::case::Case;
 
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES, tunnel::CASES].into_iter().flatten()
+    [connect::CASES, tls::CASES, tunnel::CASES].into_iter().flatten()
 }
 
 #[cfg(test)]
