@@ -152,7 +152,7 @@ impl Rig {
 
     /// Makes a tunnel to a door prove itself: bytes go to the origin and back, inside TLS where the way demands it.
     pub(super) async fn prove(&self, dialogue: &mut Dialogue, way: Way) -> bool {
-        (!way.tls || dialogue.tls(&Host::Ip(way.door.ip()), None).await)
+        (!way.tls || dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await)
             && dialogue.exchange(Exchange::Integrity { bytes: FEW }, self.seed(), 0).await
     }
 
