@@ -17,5 +17,5 @@ pub use case::{Case, Figure, Judgement, Level, Outcome, Remedy, Turn, Unit};
 pub use cases::catalogue;
 pub use profile::Profile;
 pub use rig::Options;
-pub use run::{Progress, Request, Run, Tried, locate, run};
+pub use run::{Progress, Request, Run, Tried, locate, look_up, run};
 pub use validation::{Context, Counts, Origin, Validation};
