@@ -7,6 +7,8 @@
 
 mod case;
 mod cases;
+pub mod fixes;
+pub mod product;
 mod profile;
 pub mod report;
 mod rig;
