@@ -36,7 +36,7 @@ pub struct Fix {
 pub fn title(remedy: &Remedy) -> String {
     match remedy {
         Remedy::AllowPorts { ports } => format!("Let CONNECT to {} through", listed("port", ports)),
-        Remedy::LimitPorts { ports } => format!("Let CONNECT to no other ports through than {}", listed("port", ports)),
+        Remedy::LimitPorts { ports } => format!("Let CONNECT through to {} alone", listed("port", ports)),
         Remedy::AllowHosts { hosts } if hosts.is_empty() => "Let storage's names through".to_owned(),
         Remedy::AllowHosts { hosts } => format!("Let {} through", hosts.join(", ")),
         Remedy::DenyHosts { hosts } => format!("Keep {} shut", hosts.join(", ")),
@@ -95,7 +95,16 @@ fn place(product: Product, remedy: &Remedy) -> (&'static str, &'static str) {
         Product::Squid => ("/etc/squid/conf.d/backup.conf", "squid -k reconfigure"),
         Product::Tinyproxy => ("/etc/tinyproxy/tinyproxy.conf", "systemctl restart tinyproxy"),
         Product::Haproxy => ("/etc/haproxy/haproxy.cfg", "systemctl reload haproxy"),
-        Product::Privoxy => ("/etc/privoxy/config", "systemctl restart privoxy"),
+        Product::Privoxy => match remedy {
+            Remedy::AllowClient | Remedy::IdleTimeout { .. } | Remedy::Clients { .. } | Remedy::Descriptors { .. } => {
+                ("/etc/privoxy/config", "systemctl restart privoxy")
+            }
+            // Rules about targets; read again at once.
+            _ => ("/etc/privoxy/user.action", ""),
+        },
+        Product::Apache if matches!(remedy, Remedy::Clients { .. }) => {
+            ("/etc/apache2/mods-available/mpm_event.conf", "systemctl restart apache2")
+        }
         Product::Apache => ("/etc/apache2/mods-available/proxy.conf", "systemctl reload apache2"),
         Product::Nginx => ("/etc/nginx/nginx.conf", "systemctl reload nginx"),
         _ => ("/etc/cntlm.conf", "systemctl restart cntlm"),
@@ -249,19 +258,19 @@ fn haproxy(remedy: &Remedy) -> Setting {
 fn privoxy(remedy: &Remedy) -> Setting {
     let own = shared(remedy).map(|lines| lines.privoxy);
     match remedy {
-        Remedy::AllowPorts { .. } => set(own?.into_iter().chain(["/".to_owned()]), "in user.action"),
+        Remedy::AllowPorts { .. } => set(own?.into_iter().chain(["/".to_owned()]), ""),
         Remedy::LimitPorts { ports } => {
             let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
-            set([format!("{{ +limit-connect{{{list}}} }}"), "/".to_owned()], "in user.action")
+            set([format!("{{ +limit-connect{{{list}}} }}"), "/".to_owned()], "")
         }
-        Remedy::AllowHosts { .. } => set(own?, "in user.action"),
+        Remedy::AllowHosts { .. } => set(own?.into_iter().filter(|line| !line.starts_with('#')), ""),
         Remedy::AllowClient => set(own?, ""),
         Remedy::DenyHosts { hosts } => {
-            set(["{ +block{shut} }".to_owned()].into_iter().chain(hosts.iter().cloned()), "in user.action")
+            set(["{ +block{shut} }".to_owned()].into_iter().chain(hosts.iter().cloned()), "")
         }
         Remedy::NoInspection => set(
             ["{ -https-inspection }".to_owned()].into_iter().chain(suffixes(&[]).split(' ').map(str::to_owned)),
-            "in user.action, at its end",
+            "at its end",
         ),
         Remedy::IdleTimeout { seconds } => set([format!("socket-timeout {seconds}")], ""),
         Remedy::ConnectTimeout { .. } => cannot("it gives up after 30 s, whatever is set"),
@@ -270,7 +279,7 @@ fn privoxy(remedy: &Remedy) -> Setting {
         }
         Remedy::Descriptors { .. } => set(["# systemctl edit privoxy: [Service] LimitNOFILE=65535"], ""),
         Remedy::LeaveRequestsAlone => {
-            set(["{ -filter -crunch-client-header -hide-user-agent }", "/"], "in user.action")
+            set(["{ -filter -crunch-client-header -hide-user-agent }", "/"], "")
         }
         Remedy::NameServer => cannot("it asks the system's name servers: mend /etc/resolv.conf on its host"),
         Remedy::NoLogin | Remedy::OfferBasic => cannot("it asks for no login itself: its parent does"),
@@ -318,7 +327,7 @@ fn apache(remedy: &Remedy) -> Setting {
                 "ThreadsPerChild 25".into(),
                 format!("MaxRequestWorkers {}", count.div_ceil(25) * 25),
             ],
-            "in mpm_event.conf; needs a restart",
+            "",
         ),
         Remedy::Descriptors { .. } => set(["# systemctl edit apache2: [Service] LimitNOFILE=65535"], ""),
         Remedy::TellReasons => set(["ProxyErrorOverride Off"], ""),

@@ -25,12 +25,12 @@ pub enum Product {
     Haproxy,
     /// cntlm: logs in at a parent.
     Cntlm,
-    /// Squid.
-    Squid,
     /// Tinyproxy.
     Tinyproxy,
     /// Privoxy.
     Privoxy,
+    /// Squid.
+    Squid,
     /// Apache HTTP Server, with `mod_proxy_connect` or without.
     Apache,
     /// nginx.
