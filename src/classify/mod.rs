@@ -60,6 +60,13 @@ pub(crate) fn product(reply: &Reply) -> Option<&'static str> {
     proxy_reply::product(reply)
 }
 
+/// What an answer of a proxy's own means that is none to a CONNECT, or stood inside a tunnel.
+#[cfg(feature = "conformance")]
+#[must_use]
+pub(crate) fn answer(reply: &Reply) -> Code {
+    proxy_reply::judge(reply, false).code
+}
+
 /// As [`assess`], without one of the comparisons: for the test that every comparison counts.
 fn assess_without(record: &Record, skip: Option<&str>) -> Assessment {
     let mut case = case::Case::new(record);

@@ -1,12 +1,16 @@
 //! The catalogue: one file per group.
 
 mod connect;
+mod limits;
+mod tunnel;
 
 use super::case::Case;
 
+pub(super) use limits::Load;
+
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES].into_iter().flatten()
+    [connect::CASES, tunnel::CASES, limits::CASES].into_iter().flatten()
 }
 
 #[cfg(test)]
