@@ -14,7 +14,7 @@ use crate::{
     exchange::{Door, DoorKind, Exchange, Places, mix},
     http::Reply,
     model::{Code, Excerpt, FailureKind, Host, Layer, Leg, Observation},
-    probe::dialogue::{Ask, Caller, Dialogue, Seen},
+    probe::dialogue::{Ask, Caller, Dialogue, Hello, Seen},
 };
 
 /// Storage's ports, those that a backup needs first.
@@ -108,7 +108,7 @@ impl Rig {
             } else if opened {
                 // Some let nothing but TLS pass.
                 let mut inside = self.tunnel_to(door).await;
-                if inside.tls(&Host::Ip(door.ip()), None).await
+                if inside.tls(&Host::Ip(door.ip()), Hello::default()).await
                     && inside.exchange(Exchange::Integrity { bytes: FEW }, self.seed(), 0).await
                 {
                     ways.push(Way { door, tls: true });
@@ -145,14 +145,14 @@ impl Rig {
     pub(super) async fn tunnel_by(&self, way: Way) -> Dialogue {
         let mut dialogue = self.tunnel_to(way.door).await;
         if way.tls {
-            dialogue.tls(&Host::Ip(way.door.ip()), None).await;
+            dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await;
         }
         dialogue
     }
 
     /// Makes a tunnel to a door prove itself: bytes go to the origin and back, inside TLS where the way demands it.
     pub(super) async fn prove(&self, dialogue: &mut Dialogue, way: Way) -> bool {
-        (!way.tls || dialogue.tls(&Host::Ip(way.door.ip()), None).await)
+        (!way.tls || dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await)
             && dialogue.exchange(Exchange::Integrity { bytes: FEW }, self.seed(), 0).await
     }
 
@@ -164,6 +164,20 @@ impl Rig {
         }
         let none = || Judgement::not_run("the proxy opens no tunnel to the origin; connect/port-443 says why");
         self.open.first().copied().ok_or_else(none)
+    }
+
+    /// The best door to which the proxy opens tunnels at all, whatever it lets pass in them.
+    pub(super) fn opened(&self) -> Result<SocketAddr, Judgement> {
+        let way = self.way().map(|way| way.door);
+        way.or_else(|why| {
+            let success = |seen: &&Surveyed| seen.observation.reply().is_some_and(Reply::is_success);
+            self.surveyed.iter().find(success).map(|seen| seen.door).ok_or(why)
+        })
+    }
+
+    /// Whom a client of this door means: the origin's name where there is one.
+    pub(super) fn origin_at(&self, door: SocketAddr) -> Host {
+        self.places.name.as_deref().map_or(Host::Ip(door.ip()), |name| Host::Name(name.into()))
     }
 
     /// A door of this kind, at this port if there is one there.

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -33,6 +33,7 @@ use crate::{
 };
 
 pub(crate) use super::exchange::early_data;
+pub(crate) use super::handshake::{Hello, Versions};
 
 /// More of a body is not read.
 const MAX_BODY: usize = 256 * 1024;
@@ -151,7 +152,7 @@ impl Caller {
         if self.proxy.tls {
             dialogue.stream = Some(Box::new(conn));
             let host = self.proxy.host.clone();
-            dialogue.shake(Leg::Proxy, &host, None).await;
+            dialogue.shake(Leg::Proxy, &host, Hello::default()).await;
         } else {
             dialogue.stream = Some(Box::new(conn));
             dialogue.trusted = true;
@@ -278,12 +279,12 @@ impl Dialogue {
         self.is_open()
     }
 
-    /// Shakes hands with whoever is at the end of the tunnel, for `host`; `sni` replaces the name that is sent.
-    pub(crate) async fn tls(&mut self, host: &Host, sni: Option<&str>) -> bool {
-        self.shake(Leg::Origin, host, sni).await
+    /// Shakes hands with whoever is at the end of the tunnel, for `host`.
+    pub(crate) async fn tls(&mut self, host: &Host, hello: Hello<'_>) -> bool {
+        self.shake(Leg::Origin, host, hello).await
     }
 
-    async fn shake(&mut self, leg: Leg, host: &Host, sni: Option<&str>) -> bool {
+    async fn shake(&mut self, leg: Leg, host: &Host, hello: Hello<'_>) -> bool {
         let Some(stream) = self.stream.take() else { return false };
         let tls = self.caller.tls.clone();
         let result = self
@@ -292,7 +293,7 @@ impl Dialogue {
                 leg,
                 self.caller.budgets.layer,
                 &mut handshake::Attempt::new(),
-                async |attempt: &mut handshake::Attempt| handshake::handshake(attempt, &tls, stream, host, sni).await,
+                async |attempt: &mut handshake::Attempt| handshake::handshake(attempt, &tls, stream, host, hello).await,
             )
             .await;
         if let Ok(stream) = result {
@@ -511,17 +512,18 @@ impl Talk {
     }
 
     /// Reads until `count` bytes have come that must be the origin's pattern of this seed; how far that went is in `came`
-    /// at any moment.
+    /// at any moment. Nothing may come for as long as `patience`.
     pub(crate) async fn pattern(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
-        seed: u64,
-        count: u64,
+        (seed, count): (u64, u64),
+        patience: Duration,
         came: &mut Came,
     ) -> Result<(), Failure> {
         let pattern = Pattern::new(seed, Direction::Down);
         while came.intact < count {
-            let mut bytes = self.some(stream).await?;
+            let silent = |_| Failure::new(FailureKind::TimedOut, format!("nothing came within {patience:?}"));
+            let mut bytes = timeout(patience, self.some(stream)).await.map_err(silent)??;
             if bytes.is_empty() {
                 return Err(Failure::new(FailureKind::Closed, "closed before all bytes had come"));
             }

@@ -10,7 +10,7 @@ use crate::{
     exchange::{DoorKind, ECHO_PATH, Echo, Exchange},
     http::Reply,
     model::{Code, FailureKind, Host, Observation},
-    probe::dialogue::{Ask, Dialogue, Seen, early_data},
+    probe::dialogue::{Ask, Dialogue, Hello, Seen, early_data},
 };
 
 /// Bytes each way that prove a tunnel.
@@ -269,7 +269,7 @@ async fn allow(rig: &Rig) -> Vec<Judgement> {
         let opened = dialogue.connect(endpoint, Ask::Usual { along: &[] }).await;
         let host = host_of(endpoint);
         if opened && crate::azure::storage::is_storage_name(host) {
-            dialogue.tls(&Host::Name(host.into()), None).await;
+            dialogue.tls(&Host::Name(host.into()), Hello::default()).await;
         }
         let judgement = judge_allowed(dialogue.finish());
         judgements.push(judgement.about(endpoint.clone()).reproduced(rig.curl_plain(&format!("https://{endpoint}/"))));

@@ -11,7 +11,7 @@ use crate::{
     exchange::{BAD_CERTIFICATE, DoorKind, ECHO_PATH, Echo, Exchange},
     http::Reply,
     model::{Code, FailureKind, Host, Layer, Observation, Verification},
-    probe::dialogue::{Ask, Seen},
+    probe::dialogue::{Ask, Hello, Seen},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -192,7 +192,7 @@ async fn certificate(rig: &Rig) -> Vec<Judgement> {
         Err(judgement) => return vec![judgement],
     };
     let mut dialogue = rig.tunnel_to(way.door).await;
-    dialogue.tls(&Host::Name(BAD_CERTIFICATE.into()), None).await;
+    dialogue.tls(&Host::Name(BAD_CERTIFICATE.into()), Hello::default()).await;
     let request = format!("GET {ECHO_PATH} HTTP/1.1\r\nHost: {BAD_CERTIFICATE}\r\nConnection: close\r\n\r\n");
     let answer = dialogue.http("GET", request.as_bytes()).await;
     let command = rig.curl_plain(&format!(

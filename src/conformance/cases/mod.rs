@@ -5,6 +5,7 @@ mod connect;
 mod errors;
 mod hostile;
 mod limits;
+mod tls;
 mod tunnel;
 
 use super::case::Case;
@@ -13,7 +14,9 @@ pub(super) use limits::Load;
 
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES, auth::CASES, errors::CASES, tunnel::CASES, limits::CASES, hostile::CASES].into_iter().flatten()
+    [connect::CASES, auth::CASES, errors::CASES, tunnel::CASES, tls::CASES, limits::CASES, hostile::CASES]
+        .into_iter()
+        .flatten()
 }
 
 #[cfg(test)]
