@@ -33,7 +33,10 @@ mod tests;
 
 use crate::model::{Assessment, Record};
 #[cfg(feature = "conformance")]
-use crate::model::{Code, Observation};
+use crate::{
+    http::Reply,
+    model::{Code, Observation},
+};
 
 /// Judges a record. The same observations give the same assessment, in whatever order they stand.
 #[must_use]
@@ -46,6 +49,13 @@ pub fn assess(record: &Record) -> Assessment {
 #[must_use]
 pub(crate) fn alone(observation: &Observation) -> Option<Code> {
     rules::primary(view::View { observation, target: None }).map(|judged| judged.code)
+}
+
+/// What an answer of a proxy's own means that is none to a CONNECT, or stood inside a tunnel.
+#[cfg(feature = "conformance")]
+#[must_use]
+pub(crate) fn answer(reply: &Reply) -> Code {
+    proxy_reply::judge(reply, false).code
 }
 
 /// As [`assess`], without one of the comparisons: for the test that every comparison counts.

@@ -209,6 +209,15 @@ impl Judgement {
         self
     }
 
+    /// With a command that shows the same, where there is something to show: it does not hold, or with a reservation.
+    #[must_use]
+    pub fn reproduced(self, command: impl Into<String>) -> Self {
+        match self.outcome {
+            Outcome::Fail | Outcome::Warn => self.reproduce(command),
+            Outcome::Pass | Outcome::NotRun => self,
+        }
+    }
+
     /// With a command that shows the same.
     #[must_use]
     pub fn reproduce(mut self, command: impl Into<String>) -> Self {

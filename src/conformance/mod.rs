@@ -8,11 +8,14 @@
 mod case;
 mod cases;
 mod profile;
+pub mod report;
 mod rig;
 mod run;
+mod validation;
 
 pub use case::{Case, Figure, Judgement, Level, Outcome, Remedy, Turn, Unit};
 pub use cases::catalogue;
 pub use profile::Profile;
 pub use rig::Options;
-pub use run::{Progress, Request, Run, Tried, run};
+pub use run::{Progress, Request, Run, Tried, locate, run};
+pub use validation::{Context, Counts, Origin, Validation};

@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
-use super::{case::Judgement, profile::Profile};
+use tokio::sync::OnceCell;
+
+use super::{case::Judgement, cases::Load, profile::Profile};
 use crate::{
-    classify,
+    classify::{self, codes as c},
     exchange::{Door, DoorKind, Exchange, Places, mix},
     http::Reply,
-    model::{Code, Excerpt, FailureKind, Host, Leg, Observation},
+    model::{Code, Excerpt, FailureKind, Host, Layer, Leg, Observation},
     probe::dialogue::{Ask, Caller, Dialogue, Hello, Seen},
 };
 
@@ -36,6 +38,8 @@ pub struct Rig {
     pub(super) profile: Profile,
     /// The limits of single cases.
     pub(super) options: Options,
+    /// What came of the one load that is put on the proxy.
+    pub(super) load: OnceCell<Load>,
     seeds: AtomicU64,
 }
 
@@ -87,8 +91,8 @@ pub(super) struct Surveyed {
 impl Rig {
     /// Before the survey.
     pub(super) fn new(caller: Caller, places: Places, profile: Profile, options: Options) -> Self {
-        let (open, surveyed, seeds) = (Vec::new(), Vec::new(), AtomicU64::new(1));
-        Self { caller, places, open, surveyed, profile, options, seeds }
+        let (open, surveyed, load, seeds) = (Vec::new(), Vec::new(), OnceCell::new(), AtomicU64::new(1));
+        Self { caller, places, open, surveyed, profile, options, load, seeds }
     }
 
     /// Tries every door that serves, and keeps those through which bytes reach the origin and come back.
@@ -134,12 +138,22 @@ impl Rig {
 
     /// A tunnel to the origin by the best way there is, ready for an exchange; or why there is none.
     pub(super) async fn to_origin(&self) -> Result<Dialogue, Judgement> {
-        let way = self.way()?;
+        Ok(self.tunnel_by(self.way()?).await)
+    }
+
+    /// A tunnel to the origin by this way.
+    pub(super) async fn tunnel_by(&self, way: Way) -> Dialogue {
         let mut dialogue = self.tunnel_to(way.door).await;
         if way.tls {
             dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await;
         }
-        Ok(dialogue)
+        dialogue
+    }
+
+    /// Makes a tunnel to a door prove itself: bytes go to the origin and back, inside TLS where the way demands it.
+    pub(super) async fn prove(&self, dialogue: &mut Dialogue, way: Way) -> bool {
+        (!way.tls || dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await)
+            && dialogue.exchange(Exchange::Integrity { bytes: FEW }, self.seed(), 0).await
     }
 
     /// The best way to the origin.
@@ -174,14 +188,6 @@ impl Rig {
         }
     }
 
-    /// The beginning of a command that goes through the proxy; its login is left to the reader.
-    pub(super) fn curl(&self) -> String {
-        let proxy = self.caller.proxy();
-        let scheme = if proxy.tls { "https" } else { "http" };
-        let login = if proxy.credentials.is_some() { " -U USER:PASSWORD" } else { "" };
-        format!("curl -x {scheme}://{}{login}", proxy.host.authority(proxy.port))
-    }
-
     /// Why the origin does not serve at a port of storage's.
     pub(super) fn missing(&self, port: u16) -> Judgement {
         if self.places.doors.is_empty() {
@@ -192,6 +198,72 @@ impl Rig {
             Some(why) => format!("the origin does not serve at port {port}: {why}"),
             None => format!("the origin does not serve at port {port}"),
         })
+    }
+
+    /// Sends a plain request in absolute form, with the login that the proxy's URL has, and reads the whole answer. `more`:
+    /// header lines, each with its line end.
+    pub(super) async fn plain(
+        &self,
+        door: SocketAddr,
+        method: &str,
+        path: &str,
+        more: &str,
+        body: &[u8],
+    ) -> (Option<(Reply, Vec<u8>)>, Observation) {
+        let mut dialogue = self.caller.call(&self.name(door)).await;
+        let login = dialogue.login();
+        let mut request =
+            format!("{method} http://{door}{path} HTTP/1.1\r\nHost: {door}\r\n{login}{more}\r\n").into_bytes();
+        request.extend_from_slice(body);
+        let answer = dialogue.http(method, &request).await;
+        (answer, dialogue.finish())
+    }
+
+    /// Where a plain request goes: port 80 of the origin if it serves there, else the door of the best way, else any.
+    pub(super) fn plain_door(&self) -> Option<SocketAddr> {
+        self.door(DoorKind::Serves, Some(80))
+            .or_else(|| self.open.first().map(|way| way.door))
+            .or_else(|| self.door(DoorKind::Serves, None))
+    }
+
+    /// The proxy's host and port, apart, as commands take them.
+    fn proxy(&self) -> String {
+        let proxy = self.caller.proxy();
+        format!("{} {}", proxy.host, proxy.port)
+    }
+
+    /// A door in a command: `ORIGIN:443`; whoever runs it puts the origin's name there.
+    pub(super) fn placeholder(&self, door: SocketAddr) -> String {
+        match PORTS.contains(&door.port()) {
+            true => format!("ORIGIN:{}", door.port()),
+            false => "ORIGIN:PORT".to_owned(),
+        }
+    }
+
+    /// A command that asks for a tunnel to `authority` and sends a request into it.
+    pub(super) fn curl(&self, authority: &str) -> String {
+        format!("{} --proxytunnel http://{authority}/", self.curl_command())
+    }
+
+    /// A command that sends a plain request in absolute form.
+    pub(super) fn curl_plain(&self, rest: &str) -> String {
+        format!("{} {rest}", self.curl_command())
+    }
+
+    /// The beginning of a command that goes through the proxy.
+    pub(super) fn curl_command(&self) -> String {
+        let proxy = self.caller.proxy();
+        let login = if proxy.credentials.is_some() { " --proxy-user USER:PASSWORD" } else { "" };
+        format!("curl -sv --proxy {}{login}", proxy.url())
+    }
+
+    /// A command that sends `bytes`, in the notation of printf, as they stand.
+    pub(super) fn printf(&self, bytes: &str) -> String {
+        let proxy = self.caller.proxy();
+        match proxy.tls {
+            true => format!("printf '{bytes}' | openssl s_client -quiet -connect {}", proxy.host.authority(proxy.port)),
+            false => format!("printf '{bytes}' | nc {}", self.proxy()),
+        }
     }
 
     /// A door in words that are the same in every run: `the origin:443`.
@@ -208,6 +280,66 @@ impl Rig {
             true => format!("{who}:{}", door.port()),
             false => who.to_owned(),
         }
+    }
+}
+
+/// What came of asking for a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// A 2xx.
+    Opened,
+    /// A login is demanded, or the one given refused.
+    Login,
+    /// A rule of the proxy's forbids it.
+    Denied,
+    /// The request as such is refused: malformed, too large, not supported.
+    Rejected,
+    /// The proxy tried, and says that it failed.
+    Failed,
+    /// Another answer.
+    Odd,
+    /// The connection ended without an answer.
+    Closed,
+    /// No answer in time.
+    Silent,
+    /// The proxy was not asked: it could not be reached, or the run ended.
+    Unasked,
+}
+
+/// Sorts an observation by the answer to its CONNECT.
+pub(super) fn said(seen: &Observation) -> Said {
+    match (seen.reply(), seen.failure()) {
+        (Some(reply), _) if reply.is_success() => Said::Opened,
+        (Some(reply), _) => said_by(reply),
+        (None, Some((Layer::Tunnel, _, kind))) => match kind {
+            FailureKind::TimedOut => Said::Silent,
+            FailureKind::Closed | FailureKind::Reset => Said::Closed,
+            FailureKind::Cancelled => Said::Unasked,
+            _ => Said::Odd,
+        },
+        (None, _) => Said::Unasked,
+    }
+}
+
+/// The same for an answer by itself that is no 2xx.
+pub(super) fn said_by(reply: &Reply) -> Said {
+    let code = classify::answer(reply);
+    if matches!(code, c::PROXY_AUTH_REQUIRED | c::PROXY_AUTH_REJECTED) {
+        return Said::Login;
+    }
+    if matches!(reply.status, 400 | 405 | 411 | 413 | 414 | 431 | 501 | 505) {
+        return Said::Rejected;
+    }
+    match code {
+        c::PROXY_PORT_DENIED
+        | c::PROXY_HOST_DENIED
+        | c::PROXY_REQUEST_DENIED
+        | c::PROXY_CLIENT_DENIED
+        | c::HTTP_FIREWALL_DENIED
+        | c::PROXY_REDIRECTED => Said::Denied,
+        c::PROXY_GATEWAY_ERROR => Said::Failed,
+        Code(code) if ["dns.", "tcp.", "tls."].iter().any(|layer| code.starts_with(layer)) => Said::Failed,
+        _ => Said::Odd,
     }
 }
 

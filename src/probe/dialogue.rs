@@ -1,10 +1,17 @@
 //! One connection to a proxy, held step by step by somebody who knows what to say next: the walk with a free hand.
 
-use std::{io, mem::take, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    mem::take,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -13,19 +20,22 @@ use super::{
     http_io::{Incoming, read_body, read_head, read_whole},
     net::{self, Tuning},
     recorder::{Halt, Recorder, Slot, micros},
-    tunnel,
+    resolve, tunnel,
 };
 use crate::{
     exchange::{Answer, Direction, Exchange, MAX_LINE, Pattern, Request},
-    http::Reply,
+    http::{Parsed, Reply, parse_head},
     model::{
         Evidence, Failure, FailureKind, HandshakeEvidence, Host, Layer, Leg, Observation, Redactor, RequestEvidence,
-        Route, TcpInfo, TunnelEvidence, Verification,
+        ResolverView, Route, TcpInfo, TunnelEvidence, Verification,
     },
     plan::{Budgets, Proxy, Source, Trust},
 };
 
-pub(crate) use super::handshake::{Hello, Versions};
+pub(crate) use super::{
+    exchange::early_data,
+    handshake::{Hello, Versions},
+};
 
 /// More of a body is not read.
 const MAX_BODY: usize = 256 * 1024;
@@ -106,6 +116,12 @@ impl Caller {
         Self { budgets: Budgets { layer, ..self.budgets.clone() }, ..self.clone() }
     }
 
+    /// The same with no layer, the connect among them, taking longer than this.
+    pub(crate) fn hurried(&self, most: Duration) -> Self {
+        let (connect, layer) = (self.budgets.connect.min(most), self.budgets.layer.min(most));
+        Self { budgets: Budgets { connect, layer, ..self.budgets.clone() }, ..self.clone() }
+    }
+
     /// What removes the proxy's password from texts.
     pub(crate) fn redactor(&self) -> &Redactor {
         &self.redactor
@@ -147,6 +163,39 @@ impl Caller {
     }
 }
 
+/// The addresses of a host: its own where it is a literal, else what the system's resolver says.
+///
+/// # Errors
+/// The lookup that failed.
+pub(crate) async fn locate(host: &Host, budget: Duration) -> Result<Vec<IpAddr>, Box<Observation>> {
+    let name = match host {
+        Host::Ip(ip) => return Ok(vec![*ip]),
+        Host::Name(name) => name,
+    };
+    let mut recorder = Recorder::new(Instant::now(), Arc::default(), Arc::default());
+    let mut attempt = resolve::Attempt::new(ResolverView::System, None, Vec::new());
+    let found = recorder
+        .step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut resolve::Attempt| {
+            resolve::system(attempt, name).await
+        })
+        .await;
+    found.map_err(|_| Box::new(observation(host.to_string().into(), None, recorder)))
+}
+
+fn observation(subject: Arc<str>, address: Option<SocketAddr>, recorder: Recorder) -> Observation {
+    Observation {
+        id: 0,
+        parent: None,
+        subject,
+        route: Route::Proxy,
+        attempt: 1,
+        address,
+        control: None,
+        host_service: None,
+        steps: recorder.into_steps(),
+    }
+}
+
 /// What a CONNECT says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ask<'a> {
@@ -158,8 +207,41 @@ pub(crate) enum Ask<'a> {
     },
     /// The same without credentials.
     Anonymous,
+    /// This request line and these header lines, each with its line end; credentials and the empty line are added.
+    Head(&'a str),
     /// These bytes as they stand.
     Raw(&'a [u8]),
+}
+
+/// What somebody did who was sent bytes that he need not understand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reaction {
+    /// What he said, bounded.
+    pub(crate) heard: Vec<u8>,
+    /// How it ended.
+    pub(crate) end: End,
+}
+
+/// How a reaction ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It did not: he waits for more, or says no more.
+    #[default]
+    Open,
+    /// FIN.
+    Closed,
+    /// RST, or any other break.
+    Reset,
+}
+
+impl Reaction {
+    /// The first answer, if it is HTTP.
+    pub(crate) fn reply(&self) -> Option<Reply> {
+        match parse_head(&self.heard, 0) {
+            Ok(Parsed::Complete(reply, _)) => Some(*reply),
+            _ => None,
+        }
+    }
 }
 
 /// One connection to the proxy, and what was seen on it. A step after one that failed does nothing.
@@ -189,6 +271,7 @@ impl Dialogue {
             .step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut tunnel::Attempt| match ask {
                 Ask::Usual { along } => tunnel::tunnel(attempt, stream, credentials, along).await,
                 Ask::Anonymous => tunnel::tunnel(attempt, stream, None, &[]).await,
+                Ask::Head(head) => tunnel::written(attempt, stream, credentials, head).await,
                 Ask::Raw(bytes) => tunnel::raw(attempt, stream, bytes).await,
             })
             .await;
@@ -287,19 +370,34 @@ impl Dialogue {
         .await
     }
 
+    /// Sends bytes, in vain if need be, and listens meanwhile: to the end of the first head, or `to_end`, until the peer ends
+    /// or says nothing for so long after the last byte was sent.
+    pub(crate) async fn provoke(&mut self, what: &str, bytes: &[u8], silence: Duration, to_end: bool) -> Reaction {
+        let budget = self.caller.budgets.layer;
+        self.talk(what, budget, async |talk, stream| Ok(talk.provoke(stream, bytes, silence, to_end).await))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// How long a layer may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.caller.budgets.layer
+    }
+
+    /// The header line with the credentials of the proxy's URL; nothing if it has none, or the proxy is not to be trusted
+    /// with them.
+    pub(crate) fn login(&self) -> String {
+        self.caller.proxy.credentials.as_ref().filter(|_| self.trusted).map(tunnel::login).unwrap_or_default()
+    }
+
+    /// Keeps the connection and forgets what was seen, so that thousands can be held; or what was seen, if it failed.
+    pub(crate) fn keep(mut self) -> Result<Box<dyn Stream>, Box<Observation>> {
+        self.stream.take().ok_or_else(|| Box::new(self.finish()))
+    }
+
     /// What was seen.
     pub(crate) fn finish(self) -> Observation {
-        Observation {
-            id: 0,
-            parent: None,
-            subject: self.subject,
-            route: Route::Proxy,
-            attempt: 1,
-            address: Some(self.caller.peer),
-            control: None,
-            host_service: None,
-            steps: self.recorder.into_steps(),
-        }
+        observation(self.subject, Some(self.caller.peer), self.recorder)
     }
 
     /// The evidence of the last handshake, if that was the last step.
@@ -356,6 +454,13 @@ impl Talk {
         Ok((reply, body))
     }
 
+    /// Reads the body that follows a head, and throws it away: the connection can be used again.
+    pub(crate) async fn rest(&mut self, stream: &mut Box<dyn Stream>, reply: &Reply) -> Result<(), Failure> {
+        read_whole(stream, &mut self.incoming, reply, MAX_BODY).await?;
+        self.incoming.buffer.clear();
+        Ok(())
+    }
+
     /// Reads the head of an HTTP answer; what follows it waits for [`Talk::some`].
     pub(crate) async fn head(&mut self, stream: &mut Box<dyn Stream>) -> Result<Reply, Failure> {
         let reply = *read_head(stream, &mut self.incoming).await?;
@@ -371,6 +476,41 @@ impl Talk {
                 stream.read_buf(&mut self.incoming.buffer).await.map_err(|e| failure::of_io(&e))? as u64;
         }
         Ok(take(&mut self.incoming.buffer))
+    }
+
+    async fn provoke(
+        &mut self,
+        stream: &mut Box<dyn Stream>,
+        bytes: &[u8],
+        silence: Duration,
+        to_end: bool,
+    ) -> Reaction {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        // Who has seen enough may end before all is sent: what it says counts.
+        let mut write = pin!(async move {
+            let _ = writer.write_all(bytes).await;
+            let _ = writer.flush().await;
+        });
+        self.evidence.request_sent = true;
+        let (mut heard, mut written) = (Vec::new(), false);
+        let end = loop {
+            let whole = !to_end && matches!(parse_head(&heard, 0), Ok(Parsed::Complete(..)));
+            if whole || heard.len() > MAX_BODY {
+                break End::Open;
+            }
+            tokio::select! {
+                read = reader.read_buf(&mut heard) => match read {
+                    Ok(0) => break End::Closed,
+                    Ok(read) => self.incoming.total += read as u64,
+                    Err(_) => break End::Reset,
+                },
+                () = &mut write, if !written => written = true,
+                () = sleep(silence), if written => break End::Open,
+            }
+        };
+        let reaction = Reaction { heard, end };
+        self.evidence.reply = reaction.reply();
+        reaction
     }
 
     /// Reads until `count` bytes have come that must be the origin's pattern of this seed; how far that went is in `came`
@@ -460,6 +600,8 @@ pub(crate) trait Seen {
     fn tunnel(&self) -> Option<&TunnelEvidence>;
     /// The answer to it.
     fn reply(&self) -> Option<&Reply>;
+    /// The handshake inside the tunnel.
+    fn handshake(&self) -> Option<&HandshakeEvidence>;
     /// What was said behind the handshakes, if anything was.
     fn request(&self) -> Option<&RequestEvidence>;
     /// Why the last step failed.
@@ -478,6 +620,13 @@ impl Seen for Observation {
 
     fn reply(&self) -> Option<&Reply> {
         self.tunnel()?.reply.as_ref()
+    }
+
+    fn handshake(&self) -> Option<&HandshakeEvidence> {
+        match &self.step(Layer::Handshake, Leg::Origin)?.evidence {
+            Evidence::Handshake(evidence) => Some(evidence),
+            _ => None,
+        }
     }
 
     fn request(&self) -> Option<&RequestEvidence> {

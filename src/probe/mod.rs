@@ -9,7 +9,7 @@ mod exchange;
 mod failure;
 mod handshake;
 mod http_io;
-mod limits;
+pub(crate) mod limits;
 pub mod metadata;
 mod metered;
 mod net;

@@ -35,6 +35,8 @@ pub(crate) use text::{Page, Paint, findings as text_findings};
 #[cfg(feature = "scenario")]
 pub(crate) use words::clean as harmless;
 pub(crate) use words::plural;
+#[cfg(feature = "conformance")]
+pub(crate) use words::{duration, status};
 
 /// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

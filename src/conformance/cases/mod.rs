@@ -1,14 +1,17 @@
 //! The catalogue: one file per group.
 
 mod connect;
+mod limits;
 mod tls;
 mod tunnel;
 
 use super::case::Case;
 
+pub(super) use limits::Load;
+
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES, tls::CASES, tunnel::CASES].into_iter().flatten()
+    [connect::CASES, tls::CASES, tunnel::CASES, limits::CASES].into_iter().flatten()
 }
 
 #[cfg(test)]

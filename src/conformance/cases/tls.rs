@@ -97,7 +97,7 @@ async fn origin(rig: &Rig) -> Result<Judgement, Judgement> {
     let request = format!("GET {ECHO_PATH} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host.authority(door.port()));
     let answer = tunnel.http("GET", request.as_bytes()).await;
     let echo = answer.and_then(|(_, body)| serde_json::from_slice::<Echo>(&body).ok());
-    let command = || format!("{} -vk https://ORIGIN{ECHO_PATH}", rig.curl());
+    let command = || format!("{} -k https://ORIGIN{ECHO_PATH}", rig.curl_command());
     Ok(judge_origin(echo.as_ref(), tunnel.finish()).shown_by(command))
 }
 
@@ -145,7 +145,7 @@ async fn of_storage(rig: &Rig, host: &Host, authority: &str) -> Judgement {
     let mut tunnel = rig.caller.call(authority).await;
     tunnel.connect(authority, Ask::Usual { along: &[] }).await;
     tunnel.tls(host, Hello::default()).await;
-    let command = || format!("{} -v https://{authority}/", rig.curl());
+    let command = || format!("{} https://{authority}/", rig.curl_command());
     judge_storage(tunnel.finish()).about(authority).shown_by(command)
 }
 
@@ -233,7 +233,7 @@ async fn hello(rig: &Rig, tried: Tried) -> Result<Judgement, Judgement> {
     let host = if tried.nameless { Host::Ip(door.ip()) } else { rig.origin_at(door) };
     tunnel.tls(&host, tried.hello).await;
     let target = if tried.hello.sni.is_some() { UNHEARD_OF } else { "ORIGIN" };
-    let command = || format!("{} -vk {} https://{target}{ECHO_PATH}", rig.curl(), tried.options);
+    let command = || format!("{} -k {} https://{target}{ECHO_PATH}", rig.curl_command(), tried.options);
     Ok(judge_hello(tried.what, tunnel.finish()).shown_by(command))
 }
 

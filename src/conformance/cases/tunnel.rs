@@ -168,12 +168,13 @@ async fn large(rig: &Rig) -> Judged {
 }
 
 fn judge_large(wanted: u64, took: Duration, seen: Observation) -> Judgement {
-    let pass = || {
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = 2.0 * wanted as f64 / took.as_secs_f64();
-        Judgement::pass(format!("{wanted} bytes each way pass through one tunnel and arrive as they were sent"))
-            .figure("rate", rate, Unit::BytesPerSecond)
-    };
+    let pass =
+        || {
+            #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+            let rate = 2.0 * wanted as f64 / took.as_secs_f64();
+            Judgement::pass(format!("{wanted} bytes each way pass through one tunnel and arrive as they were sent"))
+                .figure("rate", rate, Unit::BytesPerSecond)
+        };
     broken(&seen).unwrap_or_else(pass).seen([seen])
 }
 
@@ -232,7 +233,9 @@ fn judge_at_once(sent: Option<Answer>, came: &Came, seen: Observation) -> Judgem
                 .code(Some(codes::TUNNEL_SILENT))
                 .remedy(Remedy::Replace)
         }
-        _ => broken(&seen).unwrap_or_else(|| Judgement::fail("bytes do not arrive").code(Some(codes::TUNNEL_CORRUPTED))),
+        _ => {
+            broken(&seen).unwrap_or_else(|| Judgement::fail("bytes do not arrive").code(Some(codes::TUNNEL_CORRUPTED)))
+        }
     };
     altered(judgement, came).seen([seen])
 }
@@ -250,7 +253,8 @@ async fn slow_reader(rig: &Rig) -> Judged {
         talk.pattern(stream, (SEED, MORE), patience, &mut came).await
     };
     tunnel.talk("SLOWLY", patience + time_for(MORE), read).await;
-    Ok(judge_slow_reader(&came, tunnel.finish()).shown_by(|| format!("{} --limit-rate 100k | sha256sum", fetch(rig, MORE))))
+    Ok(judge_slow_reader(&came, tunnel.finish())
+        .shown_by(|| format!("{} --limit-rate 100k | sha256sum", fetch(rig, MORE))))
 }
 
 fn judge_slow_reader(came: &Came, seen: Observation) -> Judgement {
@@ -354,7 +358,9 @@ async fn last_bytes(rig: &Rig) -> Judged {
 
 fn judge_last_bytes(status: Option<u16>, came: &Came, seen: Observation) -> Judgement {
     let judgement = match (status, seen.failure()) {
-        (Some(200), None) => Judgement::pass(format!("{MUCH} bytes arrive whole from an origin that closes behind them")),
+        (Some(200), None) => {
+            Judgement::pass(format!("{MUCH} bytes arrive whole from an origin that closes behind them"))
+        }
         (Some(status), None) => {
             Judgement::fail(format!("a request for {MUCH} bytes inside the tunnel was answered with {status}"))
         }
@@ -381,14 +387,15 @@ async fn reset(rig: &Rig) -> Judged {
         talk.some(stream).await
     };
     let came = tunnel.talk("RESET", rig.caller.patience(), ask).await;
-    let command = || format!("printf 'snapreach/1 reset\\n.' | {} -p telnet://ORIGIN:443", rig.curl());
+    let command = || format!("printf 'snapreach/1 reset\\n.' | {} -p telnet://ORIGIN:443", rig.curl_command());
     Ok(judge_reset(agreed.map(|at| at.elapsed()), came.as_deref(), tunnel.finish()).shown_by(command))
 }
 
 /// `after`: how long after the origin had agreed to reset it was over; `came`: what came then, nothing being a FIN.
 fn judge_reset(after: Option<Duration>, came: Option<&[u8]>, seen: Observation) -> Judgement {
     let judgement = match (after, came, seen.failure()) {
-        (Some(after), Some([]), _) | (Some(after), None, Some((Layer::Request, _, FailureKind::Reset | FailureKind::Closed))) => {
+        (Some(after), Some([]), _)
+        | (Some(after), None, Some((Layer::Request, _, FailureKind::Reset | FailureKind::Closed))) => {
             Judgement::pass("the client learns that the origin reset the connection")
                 .because(format!("the tunnel: {}", if came.is_some() { "closed (FIN)" } else { "reset (RST)" }))
                 .figure("until_end", 1000.0 * after.as_secs_f64(), Unit::Ms)
@@ -419,7 +426,7 @@ async fn no_early_bytes(rig: &Rig) -> Judged {
         Ok(())
     };
     tunnel.talk("LISTEN", rig.caller.patience(), listen).await;
-    let command = || format!("{} -pv telnet://ORIGIN:443", rig.curl());
+    let command = || format!("{} -p telnet://ORIGIN:443", rig.curl_command());
     Ok(judge_early(came.as_deref(), tunnel.finish()).shown_by(command))
 }
 
@@ -451,19 +458,23 @@ async fn idle(rig: &Rig) -> Judged {
     }
     let mut tunnel = rig.to_origin().await?;
     tunnel.exchange(Exchange::Idle { ms }, SEED, 0).await;
-    let command = || format!("time {} -p telnet://ORIGIN:443  # and say nothing", rig.curl());
+    let command = || format!("time {} -p telnet://ORIGIN:443  # and say nothing", rig.curl_command());
     Ok(judge_idle(limit, tunnel.finish()).shown_by(command))
 }
 
 fn judge_idle(limit: Duration, seen: Observation) -> Judgement {
     let silence = exchanged(&seen).and_then(|exchange| exchange.idle_us).map(Duration::from_micros);
     let judgement = match (seen.failure(), silence) {
-        (None, _) => Judgement::pass(format!("a tunnel is still usable after {limit:?} of silence, and no more was tried")),
+        (None, _) => {
+            Judgement::pass(format!("a tunnel is still usable after {limit:?} of silence, and no more was tried"))
+        }
         (Some((Layer::Request, _, kind)), Some(silence)) => {
             let cut = matches!(kind, FailureKind::Closed | FailureKind::Reset);
             let judgement = match kind {
-                FailureKind::Closed | FailureKind::Reset => Judgement::fail(format!("a silent tunnel is cut within {limit:?}"))
-                    .because(format!("the tunnel: {}", ended(kind))),
+                FailureKind::Closed | FailureKind::Reset => {
+                    Judgement::fail(format!("a silent tunnel is cut within {limit:?}"))
+                        .because(format!("the tunnel: {}", ended(kind)))
+                }
                 FailureKind::TimedOut => {
                     Judgement::fail(format!("after {limit:?} of silence a tunnel carries nothing, and nobody says so"))
                 }
@@ -527,7 +538,7 @@ fn time_for(bytes: u64) -> Duration {
 }
 
 fn fetch(rig: &Rig, bytes: u64) -> String {
-    format!("{} -p -sS http://ORIGIN:443{PATTERN_PATH}/{bytes}/{SEED}", rig.curl())
+    format!("{} -p http://ORIGIN:443{PATTERN_PATH}/{bytes}/{SEED}", rig.curl_command())
 }
 
 fn exchanged(seen: &Observation) -> Option<&ExchangeEvidence> {
@@ -538,7 +549,9 @@ fn exchanged(seen: &Observation) -> Option<&ExchangeEvidence> {
 fn broken(seen: &Observation) -> Option<Judgement> {
     let (layer, _, kind) = seen.failure()?;
     if layer != Layer::Request {
-        return Some(Judgement::fail("a tunnel that opened before does not open again").because(heard(seen)).code(code(seen)));
+        return Some(
+            Judgement::fail("a tunnel that opened before does not open again").because(heard(seen)).code(code(seen)),
+        );
     }
     let judgement = Judgement::fail(match kind {
         FailureKind::Differs | FailureKind::Undecryptable => "bytes arrive as others",
