@@ -1,6 +1,7 @@
 //! The catalogue: one file per group.
 
 mod connect;
+mod headers;
 mod limits;
 mod tls;
 mod tunnel;
@@ -11,7 +12,7 @@ pub(super) use limits::Load;
 
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES, tls::CASES, tunnel::CASES, limits::CASES].into_iter().flatten()
+    [connect::CASES, tunnel::CASES, tls::CASES, headers::CASES, limits::CASES].into_iter().flatten()
 }
 
 #[cfg(test)]
