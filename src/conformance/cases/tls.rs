@@ -238,7 +238,7 @@ async fn hello(rig: &Rig, tried: Tried) -> Result<Judgement, Judgement> {
     let host = if tried.nameless { Host::Ip(door.ip()) } else { rig.origin_at(door) };
     tunnel.tls(&host, tried.hello).await;
     let target = if tried.hello.sni.is_some() { UNHEARD_OF } else { "ORIGIN" };
-    let command = || format!("{} -vk {} https://{target}{ECHO_PATH}", rig.curl_command(), tried.options);
+    let command = || format!("{} -k {} https://{target}{ECHO_PATH}", rig.curl_command(), tried.options);
     Ok(judge_hello(tried.what, tunnel.finish()).shown_by(command))
 }
 

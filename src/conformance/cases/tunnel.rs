@@ -427,7 +427,7 @@ async fn no_early_bytes(rig: &Rig) -> Judged {
         Ok(())
     };
     tunnel.talk("LISTEN", rig.caller.patience(), listen).await;
-    let command = || format!("{} -pv telnet://ORIGIN:443", rig.curl_command());
+    let command = || format!("{} -p telnet://ORIGIN:443", rig.curl_command());
     Ok(judge_early(came.as_deref(), tunnel.finish()).shown_by(command))
 }
 
@@ -539,7 +539,7 @@ fn time_for(bytes: u64) -> Duration {
 }
 
 fn fetch(rig: &Rig, bytes: u64) -> String {
-    format!("{} -p -sS http://ORIGIN:443{PATTERN_PATH}/{bytes}/{SEED}", rig.curl_command())
+    format!("{} -p http://ORIGIN:443{PATTERN_PATH}/{bytes}/{SEED}", rig.curl_command())
 }
 
 fn exchanged(seen: &Observation) -> Option<&ExchangeEvidence> {
