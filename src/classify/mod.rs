@@ -37,6 +37,8 @@ use crate::{
     http::Reply,
     model::{Code, Observation},
 };
+#[cfg(feature = "conformance")]
+pub(crate) use remedies::lines;
 
 /// Judges a record. The same observations give the same assessment, in whatever order they stand.
 #[must_use]
@@ -49,6 +51,13 @@ pub fn assess(record: &Record) -> Assessment {
 #[must_use]
 pub(crate) fn alone(observation: &Observation) -> Option<Code> {
     rules::primary(view::View { observation, target: None }).map(|judged| judged.code)
+}
+
+/// The program that made an answer of a proxy, where its marks show.
+#[cfg(feature = "conformance")]
+#[must_use]
+pub(crate) fn product(reply: &Reply) -> Option<&'static str> {
+    proxy_reply::product(reply)
 }
 
 /// What an answer of a proxy's own means that is none to a CONNECT, or stood inside a tunnel.

@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     future::Future,
     io::Write,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::pin,
 };
 
@@ -17,16 +17,16 @@ use super::{
     output::{self, Outputs},
     progress::{self, CaseBar},
     request, scenarios,
-    values::{Depth, Disks},
+    values::{Depth, Disks, Place},
 };
 use crate::{
     conformance::{
-        self, Case, Context, Level, Options, Origin, Profile, Progress, Request, Validation, catalogue,
+        self, Case, Context, Level, Options, Origin, Profile, Progress, Request, Run, Validation, catalogue,
         report::{self, FORMATS},
     },
     exchange::{Door, DoorKind, Places},
-    lab::Lab,
-    model::{Host, Secret},
+    lab::{Lab, OwnOrigin},
+    model::{Observation, Secret},
     plan::{Budgets, Family, Proxy, Source, Trust},
     probe,
     report::{Format, Style},
@@ -53,12 +53,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
             FORMATS.map(Format::as_str).join(", ")
         )));
     }
-    let party = party(args)?;
-    let request = request(args, &party, profile, wanted)?;
-    let context = context(args, &party, &request);
-    let validation = measure(args, &party, request, context)?;
+    let parties = parties(args)?;
+    let setting = Setting::new(args, profile, wanted)?;
+    let validations = measure(args, &parties, &setting)?;
+    let validation = &validations[0];
     let code = exit::of_verdict(&validation.verdict, validation.context.interrupted, args.strict);
-    let write = |format, style: &Style, out: &mut dyn Write| report::write(format, &validation, style, out);
+    let write = |format, style: &Style, out: &mut dyn Write| report::write(format, validation, style, out);
     match outputs.write_with(write, write) {
         Ok(()) => Ok(code),
         // The verdict stands, also when it reached only some of its readers.
@@ -153,159 +153,264 @@ fn list(args: &Args, profile: &Profile, wanted: &[&str]) -> Result<u8, Stop> {
 
 // ---- who plays the other parties
 
-/// Proxy and origin.
+/// The embedded lab, as it plays one scenario.
+struct Played {
+    lab: Lab,
+    proxy: Proxy,
+}
+
+impl Played {
+    fn start(name: &str) -> Result<Self, Stop> {
+        let scenario = scenarios::load(name)?;
+        let lab = Lab::start(scenarios::lab_of(&scenario)?)
+            .map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
+        let Some(proxy) = lab.network().proxy.clone() else {
+            return Err(Stop::usage(format!("the scenario {name} has no proxy")));
+        };
+        Ok(Self { lab, proxy })
+    }
+}
+
+/// A proxy, and who plays it.
 enum Party {
-    /// The embedded lab.
-    Lab(Lab),
-    /// A real proxy, and an origin that is not the lab's.
-    Real { proxy: Proxy },
+    Lab(Box<Played>),
+    Real(Proxy),
 }
 
-fn party(args: &Args) -> Result<Party, Stop> {
-    let Some(name) = &args.lab else {
-        let url = args.url.as_ref().map_or("", Secret::expose);
-        let proxy = url.parse().map_err(|e| Stop::usage(format!("URL: {e}")))?;
-        return Ok(Party::Real { proxy });
-    };
-    let scenario = scenarios::load(name)?;
-    let lab = Lab::start(scenarios::lab_of(&scenario)?)
-        .map_err(|e| Stop::CannotMeasure(format!("cannot start the lab: {e}")))?;
-    if lab.network().proxy.is_none() {
-        return Err(Stop::usage(format!("the scenario {name} has no proxy")));
-    }
-    Ok(Party::Lab(lab))
-}
-
-fn request(args: &Args, party: &Party, profile: Profile, wanted: Vec<&'static str>) -> Result<Request, Stop> {
-    let family = match (args.ipv4, args.ipv6) {
-        (true, _) => Some(Family::V4),
-        (_, true) => Some(Family::V6),
-        _ => args.bind.map(Family::of),
-    };
-    let budgets = Budgets { connect: args.connect_timeout.0, layer: args.timeout.0, ..Budgets::default() };
-    let options = Options {
-        idle: args.idle.0,
-        lifetime: args.lifetime.0,
-        tunnels: profile.tunnels,
-        large: args.large.map_or(0, |size| size.0),
-        ..Options::default()
-    };
-    if let Some(address) = args.bind {
-        request::check_bind(address)?;
-    }
-    if let Some(name) = &args.interface {
-        request::check_interface(name)?;
-    }
-    let mut added = Vec::new();
-    for path in &args.ca_file {
-        added.extend(probe::read_anchors(path).map_err(Stop::usage)?);
-    }
-    let (proxy, address, places, trust) = match party {
-        Party::Lab(lab) => {
-            let network = lab.network();
-            let Some(proxy) = network.proxy.clone() else { unreachable!("checked when the lab was started") };
-            let Host::Ip(ip) = proxy.host else { unreachable!("the lab's proxy has an address") };
-            let socket = SocketAddr::new(ip, proxy.port);
-            (proxy, socket, network.places.clone(), Trust { lab: network.roots.clone(), ..Trust::default() })
+impl Party {
+    fn proxy(&self) -> &Proxy {
+        match self {
+            Self::Lab(played) => &played.proxy,
+            Self::Real(proxy) => proxy,
         }
-        Party::Real { proxy } => {
-            let unknown = SocketAddr::new(IpAddr::from([0; 4]), proxy.port);
-            let trust = Trust { system: !args.no_system_roots, added, ..Trust::default() };
-            (proxy.clone(), unknown, places(args)?, trust)
-        }
-    };
-    Ok(Request {
-        proxy,
-        address: (address, address),
-        places,
-        profile,
-        options,
-        wanted,
-        trust,
-        source: Source { family, bind: args.bind, interface: args.interface.clone() },
-        budgets,
-    })
-}
-
-/// Where the origin is that the command line names.
-fn places(args: &Args) -> Result<Places, Stop> {
-    let Some(place) = &args.lab_origin else { return Ok(Places::default()) };
-    let Host::Ip(ip) = place.host else {
-        return Err(Stop::usage(format!("--lab-origin {place}: give an address")));
-    };
-    let ports = place.port.map_or_else(|| STORAGE_PORTS.to_vec(), |port| vec![port]);
-    let doors = ports.into_iter().map(|port| Door { address: SocketAddr::new(ip, port), kind: DoorKind::Serves });
-    Ok(Places { doors: doors.collect(), ..Places::default() })
-}
-
-fn context(args: &Args, party: &Party, request: &Request) -> Context {
-    let ports = || {
-        let mut ports: Vec<_> = request.places.of(DoorKind::Serves).map(|door| door.port()).collect();
-        ports.retain(|port| STORAGE_PORTS.contains(port) || args.lab_origin.is_some());
-        ports.dedup();
-        ports
-    };
-    let origin = match (party, &args.lab_origin) {
-        (Party::Lab(_), _) => Origin::Lab,
-        (_, Some(place)) => Origin::Elsewhere { address: place.to_string(), ports: ports() },
-        _ => Origin::None,
-    };
-    Context {
-        proxy: request.proxy.url(),
-        login: request.proxy.credentials.is_some(),
-        profile: request.profile.name.clone(),
-        region: args.region.clone(),
-        ports: request.profile.ports.clone(),
-        origin,
-        lab: args.lab.clone(),
-        ..Context::default()
     }
+}
+
+/// The proxies: one, or with `--vs` two.
+fn parties(args: &Args) -> Result<Vec<Party>, Stop> {
+    let parse = |what: &str, url: &Secret| url.expose().parse().map_err(|e| Stop::usage(format!("{what}: {e}")));
+    match &args.lab {
+        Some(first) => [Some(first.as_str()), args.vs.as_ref().map(Secret::expose)]
+            .into_iter()
+            .flatten()
+            .map(|name| Ok(Party::Lab(Box::new(Played::start(name)?))))
+            .collect(),
+        None => [("URL", &args.url), ("--vs", &args.vs)]
+            .into_iter()
+            .filter_map(|(what, url)| Some((what, url.as_ref()?)))
+            .map(|(what, url)| Ok(Party::Real(parse(what, url)?)))
+            .collect(),
+    }
+}
+
+/// Where the addresses of a proxy are, or the lookup that did not tell.
+type Located = Result<Vec<SocketAddr>, Box<Observation>>;
+
+/// The addresses of a proxy of the family that counts.
+async fn locate(party: &Party, source: &Source, budgets: &Budgets) -> Result<Located, Stop> {
+    let proxy = party.proxy();
+    let mut addresses = match conformance::locate(proxy, budgets.layer).await {
+        Ok(addresses) => addresses,
+        Err(lookup) => return Ok(Err(lookup)),
+    };
+    addresses.retain(|address| source.family.is_none_or(|family| Family::of(address.ip()) == family));
+    if addresses.is_empty() {
+        let family = if source.family == Some(Family::V6) { "IPv6" } else { "IPv4" };
+        return Err(Stop::usage(format!(
+            "the proxy {} has no {family} address, and only that family is asked for",
+            proxy.url()
+        )));
+    }
+    Ok(Ok(addresses))
+}
+
+/// The origin that all proxies lead to, unless the lab plays it.
+struct Beyond {
+    places: Places,
+    origin: Origin,
+    /// Kept for as long as it has to serve.
+    _own: Option<OwnOrigin>,
+}
+
+impl Beyond {
+    async fn new(args: &Args, proxies: &[SocketAddr], source: &Source, budgets: &Budgets) -> Result<Self, Stop> {
+        if args.no_origin || proxies.is_empty() {
+            return Ok(Self { places: Places::default(), origin: Origin::None, _own: None });
+        }
+        if let Some(place) = &args.lab_origin {
+            let places = Self::elsewhere(place, budgets).await?;
+            let origin = Origin::Elsewhere { address: place.to_string(), ports: ports(&places, true) };
+            return Ok(Self { places, origin, _own: None });
+        }
+        let address = match args.origin_listen {
+            Some(address) => address,
+            None => Self::own_address(proxies, source)?,
+        };
+        let own = OwnOrigin::start(&[address]).map_err(|e| {
+            Stop::CannotMeasure(format!("cannot start the origin on this machine: {e}; --lab-origin names another"))
+        })?;
+        let places = own.places().clone();
+        let origin = Origin::Here { address: address.to_string(), ports: ports(&places, false) };
+        Ok(Self { places, origin, _own: Some(own) })
+    }
+
+    /// Where all of the proxies can reach this machine: one that is on it itself can by every address.
+    fn own_address(proxies: &[SocketAddr], source: &Source) -> Result<IpAddr, Stop> {
+        match proxies.iter().find(|proxy| !proxy.ip().is_loopback()) {
+            None => Ok(Ipv4Addr::LOCALHOST.into()),
+            Some(&proxy) => probe::facing(proxy, source).map_err(|e| {
+                Stop::CannotMeasure(format!("cannot find out by which address {proxy} reaches this machine: {e}"))
+            }),
+        }
+    }
+
+    async fn elsewhere(place: &Place, budgets: &Budgets) -> Result<Places, Stop> {
+        let found = conformance::look_up(&place.host, budgets.layer).await.map_err(|_| {
+            Stop::CannotMeasure(format!("the name of --lab-origin {place} cannot be looked up; give its address"))
+        })?;
+        let ports = place.port.map_or_else(|| STORAGE_PORTS.to_vec(), |port| vec![port]);
+        let serves = |address| Door { address, kind: DoorKind::Serves };
+        let doors = found.into_iter().flat_map(|ip| ports.iter().map(move |&port| serves(SocketAddr::new(ip, port))));
+        let name = place.host.name().map(str::to_owned);
+        Ok(Places { name, doors: doors.collect(), missing: Vec::new() })
+    }
+}
+
+/// The ports at which the origin serves; without `all`, those of storage's alone.
+fn ports(places: &Places, all: bool) -> Vec<u16> {
+    let mut ports = Vec::new();
+    for door in places.of(DoorKind::Serves) {
+        if (all || STORAGE_PORTS.contains(&door.port())) && !ports.contains(&door.port()) {
+            ports.push(door.port());
+        }
+    }
+    ports
 }
 
 // ---- the run
 
-/// Tries the proxy until it is done or interrupted.
-fn measure(args: &Args, party: &Party, mut request: Request, context: Context) -> Result<Validation, Stop> {
-    let cannot = |e: std::io::Error| Stop::CannotMeasure(format!("cannot measure: {e}"));
+/// What all proxies are asked, and from where.
+struct Setting {
+    profile: Profile,
+    options: Options,
+    wanted: Vec<&'static str>,
+    trust: Trust,
+    source: Source,
+    budgets: Budgets,
+}
+
+impl Setting {
+    fn new(args: &Args, profile: Profile, wanted: Vec<&'static str>) -> Result<Self, Stop> {
+        if let Some(address) = args.bind {
+            request::check_bind(address)?;
+        }
+        if let Some(name) = &args.interface {
+            request::check_interface(name)?;
+        }
+        let family = match (args.ipv4, args.ipv6) {
+            (true, _) => Some(Family::V4),
+            (_, true) => Some(Family::V6),
+            _ => args.bind.map(Family::of),
+        };
+        let mut added = Vec::new();
+        for path in &args.ca_file {
+            added.extend(probe::read_anchors(path).map_err(Stop::usage)?);
+        }
+        Ok(Self {
+            options: Options {
+                idle: args.idle.0,
+                lifetime: args.lifetime.0,
+                tunnels: profile.tunnels,
+                large: args.large.map_or(0, |size| size.0),
+                ..Options::default()
+            },
+            profile,
+            wanted,
+            trust: Trust { system: !args.no_system_roots, added, ..Trust::default() },
+            source: Source { family, bind: args.bind, interface: args.interface.clone() },
+            budgets: Budgets { connect: args.connect_timeout.0, layer: args.timeout.0, ..Budgets::default() },
+        })
+    }
+
+    /// What is asked of a proxy at this address.
+    fn request(&self, party: &Party, address: SocketAddr, beyond: &Beyond) -> Request {
+        let (places, trust) = match party {
+            Party::Lab(played) => {
+                let network = played.lab.network();
+                (network.places.clone(), Trust { lab: network.roots.clone(), ..Trust::default() })
+            }
+            Party::Real(_) => (beyond.places.clone(), self.trust.clone()),
+        };
+        Request {
+            proxy: party.proxy().clone(),
+            address: (address, address),
+            places,
+            profile: self.profile.clone(),
+            options: self.options.clone(),
+            wanted: self.wanted.clone(),
+            trust,
+            source: self.source.clone(),
+            budgets: self.budgets.clone(),
+        }
+    }
+}
+
+/// Tries the proxies, one after the other, until all is done or the run is interrupted.
+fn measure(args: &Args, parties: &[Party], setting: &Setting) -> Result<Vec<Validation>, Stop> {
     let runtime = probe::runtime().map_err(cannot)?;
     let mut interrupt = pin!(interrupt::listen());
     let bar = CaseBar::new(args.quiet);
     let result = runtime.block_on(async {
-        let mut addresses = vec![request.address.0];
-        if let Party::Real { proxy } = party {
-            match conformance::locate(proxy, request.budgets.layer).await {
-                Ok(found) => addresses = found,
-                Err(lookup) => return Ok(Validation::unreachable(*lookup, context)),
-            }
-            let family = request.source.family;
-            addresses.retain(|address| family.is_none_or(|family| Family::of(address.ip()) == family));
+        let mut located = Vec::new();
+        for party in parties {
+            located.push(locate(party, &setting.source, &setting.budgets).await?);
         }
-        let Some(last) = addresses.pop() else {
-            return Err(Stop::usage(format!(
-                "the proxy {} has no address of the family asked for",
-                request.proxy.host
-            )));
-        };
-        for address in addresses {
-            request.address = (address, address);
-            let run = carry_out(request.clone(), &bar, &mut interrupt).await.map_err(cannot)?;
-            if run.unreachable.is_none() {
-                return Ok(Validation::new(run, context));
+        let real = parties.iter().zip(&located).filter(|(party, _)| matches!(party, Party::Real(_)));
+        let first: Vec<SocketAddr> = real.filter_map(|(_, located)| located.as_ref().ok()?.first().copied()).collect();
+        let beyond = Beyond::new(args, &first, &setting.source, &setting.budgets).await?;
+        let mut validations: Vec<Validation> = Vec::new();
+        for (party, located) in parties.iter().zip(located) {
+            if validations.last().is_some_and(|last| last.context.interrupted) {
+                break;
             }
+            let context = context(args, party, &setting.profile, &beyond);
+            validations.push(match located {
+                Err(lookup) => Validation::unreachable(*lookup, context),
+                Ok(addresses) => {
+                    let requests = addresses.iter().map(|&address| setting.request(party, address, &beyond));
+                    Validation::new(first_reached(requests, &bar, &mut interrupt).await?, context)
+                }
+            });
         }
-        request.address = (last, last);
-        Ok(Validation::new(carry_out(request, &bar, &mut interrupt).await.map_err(cannot)?, context))
+        Ok(validations)
     });
     // A lookup that the system cannot cancel must not hold the report up.
     runtime.shutdown_background();
     result
 }
 
-async fn carry_out(
-    request: Request,
+fn cannot(e: std::io::Error) -> Stop {
+    Stop::CannotMeasure(format!("cannot measure: {e}"))
+}
+
+/// The run at the first address at which the proxy can be reached, else the last.
+async fn first_reached(
+    requests: impl Iterator<Item = Request>,
     bar: &CaseBar,
-    interrupt: impl Future<Output = ()>,
-) -> std::io::Result<conformance::Run> {
+    interrupt: &mut (impl Future<Output = ()> + Unpin),
+) -> Result<Run, Stop> {
+    let mut last = None;
+    for request in requests {
+        let run = carry_out(request, bar, &mut *interrupt).await.map_err(cannot)?;
+        if run.unreachable.is_none() {
+            return Ok(run);
+        }
+        last = Some(run);
+    }
+    last.ok_or_else(|| Stop::CannotMeasure("the proxy has no address".to_owned()))
+}
+
+async fn carry_out(request: Request, bar: &CaseBar, interrupt: impl Future<Output = ()>) -> std::io::Result<Run> {
     let progress = Progress::default();
     let mut run = pin!(conformance::run(request, &progress, interrupt));
     let mut redraw = tokio::time::interval(progress::INTERVAL);
@@ -314,6 +419,20 @@ async fn carry_out(
             run = &mut run => return run,
             _ = redraw.tick() => bar.show(&progress),
         }
+    }
+}
+
+fn context(args: &Args, party: &Party, profile: &Profile, beyond: &Beyond) -> Context {
+    let proxy = party.proxy();
+    Context {
+        proxy: proxy.url(),
+        login: proxy.credentials.is_some(),
+        profile: profile.name.clone(),
+        region: args.region.clone(),
+        ports: profile.ports.clone(),
+        origin: if matches!(party, Party::Lab(_)) { Origin::Lab } else { beyond.origin.clone() },
+        lab: args.lab.clone(),
+        ..Context::default()
     }
 }
 

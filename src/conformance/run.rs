@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     exchange::Places,
-    model::Observation,
+    model::{Host, Observation},
     plan::{Budgets, Proxy, Source, Trust},
     probe::dialogue::{self, Caller},
 };
@@ -112,8 +112,16 @@ impl Tried {
 /// # Errors
 /// The lookup that failed.
 pub async fn locate(proxy: &Proxy, budget: Duration) -> Result<Vec<SocketAddr>, Box<Observation>> {
-    let found = dialogue::locate(&proxy.host, budget).await?;
+    let found = look_up(&proxy.host, budget).await?;
     Ok(found.into_iter().map(|ip| SocketAddr::new(ip, proxy.port)).collect())
+}
+
+/// The addresses of a host, its own where it is a literal one.
+///
+/// # Errors
+/// The lookup that failed.
+pub async fn look_up(host: &Host, budget: Duration) -> Result<Vec<IpAddr>, Box<Observation>> {
+    dialogue::locate(host, budget).await
 }
 
 /// Runs the cases until they are done or `interrupt` resolves. What was found out so far is always in the result.

@@ -32,7 +32,7 @@ pub use offline::write_review;
 pub(crate) use json::pretty;
 pub(crate) use markdown::{escape, finding as markdown_finding};
 pub(crate) use text::{Page, Paint, findings as text_findings};
-#[cfg(feature = "scenario")]
+#[cfg(any(feature = "conformance", feature = "scenario"))]
 pub(crate) use words::clean as harmless;
 pub(crate) use words::plural;
 #[cfg(feature = "conformance")]
