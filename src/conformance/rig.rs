@@ -25,7 +25,7 @@ const FEW: u64 = 512;
 
 /// The setting of a run. Cases read it and hold dialogues; they change nothing in it.
 #[derive(Debug)]
-pub struct Rig {
+pub(super) struct Rig {
     /// Whom dialogues are held with.
     pub(super) caller: Caller,
     /// The origin, if there is one.
@@ -160,6 +160,7 @@ impl Rig {
     }
 
     /// The best way to the origin.
+    #[allow(clippy::result_large_err, reason = "a case ends with it, once")]
     pub(super) fn way(&self) -> Result<Way, Judgement> {
         if self.places.doors.is_empty() {
             return Err(Judgement::not_run("there is no origin beyond the proxy; --lab-origin names one"));
@@ -229,20 +230,6 @@ impl Rig {
             .or_else(|| self.door(DoorKind::Serves, None))
     }
 
-    /// The proxy's host and port, apart, as commands take them.
-    fn proxy(&self) -> String {
-        let proxy = self.caller.proxy();
-        format!("{} {}", proxy.host, proxy.port)
-    }
-
-    /// A door in a command: `ORIGIN:443`; whoever runs it puts the origin's name there.
-    pub(super) fn placeholder(&self, door: SocketAddr) -> String {
-        match PORTS.contains(&door.port()) {
-            true => format!("ORIGIN:{}", door.port()),
-            false => "ORIGIN:PORT".to_owned(),
-        }
-    }
-
     /// A command that asks for a tunnel to `authority` and sends a request into it.
     pub(super) fn curl(&self, authority: &str) -> String {
         format!("{} --proxytunnel http://{authority}/", self.curl_command())
@@ -263,10 +250,12 @@ impl Rig {
     /// A command that sends `bytes`, in the notation of printf, as they stand.
     pub(super) fn printf(&self, bytes: &str) -> String {
         let proxy = self.caller.proxy();
-        match proxy.tls {
-            true => format!("printf '{bytes}' | openssl s_client -quiet -connect {}", proxy.host.authority(proxy.port)),
-            false => format!("printf '{bytes}' | nc {}", self.proxy()),
-        }
+        let program = if proxy.tls {
+            format!("openssl s_client -quiet -connect {}", proxy.host.authority(proxy.port))
+        } else {
+            format!("nc {} {}", proxy.host, proxy.port)
+        };
+        format!("printf '{bytes}' | {program}")
     }
 
     /// A door in words that are the same in every run: `the origin:443`.
@@ -284,6 +273,11 @@ impl Rig {
             false => who.to_owned(),
         }
     }
+}
+
+/// A door in a command: `ORIGIN:443`; whoever runs it puts the origin's name there.
+pub(super) fn placeholder(door: SocketAddr) -> String {
+    if PORTS.contains(&door.port()) { format!("ORIGIN:{}", door.port()) } else { "ORIGIN:PORT".to_owned() }
 }
 
 /// What came of asking for a tunnel.

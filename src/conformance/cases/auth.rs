@@ -3,7 +3,7 @@
 use crate::{
     conformance::{
         case::{Case, Judgement, Level, Remedy, Turn},
-        rig::{Rig, Said, code, heard, said},
+        rig::{Rig, Said, code, heard, placeholder, said},
     },
     exchange::{ECHO_PATH, Echo},
     http::Reply,
@@ -75,12 +75,12 @@ async fn anonymous(rig: &Rig) -> Result<Observation, Judgement> {
     Ok(dialogue.finish())
 }
 
-/// Whether the proxy demands a login, or why that is not known.
-fn demands(seen: &Observation) -> Result<(), Judgement> {
+/// Why nothing can be said about the proxy's demand for a login; `None`: it demands one.
+fn undemanded(seen: &Observation) -> Option<Judgement> {
     match said(seen) {
-        Said::Login => Ok(()),
-        Said::Opened => Err(Judgement::not_run("the proxy demands no login")),
-        _ => Err(Judgement::not_run("no tunnel opens, and not for want of a login; connect/port-443 says why")),
+        Said::Login => None,
+        Said::Opened => Some(Judgement::not_run("the proxy demands no login")),
+        _ => Some(Judgement::not_run("no tunnel opens, and not for want of a login; connect/port-443 says why")),
     }
 }
 
@@ -93,14 +93,14 @@ async fn none(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_none(seen: Observation) -> Judgement {
-    let judgement = match (said(&seen), demands(&seen)) {
+    let judgement = match (said(&seen), undemanded(&seen)) {
         (Said::Opened, _) => Judgement::pass("a CONNECT without credentials opens a tunnel"),
         (Said::Login, _) => Judgement::fail("the proxy demands a login, and neither agent nor extension can send one")
             .because(heard(&seen))
             .code(code(&seen))
             .remedy(Remedy::NoLogin),
-        (_, Err(open)) => open,
-        (_, Ok(())) => Judgement::not_run("the proxy could not be asked"),
+        (_, Some(open)) => open,
+        (_, None) => Judgement::not_run("the proxy could not be asked"),
     };
     judgement.seen([seen])
 }
@@ -119,16 +119,16 @@ async fn basic(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_basic(anonymous: Observation, seen: Observation) -> Judgement {
-    let judgement = match (demands(&anonymous), said(&seen)) {
-        (Err(open), _) => open,
-        (Ok(()), Said::Login) => Judgement::fail("the credentials of the proxy's URL are refused")
+    let judgement = match (undemanded(&anonymous), said(&seen)) {
+        (Some(open), _) => open,
+        (None, Said::Login) => Judgement::fail("the credentials of the proxy's URL are refused")
             .because(heard(&seen))
             .code(code(&seen))
             .remedy(Remedy::NoLogin),
-        (Ok(()), Said::Closed | Said::Silent | Said::Unasked) => {
+        (None, Said::Closed | Said::Silent | Said::Unasked) => {
             Judgement::fail("credentials get no answer").because(heard(&seen)).code(code(&seen)).remedy(Remedy::Replace)
         }
-        (Ok(()), _) => Judgement::pass("the credentials of the proxy's URL are taken"),
+        (None, _) => Judgement::pass("the credentials of the proxy's URL are taken"),
     };
     judgement.seen([anonymous, seen])
 }
@@ -149,20 +149,20 @@ async fn wrong(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_wrong(anonymous: Observation, seen: Observation) -> Judgement {
-    let judgement = match (demands(&anonymous), said(&seen), seen.reply().map(|reply| reply.status)) {
-        (Err(open), ..) => open,
-        (Ok(()), Said::Opened, _) => {
+    let judgement = match (undemanded(&anonymous), said(&seen), seen.reply().map(|reply| reply.status)) {
+        (Some(open), ..) => open,
+        (None, Said::Opened, _) => {
             Judgement::fail("wrong credentials open a tunnel").because(heard(&seen)).remedy(Remedy::Replace)
         }
-        (Ok(()), _, Some(407)) => Judgement::pass("wrong credentials are refused with 407"),
-        (Ok(()), Said::Failed, _) => {
+        (None, _, Some(407)) => Judgement::pass("wrong credentials are refused with 407"),
+        (None, Said::Failed, _) => {
             Judgement::fail("wrong credentials are let in").because(heard(&seen)).remedy(Remedy::Replace)
         }
-        (Ok(()), _, Some(status)) => {
+        (None, _, Some(status)) => {
             Judgement::warn(format!("wrong credentials are refused, with {status} in place of 407"))
                 .because(heard(&seen))
         }
-        (Ok(()), _, None) => Judgement::warn("wrong credentials are refused without a word").because(heard(&seen)),
+        (None, _, None) => Judgement::warn("wrong credentials are refused without a word").because(heard(&seen)),
     };
     judgement.seen([anonymous, seen])
 }
@@ -176,23 +176,23 @@ async fn challenge(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_challenge(seen: Observation) -> Judgement {
-    let judgement = match (demands(&seen), seen.reply()) {
-        (Err(open), _) => open,
-        (Ok(()), None) => Judgement::not_run("the proxy could not be asked"),
-        (Ok(()), Some(reply)) if reply.status != 407 => {
+    let judgement = match (undemanded(&seen), seen.reply()) {
+        (Some(open), _) => open,
+        (None, None) => Judgement::not_run("the proxy could not be asked"),
+        (None, Some(reply)) if reply.status != 407 => {
             // A client that has a login for the proxy sends it after a 407 alone.
             Judgement::fail(format!("the proxy asks for a login with {}, as an origin does", reply.status))
                 .because(heard(&seen))
                 .code(code(&seen))
                 .remedy(Remedy::Replace)
         }
-        (Ok(()), Some(reply)) if reply.header("proxy-authenticate").is_none() => {
+        (None, Some(reply)) if reply.header("proxy-authenticate").is_none() => {
             Judgement::fail("the 407 has no Proxy-Authenticate, so no client knows how to log in")
                 .because(heard(&seen))
                 .code(code(&seen))
                 .remedy(Remedy::OfferBasic)
         }
-        (Ok(()), Some(_)) => Judgement::pass("the demand for a login is a 407 with Proxy-Authenticate"),
+        (None, Some(_)) => Judgement::pass("the demand for a login is a 407 with Proxy-Authenticate"),
     };
     judgement.seen([seen])
 }
@@ -206,10 +206,10 @@ async fn scheme(rig: &Rig) -> Vec<Judgement> {
 }
 
 fn judge_scheme(seen: Observation) -> Judgement {
-    let judgement = match (demands(&seen), seen.reply()) {
-        (Err(open), _) => open,
-        (Ok(()), None) => Judgement::not_run("the proxy could not be asked"),
-        (Ok(()), Some(reply)) => {
+    let judgement = match (undemanded(&seen), seen.reply()) {
+        (Some(open), _) => open,
+        (None, None) => Judgement::not_run("the proxy could not be asked"),
+        (None, Some(reply)) => {
             let offered = schemes(reply);
             let list = offered.join(", ");
             if offered.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
@@ -250,7 +250,7 @@ async fn not_forwarded(rig: &Rig) -> Vec<Judgement> {
     let demanded = rig.caller.proxy().credentials.is_some();
     // Who has credentials sends them anyway.
     let (answer, seen) = rig.plain(door, "GET", ECHO_PATH, if demanded { "" } else { NOBODY }, b"").await;
-    let at = rig.placeholder(door);
+    let at = placeholder(door);
     let command = rig.curl_plain(&format!("--proxy-user USER:PASSWORD http://{at}{ECHO_PATH}"));
     vec![judge_not_forwarded(demanded, answer.as_ref(), seen).reproduced(command)]
 }
@@ -268,4 +268,100 @@ fn judge_not_forwarded(demanded: bool, answer: Option<&(Reply, Vec<u8>)>, seen: 
             .because("`Proxy-Authorization` arrived there"),
     };
     judgement.seen([seen])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::testing::{Walk, reply},
+        conformance::Outcome,
+        model::{FailureKind, TunnelEvidence},
+    };
+
+    fn walk() -> Walk {
+        Walk::proxied("the origin:443").connected()
+    }
+
+    fn answered(head: &str) -> Observation {
+        walk().tunnel_refused(reply(&format!("HTTP/1.1 {head}\r\n\r\n"))).0
+    }
+
+    fn opened() -> Observation {
+        walk().tunnelled().0
+    }
+
+    fn basic_demand() -> Observation {
+        answered("407 x\r\nProxy-Authenticate: Basic realm=\"x\"")
+    }
+
+    #[test]
+    fn a_login_is_what_no_agent_can_send() {
+        assert_eq!(judge_none(opened()).outcome, Outcome::Pass);
+        let demanded = judge_none(basic_demand());
+        assert_eq!((demanded.outcome, demanded.remedy), (Outcome::Fail, Some(Remedy::NoLogin)));
+        assert_eq!(demanded.code.map(|code| code.0), Some("proxy.auth_required"));
+        assert_eq!(judge_none(answered("403 Forbidden")).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn credentials_are_taken_refused_or_not_asked_for() {
+        assert_eq!(judge_basic(basic_demand(), opened()).outcome, Outcome::Pass);
+        // Let in, and then shut out for another reason.
+        assert_eq!(judge_basic(basic_demand(), answered("403 Forbidden")).outcome, Outcome::Pass);
+        assert_eq!(judge_basic(basic_demand(), basic_demand()).outcome, Outcome::Fail);
+        assert_eq!(judge_basic(opened(), opened()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn wrong_credentials_are_refused_with_407() {
+        let silent = walk().tunnel_fails(FailureKind::Closed, TunnelEvidence::default()).0;
+        for (seen, outcome) in [
+            (basic_demand(), Outcome::Pass),
+            (answered("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"Tinyproxy\""), Outcome::Warn),
+            (answered("403 Forbidden"), Outcome::Warn),
+            (silent, Outcome::Warn),
+            (opened(), Outcome::Fail),
+            (answered("503 x\r\nX-Squid-Error: ERR_CONNECT_FAIL 111"), Outcome::Fail),
+        ] {
+            assert_eq!(judge_wrong(basic_demand(), seen).outcome, outcome);
+        }
+        assert_eq!(judge_wrong(opened(), opened()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn a_demand_says_how_to_log_in() {
+        assert_eq!(judge_challenge(basic_demand()).outcome, Outcome::Pass);
+        assert_eq!(judge_challenge(answered("407 x")).outcome, Outcome::Fail);
+        let haproxy = answered("401 Unauthorized\r\nwww-authenticate: Basic realm=\"x\"");
+        assert_eq!(judge_challenge(haproxy).outcome, Outcome::Fail);
+        assert_eq!(judge_challenge(opened()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn schemes_are_told_from_their_parameters() {
+        let of = |value: &str| schemes(&reply(&format!("HTTP/1.1 407 x\r\nProxy-Authenticate: {value}\r\n\r\n")));
+        assert_eq!(of("Basic realm=\"a, Digest b\""), ["Basic"]);
+        assert_eq!(of("Digest realm=\"x\", nonce=\"y\", qop=\"auth\", Basic realm=\"z\""), ["Digest", "Basic"]);
+        assert_eq!(of("Negotiate, NTLM"), ["Negotiate", "NTLM"]);
+        assert_eq!(of("Digest realm = \"x\", nonce = \"y\""), ["Digest"]);
+        assert_eq!(of(""), [""; 0]);
+        assert_eq!(judge_scheme(basic_demand()).outcome, Outcome::Pass);
+        let others = judge_scheme(answered("407 x\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM"));
+        assert_eq!((others.outcome, others.evidence), (Outcome::Fail, vec!["offered: Negotiate, NTLM".to_owned()]));
+        assert_eq!(judge_scheme(answered("407 x")).outcome, Outcome::Fail);
+    }
+
+    #[test]
+    fn the_login_stays_with_the_proxy() {
+        let judge = |demanded, headers: &str| {
+            let answer = (reply("HTTP/1.1 200 OK\r\n\r\n"), format!("{{\"headers\":[{headers}]}}").into_bytes());
+            judge_not_forwarded(demanded, Some(&answer), walk().0).outcome
+        };
+        let arrived = "[\"proxy-authorization\",\"(present)\"]";
+        assert_eq!(judge(true, "[\"Host\",\"x\"]"), Outcome::Pass);
+        assert_eq!(judge(true, arrived), Outcome::Fail);
+        assert_eq!(judge(false, arrived), Outcome::Warn);
+        assert_eq!(judge_not_forwarded(true, None, walk().0).outcome, Outcome::NotRun);
+    }
 }

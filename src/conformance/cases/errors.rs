@@ -6,11 +6,11 @@ use crate::{
     classify::{self, codes as c},
     conformance::{
         case::{Case, Judgement, Level, Remedy, Turn, Unit},
-        rig::{Rig, Said, code, heard, said, said_by},
+        rig::{Rig, Said, code, heard, placeholder, said},
     },
     exchange::{BAD_CERTIFICATE, DoorKind, ECHO_PATH, Echo, Exchange},
     http::Reply,
-    model::{Code, FailureKind, Host, Observation, Verification},
+    model::{Code, FailureKind, Host, Layer, Observation, Verification},
     probe::dialogue::{Ask, Hello, Seen},
 };
 
@@ -105,14 +105,14 @@ async fn beyond(rig: &Rig, kind: DoorKind, trouble: Trouble) -> Vec<Judgement> {
     let Some(door) = rig.door(kind, None) else { return vec![no_door(rig, trouble)] };
     let dialogue = rig.tunnel_to(door).await;
     let judgement = judge(trouble, rig.caller.patience(), dialogue.finish());
-    vec![judgement.reproduced(rig.curl(&rig.placeholder(door)))]
+    vec![judgement.reproduced(rig.curl(&placeholder(door)))]
 }
 
 fn no_door(rig: &Rig, trouble: Trouble) -> Judgement {
-    match rig.places.doors.is_empty() {
-        true => rig.missing(443),
-        false => Judgement::not_run(format!("the origin has no address that {}", trouble.words)),
+    if rig.places.doors.is_empty() {
+        return rig.missing(443);
     }
+    Judgement::not_run(format!("the origin has no address that {}", trouble.words))
 }
 
 fn judge(trouble: Trouble, patience: Duration, seen: Observation) -> Judgement {
@@ -166,7 +166,7 @@ async fn reset(rig: &Rig) -> Vec<Judgement> {
     let mut dialogue = rig.tunnel_to(door).await;
     dialogue.exchange(Exchange::Integrity { bytes: 1 }, rig.seed(), 0).await;
     let judgement = judge_reset(rig.caller.patience(), dialogue.finish());
-    vec![judgement.reproduced(rig.curl(&rig.placeholder(door)))]
+    vec![judgement.reproduced(rig.curl(&placeholder(door)))]
 }
 
 /// Whether the reset comes before or after the 200 is a race in every proxy, so both ways of telling it are one.
@@ -207,52 +207,155 @@ fn judge_certificate(answer: Option<(Reply, Vec<u8>)>, seen: Observation) -> Jud
         return Judgement::not_run("no tunnel to the origin opens at this moment").because(heard(&seen)).seen([seen]);
     };
     let leaf = handshake.chain.first();
-    let own = answer.as_ref().and_then(|(_, body)| serde_json::from_slice::<Echo>(body).ok()?.certificate);
-    let refusal = answer.as_ref().map(|(reply, _)| reply).filter(|reply| !reply.is_success());
-    let issuer = leaf.map(|leaf| format!("the certificate's issuer is `{}`", leaf.issuer));
-    let judgement = match (leaf, own, refusal) {
-        (Some(leaf), Some(own), _) if leaf.sha256 == own => {
-            Judgement::pass("the endpoint's bad certificate arrives as it is")
-        }
-        (Some(_), Some(_), _) if handshake.verification == Some(Verification::Expired) => {
-            Judgement::warn("the proxy puts a certificate of its own in the place of a bad one, as bad as that")
+    let echo = answer.as_ref().and_then(|(_, body)| serde_json::from_slice::<Echo>(body).ok());
+    let is_own = |echo: &Echo| leaf.is_some_and(|leaf| echo.certificate.as_ref() == Some(&leaf.sha256));
+    let is_bad = handshake.verification == Some(Verification::Expired);
+    let judgement = match (echo, answer) {
+        (Some(echo), _) if is_own(&echo) => Judgement::pass("the endpoint's bad certificate arrives as it is"),
+        (Some(_), _) if is_bad => {
+            Judgement::warn("in the place of a bad certificate the proxy puts one of its own, as bad as that")
                 .remedy(Remedy::NoInspection)
         }
-        (Some(_), _, Some(reply)) => match classify::answer(reply) {
-            code @ Code(name) if name.starts_with("tls.") => {
-                Judgement::pass("the proxy says that the endpoint's certificate is bad").code(Some(code))
-            }
-            code => {
-                let judgement = Judgement::warn("the proxy reports an error, and not that it is the certificate");
-                let judgement = judgement.because(format!("the proxy answered `{}`", reply.status_line()));
-                let remedy = if said_by(reply) == Said::Denied { Remedy::NoInspection } else { Remedy::TellReasons };
-                judgement.code(Some(code)).remedy(remedy)
-            }
-        },
-        (Some(_), Some(_), None) => {
+        (Some(_), _) => {
             Judgement::fail("the proxy hides a bad certificate behind one of its own").remedy(Remedy::NoInspection)
         }
-        (Some(_), None, None) if handshake.verification == Some(Verification::Expired) => {
-            Judgement::pass("the endpoint's bad certificate arrives")
-        }
-        (Some(_), None, None) => {
-            Judgement::fail("with a bad certificate beyond, the proxy ends the session without a word")
-                .because(heard(&seen))
-                .remedy(Remedy::TellReasons)
-        }
-        (None, ..) => match seen.failure() {
-            Some((_, _, FailureKind::Alert)) => {
-                Judgement::warn("the proxy ends the handshake with an alert").remedy(Remedy::TellReasons)
+        (None, Some((reply, _))) => judge_page(&reply),
+        (None, None) if leaf.is_some() && is_bad => Judgement::pass("the endpoint's bad certificate arrives"),
+        (None, None) => match seen.failure() {
+            Some((Layer::Handshake, _, FailureKind::Alert)) => {
+                Judgement::warn("the proxy ends the handshake with an alert, and says no more")
+                    .remedy(Remedy::TellReasons)
             }
-            _ => Judgement::fail("no handshake comes about with an endpoint whose certificate is bad")
+            _ => Judgement::fail("with a bad certificate beyond, the proxy ends the session without a word")
                 .because(heard(&seen))
                 .code(code(&seen))
-                .remedy(Remedy::NoInspection),
+                .remedy(Remedy::TellReasons),
         },
     };
+    let issuer = leaf.map(|leaf| format!("the certificate's issuer is `{}`", leaf.issuer));
     let judgement = match issuer {
         Some(issuer) => judgement.because(issuer),
         None => judgement,
     };
     judgement.seen([seen])
+}
+
+/// A page inside TLS that is not the origin's.
+fn judge_page(reply: &Reply) -> Judgement {
+    let code = classify::answer(reply);
+    let judgement = if code.0.starts_with("tls.") {
+        Judgement::pass("the proxy says that the endpoint's certificate is bad")
+    } else {
+        Judgement::warn("the proxy reports an error, and not that it is the certificate").remedy(Remedy::TellReasons)
+    };
+    judgement.because(format!("the proxy answered `{}`", reply.status_line())).code(Some(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::testing::{Walk, alert, certificate, chain, reply, trusted},
+        conformance::Outcome,
+        model::{HandshakeEvidence, Leg, TunnelEvidence},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn walk() -> Walk {
+        Walk::proxied("an address:443").connected()
+    }
+
+    fn squid(status: u16, error: &str) -> Observation {
+        walk().tunnel_refused(reply(&format!("HTTP/1.1 {status} x\r\nX-Squid-Error: {error}\r\n\r\n"))).0
+    }
+
+    fn status(error: &str) -> Observation {
+        walk().tunnel_refused(reply(&format!("HTTP/1.1 502 x\r\nProxy-Status: p; error={error}\r\n\r\n"))).0
+    }
+
+    fn fails(kind: FailureKind) -> Observation {
+        walk().tunnel_fails(kind, TunnelEvidence::default()).0
+    }
+
+    #[test]
+    fn a_reason_is_told_hidden_or_wrong() {
+        let tinyproxy =
+            || walk().tunnel_refused(reply("HTTP/1.1 500 Unable to connect\r\nServer: tinyproxy/1.11.1\r\n\r\n")).0;
+        let privoxy = walk().tunnel_refused(reply("HTTP/1.1 404 No such domain\r\n\r\n")).0;
+        for (trouble, seen, outcome) in [
+            (UNRESOLVABLE, status("dns_error; rcode=\"NXDOMAIN\""), Outcome::Pass),
+            (UNRESOLVABLE, status("dns_error"), Outcome::Pass),
+            (UNRESOLVABLE, privoxy, Outcome::Pass),
+            (UNRESOLVABLE, status("dns_timeout"), Outcome::Warn),
+            (UNRESOLVABLE, squid(500, "ERR_CANNOT_FORWARD 0"), Outcome::Warn),
+            (UNRESOLVABLE, tinyproxy(), Outcome::Warn),
+            (UNRESOLVABLE, squid(503, "ERR_CONNECT_FAIL 111"), Outcome::Fail),
+            (REFUSED, squid(503, "ERR_CONNECT_FAIL 111"), Outcome::Pass),
+            (REFUSED, status("connection_refused"), Outcome::Pass),
+            (REFUSED, tinyproxy(), Outcome::Warn),
+            (REFUSED, squid(503, "ERR_CONNECT_FAIL 113"), Outcome::Warn),
+            (REFUSED, status("dns_error"), Outcome::Fail),
+            (REFUSED, walk().tunnelled().0, Outcome::Fail),
+            (REFUSED, fails(FailureKind::Closed), Outcome::Fail),
+            (REFUSED, squid(403, "ERR_ACCESS_DENIED 0"), Outcome::NotRun),
+            (REFUSED, squid(407, "ERR_CACHE_ACCESS_DENIED 0"), Outcome::NotRun),
+            (SILENT, squid(503, "ERR_CONNECT_FAIL 110"), Outcome::Pass),
+            (SILENT, status("connection_timeout"), Outcome::Pass),
+            (SILENT, tinyproxy(), Outcome::Warn),
+            (SILENT, status("connection_refused"), Outcome::Fail),
+            (SILENT, fails(FailureKind::TimedOut), Outcome::Fail),
+        ] {
+            let judgement = judge(trouble, PATIENCE, seen);
+            assert_eq!(judgement.outcome, outcome, "{}: {:?}", judgement.summary, judgement.evidence);
+        }
+        let silent = judge(SILENT, PATIENCE, fails(FailureKind::TimedOut));
+        assert_eq!(silent.remedy, Some(Remedy::ConnectTimeout { seconds: 10 }));
+    }
+
+    #[test]
+    fn both_ways_of_telling_a_reset_are_one() {
+        let after = |kind| {
+            let exchange = Exchange::Integrity { bytes: 1 };
+            judge_reset(PATIENCE, walk().tunnelled().exchanged(exchange, Some(kind), |_| ()).0)
+        };
+        let before = judge_reset(PATIENCE, squid(503, "ERR_CONNECT_FAIL 104"));
+        for told in [after(FailureKind::Closed), after(FailureKind::Reset), before] {
+            let first = after(FailureKind::Closed);
+            assert_eq!((told.outcome, told.summary, told.evidence), (Outcome::Pass, first.summary, first.evidence));
+        }
+        assert_eq!(after(FailureKind::TimedOut).outcome, Outcome::Fail);
+        assert_eq!(judge_reset(PATIENCE, squid(503, "ERR_CONNECT_FAIL 111")).outcome, Outcome::Warn);
+    }
+
+    #[test]
+    fn a_bad_certificate_is_seen_told_or_hidden() {
+        let bad = || chain(&["Nobody"], Verification::Expired);
+        let echo = |certificate: Option<&str>| {
+            let echo = Echo { certificate: certificate.map(ToOwned::to_owned), ..Echo::default() };
+            Some((reply("HTTP/1.1 200 OK\r\n\r\n"), serde_json::to_vec(&echo).unwrap()))
+        };
+        let page = |head: &str| Some((reply(&format!("HTTP/1.1 {head}\r\n\r\n")), Vec::new()));
+        let judge =
+            |handshake: HandshakeEvidence, answer| judge_certificate(answer, walk().tunnelled().tls(handshake).0);
+        let own = certificate("Nobody").sha256;
+        for (handshake, answer, outcome) in [
+            (bad(), echo(Some(&own)), Outcome::Pass),
+            (bad(), echo(Some("another")), Outcome::Warn),
+            (trusted(), echo(Some("another")), Outcome::Fail),
+            (trusted(), echo(None), Outcome::Fail),
+            (chain(&["Example Corp"], Verification::UnknownIssuer), echo(Some("another")), Outcome::Fail),
+            (trusted(), page("503 x\r\nX-Squid-Error: ERR_SECURE_CONNECT_FAIL 0"), Outcome::Pass),
+            (trusted(), page("502 x\r\nProxy-Status: p; error=tls_certificate_error"), Outcome::Pass),
+            (trusted(), page("502 Bad Gateway"), Outcome::Warn),
+            (trusted(), None, Outcome::Fail),
+        ] {
+            let judgement = judge(handshake, answer);
+            assert_eq!(judgement.outcome, outcome, "{}", judgement.summary);
+        }
+        let cut = |kind, evidence| judge_certificate(None, walk().tunnelled().tls_fails(Leg::Origin, kind, evidence).0);
+        assert_eq!(cut(FailureKind::Alert, alert(42)).outcome, Outcome::Warn);
+        assert_eq!(cut(FailureKind::Closed, HandshakeEvidence::default()).outcome, Outcome::Fail);
+        assert_eq!(judge_certificate(None, squid(403, "ERR_ACCESS_DENIED 0")).outcome, Outcome::NotRun);
+    }
 }

@@ -5,7 +5,7 @@ use std::{iter, time::Duration};
 use crate::{
     conformance::{
         case::{Case, Judgement, Level, Remedy, Turn},
-        rig::{Rig, Way, code, heard},
+        rig::{Rig, Way, code, heard, placeholder},
     },
     exchange::{ECHO_PATH, Echo},
     http::Reply,
@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
         id: "hostile/bad-port",
         level: Level::Must,
         reference: "RFC 9110 section 9.3.6",
-        title: "CONNECT to port 99999 is refused, and the proxy serves afterwards",
+        title: "CONNECT to a port above 65535 is refused, and the proxy serves afterwards",
         turn: Turn::Alone,
         run: |rig| Box::pin(attack(rig, BAD_PORT)),
     },
@@ -134,10 +134,10 @@ const HUGE_HEADER: Attack = Attack {
 const MANY_HEADERS: Attack = Attack {
     words: "a request of 5000 header lines",
     request: |door| {
-        let lines = (0..MANY).map(|n| format!("X-{n}: a\r\n")).collect::<String>();
+        let lines = "X-Many: a\r\n".repeat(MANY);
         format!("CONNECT {door} HTTP/1.1\r\nHost: {door}\r\n{lines}\r\n").into_bytes()
     },
-    printed: r"CONNECT ORIGIN:443 HTTP/1.1\r\nHost: ORIGIN:443\r\nX-1: a\r\nX-2: a\r\n\r\n",
+    printed: r"CONNECT ORIGIN:443 HTTP/1.1\r\nHost: ORIGIN:443\r\nX-Many: a\r\nX-Many: a\r\n\r\n",
     opened: Opened::Fine,
     unanswered: Opened::Wrong,
 };
@@ -159,12 +159,14 @@ const BINARY: Attack = Attack {
 };
 
 const BAD_PORT: Attack = Attack {
-    words: "CONNECT to port 99999",
+    words: "CONNECT to a port above 65535",
+    // Who keeps 16 bits alone is led to the door.
     request: |door| {
-        let host = door.rsplit_once(':').map_or(door, |(host, _)| host);
-        format!("CONNECT {host}:99999 HTTP/1.1\r\nHost: {host}:99999\r\n\r\n").into_bytes()
+        let (host, port) = door.rsplit_once(':').unwrap_or((door, "443"));
+        let target = format!("{host}:{}", (1 << 16) + port.parse().unwrap_or(443));
+        format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes()
     },
-    printed: r"CONNECT ORIGIN:99999 HTTP/1.1\r\nHost: ORIGIN:99999\r\n\r\n",
+    printed: r"CONNECT ORIGIN:65979 HTTP/1.1\r\nHost: ORIGIN:65979\r\n\r\n",
     opened: Opened::Wrong,
     unanswered: Opened::Wrong,
 };
@@ -205,11 +207,7 @@ async fn attack(rig: &Rig, attack: Attack) -> Vec<Judgement> {
     let reaction = dialogue.provoke(attack.words, &with_login(&dialogue, request), SILENCE, false).await;
     let judgement = judge_attack(&attack, &reaction).seen([dialogue.finish()]);
     let judgement = Aftermath::of(rig, way).await.weigh(&format!("after {}", attack.words), judgement);
-    let command = match attack.printed.contains('%') {
-        true => rig.printf(attack.printed).replacen("' |", "' 0 |", 1),
-        false => rig.printf(attack.printed),
-    };
-    vec![judgement.reproduced(command)]
+    vec![judgement.reproduced(rig.printf(attack.printed))]
 }
 
 /// The request with the login of the proxy's URL behind its first line, if it has lines at all.
@@ -312,7 +310,7 @@ async fn smuggling(rig: &Rig) -> Vec<Judgement> {
     let reaction = dialogue.provoke("POST", request.as_bytes(), SILENCE, true).await;
     let judgement = judge_smuggling(&reaction).seen([dialogue.finish()]);
     let judgement = Aftermath::of(rig, way).await.weigh("after a request with two lengths", judgement);
-    let at = rig.placeholder(door);
+    let at = placeholder(door);
     let command = rig.printf(&format!(
         r"POST http://{at}{ECHO_PATH} HTTP/1.1\r\nHost: {at}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     ));
@@ -364,7 +362,7 @@ async fn injection(rig: &Rig) -> Vec<Judgement> {
         Err(judgement) => return vec![judgement],
     };
     let mut judgements = Vec::new();
-    let at = rig.placeholder(door);
+    let at = placeholder(door);
     for (words, value, printed) in INJECTIONS {
         let mut dialogue = rig.caller.call(&rig.name(door)).await;
         let login = dialogue.login();
@@ -402,5 +400,99 @@ fn judge_injection(words: &str, reaction: &Reaction) -> Judgement {
             wrong(format!("{words} in a header is passed on as it stands")).because("the origin refused it")
         }
         None => Judgement::pass(format!("{words} in a header is refused")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::testing::Walk,
+        conformance::Outcome,
+        model::{FailureKind, TunnelEvidence},
+    };
+
+    fn heard(text: &str, end: End) -> Reaction {
+        Reaction { heard: text.as_bytes().to_vec(), end }
+    }
+
+    fn echo(text: &str, headers: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{{\"target\":\"{text}\",\"headers\":[{headers}]}}")
+    }
+
+    #[test]
+    fn an_attack_is_refused_or_ends_the_connection() {
+        let refused = "HTTP/1.1 431 x\r\n\r\n";
+        let opened = "HTTP/1.1 200 OK\r\n\r\n";
+        for (attack, reaction, outcome) in [
+            (&HUGE_HEADER, heard(refused, End::Open), Outcome::Pass),
+            (&HUGE_HEADER, heard("", End::Reset), Outcome::Pass),
+            (&HUGE_HEADER, heard(opened, End::Open), Outcome::Warn),
+            (&HUGE_HEADER, heard("", End::Open), Outcome::Fail),
+            (&MANY_HEADERS, heard(opened, End::Open), Outcome::Pass),
+            (&MALFORMED, heard("", End::Open), Outcome::Warn),
+            (&BINARY, heard("", End::Open), Outcome::Pass),
+            (&BINARY, heard("SSH-2.0-x\r\n", End::Closed), Outcome::Pass),
+            (&BINARY, heard(opened, End::Open), Outcome::Fail),
+            (&BAD_PORT, heard(refused, End::Closed), Outcome::Pass),
+            (&BAD_PORT, heard(opened, End::Open), Outcome::Fail),
+        ] {
+            let judgement = judge_attack(attack, &reaction);
+            assert_eq!(judgement.outcome, outcome, "{}", judgement.summary);
+        }
+    }
+
+    #[test]
+    fn who_serves_no_more_has_failed_whatever_it_said() {
+        let walk = || Walk::proxied("the origin:443").connected();
+        let after = |serves, seen| Aftermath { serves, seen }.weigh("after that", Judgement::pass("fine")).outcome;
+        assert_eq!(after(true, walk().tunnelled().0), Outcome::Pass);
+        let dead = walk().tunnel_fails(FailureKind::TimedOut, TunnelEvidence::default()).0;
+        assert_eq!(after(false, dead), Outcome::Fail);
+    }
+
+    #[test]
+    fn requests_end_as_they_should() {
+        let port = (BAD_PORT.request)("198.18.0.7:443");
+        assert!(port.starts_with(b"CONNECT 198.18.0.7:65979 HTTP/1.1\r\n"));
+        assert!((HUGE_HEADER.request)("h:1").len() > HUGE);
+        for attack in [HUGE_HEADER, MANY_HEADERS, MALFORMED, BINARY, BAD_PORT] {
+            assert!((attack.request)("h:1").ends_with(b"\r\n\r\n"), "{}", attack.words);
+        }
+    }
+
+    #[test]
+    fn two_lengths_are_never_passed_on() {
+        let both = "[\"Content-Length\",\"9\"],[\"Transfer-Encoding\",\"chunked\"]";
+        let one = "[\"Content-Length\",\"0\"]";
+        let second = echo("/snapreach/echo?first", one) + &echo("/snapreach/echo?second", "");
+        for (reaction, outcome) in [
+            (heard("HTTP/1.1 400 Bad Request\r\n\r\n", End::Closed), Outcome::Pass),
+            (heard("", End::Closed), Outcome::Pass),
+            (heard("", End::Open), Outcome::Warn),
+            (heard(&echo("/snapreach/echo?first", one), End::Closed), Outcome::Pass),
+            (heard(&echo("/snapreach/echo?first", one), End::Open), Outcome::Warn),
+            (heard(&second, End::Open), Outcome::Warn),
+            (heard(&echo("/snapreach/echo?first", both), End::Closed), Outcome::Fail),
+            (heard("HTTP/1.1 400 x\r\nx-ms-request-id: 1\r\n\r\n", End::Closed), Outcome::Fail),
+        ] {
+            let judgement = judge_smuggling(&reaction);
+            assert_eq!(judgement.outcome, outcome, "{}", judgement.summary);
+        }
+    }
+
+    #[test]
+    fn control_characters_do_not_pass() {
+        for (headers, outcome) in [
+            ("[\"X-Snapreach\",\"a b\"]", Outcome::Pass),
+            ("[\"X-Snapreach\",\"a\"],[\"X-Injected\",\"b\"]", Outcome::Fail),
+            ("[\"X-Snapreach\",\"a\\u0000b\"]", Outcome::Fail),
+        ] {
+            assert_eq!(judge_injection("x", &heard(&echo("/", headers), End::Closed)).outcome, outcome, "{headers}");
+        }
+        let refused = |head: &str| judge_injection("x", &heard(head, End::Closed)).outcome;
+        assert_eq!(refused("HTTP/1.1 400 Bad Request\r\n\r\n"), Outcome::Pass);
+        assert_eq!(refused("HTTP/1.1 400 x\r\nx-ms-request-id: 1\r\n\r\n"), Outcome::Fail);
+        assert_eq!(judge_injection("x", &heard("", End::Open)).outcome, Outcome::Warn);
     }
 }
