@@ -9,19 +9,19 @@ use std::{mem::take, time::Duration};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
     conformance::{
         case::Judgement,
-        rig::{Rig, Way, code, heard},
+        rig::{Rig, Way, code, ended, heard},
     },
     exchange::{Answer, Exchange, Request},
     model::{Code, Failure, FailureKind, Host, Layer, Leg, Observation},
     probe::{
         dialogue::{Ask, Caller, Dialogue, Seen, Stream},
-        limits::Descriptors,
+        limits::{Descriptors, is_served_here},
     },
 };
 
@@ -43,6 +43,12 @@ const SHORTEST_STALL: Duration = Duration::from_millis(500);
 /// What the origin is asked for at most.
 const LONGEST_HOLD_MS: u64 = 60_000;
 
+/// How long a proxy may refuse tunnels after thousands were closed.
+const AT_LEISURE: Duration = Duration::from_secs(1);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// How often a limit that turned out to be none is forgotten, and more tunnels are asked for.
 const SECOND_TRIES: usize = 2;
 
@@ -55,6 +61,8 @@ pub(in crate::conformance) struct Load {
     pub(super) possible: usize,
     /// File descriptors that this process may have.
     pub(super) descriptors: usize,
+    /// Whether the origin is in this process, so that its descriptors are among these.
+    pub(super) origin_here: bool,
     /// The most that stood at once.
     pub(super) held: usize,
     /// From the first CONNECT until the last tunnel stood.
@@ -134,7 +142,12 @@ pub(super) enum After {
 
 impl Stop {
     pub(super) fn of(observation: &Observation) -> Self {
-        Self { how: How::of(observation), heard: heard(observation), code: code(observation) }
+        let how = How::of(observation);
+        let heard = match (&how, observation.failure()) {
+            (How::Dead, Some((.., kind))) => format!("inside the tunnel: {}", ended(kind)),
+            _ => heard(observation),
+        };
+        Self { how, heard, code: code(observation) }
     }
 
     /// Whether it happened on this machine.
@@ -183,7 +196,8 @@ pub(super) async fn measure(rig: &Rig, way: Way) -> Load {
     let mut load = Load {
         wanted: crowd.wanted,
         possible,
-        descriptors: crowd.before.limit,
+        descriptors: crowd.descriptors,
+        origin_here: cost(rig, way) > 1,
         held: crowd.most,
         elapsed: last_opened.saturating_duration_since(began),
         end,
@@ -201,14 +215,28 @@ pub(super) async fn measure(rig: &Rig, way: Way) -> Load {
     load
 }
 
-/// Asks for one more tunnel, as if nothing had been.
+/// How many descriptors of this process one tunnel takes: its socket here, and those of whoever else runs here.
+fn cost(rig: &Rig, way: Way) -> usize {
+    match (is_served_here(rig.caller.dialled()), is_served_here(way.door)) {
+        // The lab's proxy, which takes a connection and makes one, and the lab's origin.
+        (true, _) => 4,
+        (false, true) => 2,
+        (false, false) => 1,
+    }
+}
+
+/// Asks for one more tunnel, as if nothing had been, and again for as long as the proxy may be busy closing.
 async fn after(rig: &Rig, way: Way) -> After {
     let began = Instant::now();
-    let mut dialogue = rig.tunnel_by(way).await;
-    if dialogue.exchange(Exchange::Integrity { bytes: 512 }, rig.seed(), 0).await {
-        After::Served(began.elapsed())
-    } else {
-        After::Failed(Stop::of(&dialogue.finish()))
+    loop {
+        let mut dialogue = rig.tunnel_by(way).await;
+        if dialogue.exchange(Exchange::Integrity { bytes: 512 }, rig.seed(), 0).await {
+            return After::Served(began.elapsed());
+        }
+        if began.elapsed() >= AT_LEISURE || rig.caller.is_halted() {
+            return After::Failed(Stop::of(&dialogue.finish()));
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -218,7 +246,7 @@ struct Crowd {
     stall: Duration,
     wanted: usize,
     possible: usize,
-    before: Descriptors,
+    descriptors: usize,
     at_once: usize,
     held: Vec<Box<dyn Stream>>,
     most: usize,
@@ -238,12 +266,13 @@ enum Filled {
 impl Crowd {
     fn new(rig: &Rig, way: Way, stall: Duration) -> Self {
         let wanted = rig.options.tunnels.min(rig.profile.tunnels);
+        let descriptors = Descriptors::count();
         Self {
             opener: Opener::new(rig, way, stall),
             stall,
             wanted,
-            possible: wanted,
-            before: Descriptors::count(),
+            possible: wanted.min(descriptors.free() / cost(rig, way)),
+            descriptors: descriptors.limit,
             at_once: AT_ONCE.0,
             held: Vec::new(),
             most: 0,
@@ -291,8 +320,8 @@ impl Crowd {
     /// Opens the first ones, and gives how long one took.
     async fn first(&mut self) -> Duration {
         let began = Instant::now();
-        for _ in 0..FIRST.min(self.wanted) {
-            match self.open().await {
+        for _ in 0..FIRST.min(self.possible) {
+            match self.opener.tunnel().await {
                 Ok(tunnel) => self.add(tunnel),
                 // Filling meets it again.
                 Err(_) => break,
@@ -303,77 +332,56 @@ impl Crowd {
 
     /// Opens more, several at once.
     async fn fill(&mut self, until: Instant) -> Filled {
+        let Self { opener, held, last_opened, most, strays, stray, .. } = self;
+        let (mut in_a_row, mut last) = (0, None::<Stop>);
         let mut opening = FuturesUnordered::new();
-        let mut held = take(&mut self.held);
-        let (mut in_a_row, mut recount) = (0, FIRST);
-        let this = &*self;
-        let (mut last_opened, mut possible, mut strays, mut stray) = (Instant::now(), self.possible, 0, None::<Stop>);
-        let filled = loop {
-            if held.len() >= recount {
-                possible = this.room(held.len() + opening.len()).min(this.wanted);
-                recount *= 2;
-            }
+        *last_opened = Instant::now();
+        loop {
             let enough = in_a_row >= IN_A_ROW || Instant::now() >= until;
-            while !enough && opening.len() < this.at_once && held.len() + opening.len() < possible {
-                opening.push(this.open());
+            while !enough && opening.len() < self.at_once && held.len() + opening.len() < self.possible {
+                opening.push(opener.tunnel());
             }
             match opening.next().await {
                 Some(Ok(tunnel)) => {
                     held.push(tunnel);
-                    last_opened = Instant::now();
-                    strays += take(&mut in_a_row);
+                    *most = held.len().max(*most);
+                    *last_opened = Instant::now();
+                    *strays += take(&mut in_a_row);
+                    *stray = last.take().or(stray.take());
                 }
                 Some(Err(stop)) => {
                     in_a_row += 1;
                     // Nothing was opened for so long that more attempts would tell nothing new.
-                    let stalled = last_opened.elapsed() >= this.stall / 2;
-                    if stalled || matches!(stop.how, How::Here(_)) {
-                        in_a_row = in_a_row.max(IN_A_ROW);
+                    let stalled = last_opened.elapsed() >= self.stall / 2;
+                    if stalled || stop.is_ours() {
+                        in_a_row = IN_A_ROW.max(in_a_row);
                     }
-                    stray = Some(stop);
+                    last = Some(stop);
                 }
-                None if held.len() >= possible => break Filled::Full,
-                None => match stray.take_if(|_| in_a_row >= IN_A_ROW) {
-                    Some(stop) => break Filled::Stopped(stop),
-                    None => break Filled::TimeUp,
+                None if held.len() >= self.possible => return Filled::Full,
+                None => match last {
+                    Some(stop) if in_a_row >= IN_A_ROW => return Filled::Stopped(stop),
+                    _ => return Filled::TimeUp,
                 },
             }
-        };
-        drop(opening);
-        self.held = held;
-        self.possible = possible;
-        self.last_opened = last_opened;
-        self.most = self.most.max(self.held.len());
-        self.strays += strays;
-        self.stray = stray.or(self.stray.take());
-        filled
-    }
-
-    /// How many tunnels there can be, as far as this process is concerned. What one costs is counted, since the origin,
-    /// and in a test the proxy, may have their descriptors in this process too.
-    fn room(&self, tunnels: usize) -> usize {
-        let now = Descriptors::count();
-        let each = now.open.saturating_sub(self.before.open).div_ceil(tunnels.max(1)).max(1);
-        tunnels + now.free() / each
+        }
     }
 
     /// Opens tunnels one by one where others were closed, twice, until it fails. `None`: there is no limit here. Otherwise
     /// where it is, if that was found to be the same each time.
     async fn find_edge(&mut self) -> Option<Option<usize>> {
-        let highest = self.held.len() + self.at_once;
+        let highest = (self.held.len() + self.at_once).min(self.wanted);
         let mut edges = Vec::new();
         for _ in 0..2 {
             let end = Instant::now() + self.stall;
-            let closed = (2 * self.at_once).min(self.held.len().div_ceil(2));
-            self.held.truncate(self.held.len() - closed);
+            let closed = self.close(2 * self.at_once);
             let mut opened = 0;
             let at_edge = loop {
-                match self.open().await {
-                    Ok(tunnel) => self.add(tunnel),
-                    Err(_) => break true,
+                if !self.add_one().await {
+                    break true;
                 }
                 opened += 1;
-                if self.held.len() > highest || self.held.len() >= self.wanted {
+                if self.held.len() >= highest {
                     return None;
                 }
                 if Instant::now() >= end {
@@ -391,17 +399,34 @@ impl Crowd {
 
     /// Closes so many, and opens as many again.
     async fn reopen(&mut self, count: usize) -> Reopened {
-        let closed = count.min(self.held.len());
-        self.held.truncate(self.held.len() - closed);
+        let closed = self.close(count);
         let mut opened = 0;
-        while opened < closed {
-            match self.open().await {
-                Ok(tunnel) => self.add(tunnel),
-                Err(_) => break,
-            }
+        while opened < closed && self.add_one().await {
             opened += 1;
         }
         Reopened { closed, opened }
+    }
+
+    /// Closes the newest, half of all at most, and says how many.
+    fn close(&mut self, count: usize) -> usize {
+        let closed = count.min(self.held.len().div_ceil(2));
+        self.held.truncate(self.held.len() - closed);
+        closed
+    }
+
+    /// Opens one more, where the proxy may need a moment until it has noticed that others were closed.
+    async fn add_one(&mut self) -> bool {
+        let until = Instant::now() + self.stall / 4;
+        loop {
+            match self.opener.tunnel().await {
+                Ok(tunnel) => {
+                    self.add(tunnel);
+                    return true;
+                }
+                Err(_) if Instant::now() >= until || self.opener.caller.is_halted() => return false,
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
     }
 
     /// Says a line in every tunnel, and counts those that give no answer.
@@ -423,14 +448,10 @@ impl Crowd {
 
     fn add(&mut self, tunnel: Box<dyn Stream>) {
         self.held.push(tunnel);
-        self.most = self.most.max(self.held.len());
-        self.last_opened = Instant::now();
-    }
-
-    /// One more tunnel, which has proved that it leads to the origin.
-    async fn open(&self) -> Result<Box<dyn Stream>, Stop> {
-        let dialogue = self.opener.open().await;
-        dialogue.keep().map_err(|observation| Stop::of(&observation))
+        if self.held.len() > self.most {
+            self.most = self.held.len();
+            self.last_opened = Instant::now();
+        }
     }
 }
 
@@ -455,6 +476,11 @@ impl Opener {
             authority: way.door.to_string(),
             hold: Request::Hold { ms: ms.min(LONGEST_HOLD_MS) },
         }
+    }
+
+    /// One more tunnel, which has proved that it leads to the origin.
+    async fn tunnel(&self) -> Result<Box<dyn Stream>, Stop> {
+        self.open().await.keep().map_err(|observation| Stop::of(&observation))
     }
 
     /// Asks for a tunnel, and says a line in it.
