@@ -18,6 +18,7 @@ use crate::{
         rig::{Rig, Way, code, ended, heard},
     },
     exchange::{Answer, Exchange, Request},
+    http::Reply,
     model::{Code, Failure, FailureKind, Host, Layer, Leg, Observation},
     probe::{
         dialogue::{Ask, Caller, Dialogue, Seen, Stream},
@@ -90,8 +91,8 @@ pub(super) enum End {
     Ours(Stop),
     /// The proxy opens no more. `edge`: at how many, if it was the same number each time.
     Stopped {
-        /// How it shows.
-        how: Stop,
+        /// How it shows, when no others are under way.
+        stop: Stop,
         /// Tunnels.
         edge: Option<usize>,
     },
@@ -176,7 +177,7 @@ impl How {
             ) => Self::Here(kind),
             (Layer::Tunnel, _, FailureKind::TimedOut) => Self::Silent,
             (Layer::Tunnel, _, FailureKind::Status) => {
-                Self::Answered(observation.reply().map(|reply| reply.status_line()).unwrap_or_default())
+                Self::Answered(observation.reply().map(Reply::status_line).unwrap_or_default())
             }
             (Layer::Tunnel, ..) => Self::HungUp,
             (Layer::Handshake | Layer::Request, Leg::Origin, _) => Self::Dead,
@@ -292,7 +293,7 @@ impl Crowd {
         let needed = (2.0 * self.wanted as f64 * pace.as_secs_f64() / left.max(0.001)) as usize;
         self.at_once = needed.clamp(AT_ONCE.0, AT_ONCE.1);
         for _ in 0..=SECOND_TRIES {
-            let how = match self.fill(until).await {
+            let stray = match self.fill(until).await {
                 Filled::Full => return End::Full,
                 Filled::TimeUp => return End::TimeUp,
                 Filled::Stopped(stop) if stop.is_ours() => {
@@ -301,18 +302,13 @@ impl Crowd {
                 }
                 Filled::Stopped(stop) => stop,
             };
-            if self.opener.caller.is_halted() {
-                return End::TimeUp;
+            if let Some(end) = self.find_edge(&stray).await {
+                return end;
             }
-            match self.find_edge().await {
-                Some(edge) => return End::Stopped { how, edge },
-                None => {
-                    // No limit: what failed did so because too much was asked for at once.
-                    self.strays += IN_A_ROW;
-                    self.stray = Some(how);
-                    self.at_once = (self.at_once / 8).max(1);
-                }
-            }
+            // No limit: what failed did so because too much was asked for at once.
+            self.strays += IN_A_ROW;
+            self.stray = Some(stray);
+            self.at_once = (self.at_once / 8).max(1);
         }
         End::TimeUp
     }
@@ -367,41 +363,44 @@ impl Crowd {
         }
     }
 
-    /// Opens tunnels one by one where others were closed, twice, until it fails. `None`: there is no limit here. Otherwise
-    /// where it is, if that was found to be the same each time.
-    async fn find_edge(&mut self) -> Option<Option<usize>> {
+    /// Opens tunnels one by one where others were closed, until it fails, and once more. `None`: there is no limit here.
+    /// `met`: what came when several were under way.
+    async fn find_edge(&mut self, met: &Stop) -> Option<End> {
         let highest = (self.held.len() + self.at_once).min(self.wanted);
-        let mut edges = Vec::new();
-        for _ in 0..2 {
+        let mut before = None;
+        loop {
             let end = Instant::now() + self.stall;
             let closed = self.close(2 * self.at_once);
             let mut opened = 0;
-            let at_edge = loop {
-                if !self.add_one().await {
-                    break true;
+            let stop = loop {
+                match self.add_one().await {
+                    Ok(()) => opened += 1,
+                    Err(stop) => break Some(stop),
                 }
-                opened += 1;
                 if self.held.len() >= highest {
                     return None;
                 }
                 if Instant::now() >= end {
-                    break false;
+                    break None;
                 }
             };
             self.reopened = Some(Reopened { closed, opened });
-            if opened == 0 || !at_edge {
-                return Some(None);
+            let Some(stop) = stop else { return Some(End::Stopped { stop: met.clone(), edge: None }) };
+            let here = self.held.len();
+            if opened == 0 {
+                return Some(End::Stopped { stop, edge: None });
             }
-            edges.push(self.held.len());
+            if let Some(before) = before.replace(here) {
+                return Some(End::Stopped { stop, edge: (before == here).then_some(here) });
+            }
         }
-        Some((edges[0] == edges[1]).then_some(edges[0]))
     }
 
     /// Closes so many, and opens as many again.
     async fn reopen(&mut self, count: usize) -> Reopened {
         let closed = self.close(count);
         let mut opened = 0;
-        while opened < closed && self.add_one().await {
+        while opened < closed && self.add_one().await.is_ok() {
             opened += 1;
         }
         Reopened { closed, opened }
@@ -415,15 +414,15 @@ impl Crowd {
     }
 
     /// Opens one more, where the proxy may need a moment until it has noticed that others were closed.
-    async fn add_one(&mut self) -> bool {
+    async fn add_one(&mut self) -> Result<(), Stop> {
         let until = Instant::now() + self.stall / 4;
         loop {
             match self.opener.tunnel().await {
                 Ok(tunnel) => {
                     self.add(tunnel);
-                    return true;
+                    return Ok(());
                 }
-                Err(_) if Instant::now() >= until || self.opener.caller.is_halted() => return false,
+                Err(stop) if Instant::now() >= until || self.opener.caller.is_halted() => return Err(stop),
                 Err(_) => sleep(PAUSE).await,
             }
         }
@@ -436,7 +435,11 @@ impl Crowd {
         let mut dead = vec![false; self.held.len()];
         let end = Instant::now() + 2 * self.stall;
         for (tunnel, dead) in self.held.iter_mut().zip(&mut dead) {
-            *dead = !matches!(timeout_at(end, tunnel.write_all(line.as_bytes())).await, Ok(Ok(())));
+            let write = async {
+                tunnel.write_all(line.as_bytes()).await?;
+                tunnel.flush().await
+            };
+            *dead = !matches!(timeout_at(end, write).await, Ok(Ok(())));
         }
         let mut answer = vec![0; expected.len()];
         for (tunnel, dead) in self.held.iter_mut().zip(&mut dead) {

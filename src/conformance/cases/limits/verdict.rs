@@ -50,10 +50,17 @@ fn concurrent(load: &Load) -> Judgement {
             .reproduce(reproduce(wanted));
     }
     match &load.end {
-        End::Stopped { how, edge } => stopped(load, how, *edge),
-        End::TimeUp => Judgement::warn(format!(
-            "no tunnel was refused, but the time of the load was up before {wanted} stood at once"
-        ))
+        End::Stopped { stop, edge } => stopped(load, stop, *edge),
+        End::TimeUp => match &load.strays.1 {
+            None => Judgement::warn(format!(
+                "no tunnel was refused, but the time of the load was up before {wanted} stood at once"
+            )),
+            Some(stop) => Judgement::warn(format!(
+                "the time of the load was up before {wanted} tunnels stood at once, as some CONNECTs failed"
+            ))
+            .because(stop.heard.clone())
+            .code(stop.code),
+        }
         .because("those that were opened carried bytes until the end"),
         End::Full | End::Ours(_) => stands(load),
     }

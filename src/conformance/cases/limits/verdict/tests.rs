@@ -30,7 +30,7 @@ fn stop(how: How) -> Stop {
 fn limited(held: usize, edge: Option<usize>, how: How) -> Load {
     Load {
         held,
-        end: End::Stopped { how: stop(how), edge },
+        end: End::Stopped { stop: stop(how), edge },
         reopened: Some(Reopened { closed: 64, opened: 64 }),
         ..good()
     }
@@ -210,6 +210,9 @@ fn what_was_not_shown_in_time_is_no_pass() {
     let slow = judge_concurrent(&Load { held: 731, end: End::TimeUp, ..good() });
     assert_eq!(slow.outcome, Outcome::Warn);
     assert!(says(&slow, "the time of the load was up before 2000 stood at once") && !says(&slow, "731"));
+    let strays = (20, Some(stop(How::NoConnection)));
+    let overrun = judge_concurrent(&Load { held: 731, end: End::TimeUp, strays, ..good() });
+    assert!(overrun.outcome == Outcome::Warn && says(&overrun, "as some CONNECTs failed"));
     let strays = judge_concurrent(&Load { strays: (5, Some(stop(How::Silent))), ..good() });
     assert!(strays.outcome == Outcome::Warn && says(&strays, "some CONNECTs failed"));
     let tired = Load { after: After::Served(Duration::from_secs(3)), ..good() };
