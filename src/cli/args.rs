@@ -11,7 +11,7 @@ use super::{
     nsg,
     options::{self, Options},
     output,
-    values::{self, Authority, Color, Depth, Disks, LayerBudget, Place, Size, within},
+    values::{self, Authority, Color, Depth, Disks, HostName, LayerBudget, Place, Size, within},
 };
 use crate::{azure::nsg::Protocol, model::Secret, report::Format};
 
@@ -228,7 +228,11 @@ pub(super) struct Proxy {
 
     /// Where the origin on this machine listens [default: loopback for a proxy there, else the address that faces it]
     #[arg(long, value_name = "ADDR", help_heading = ORIGIN, conflicts_with_all = ["no_origin", "lab"])]
-    pub(super) origin_listen: Option<IpAddr>,
+    pub(super) origin_listen: Vec<IpAddr>,
+
+    /// A name under which the proxy finds the origin [default: that of --lab-origin, if it is one]
+    #[arg(long, value_name = "NAME", help_heading = ORIGIN, conflicts_with_all = ["no_origin", "lab"])]
+    pub(super) origin_name: Option<HostName>,
 
     /// Start no origin: cases that need one are not run
     #[arg(long, help_heading = ORIGIN, conflicts_with = "lab")]

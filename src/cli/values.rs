@@ -171,6 +171,21 @@ impl fmt::Display for Authority {
     }
 }
 
+/// A host name, and no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostName(pub(super) String);
+
+impl FromStr for HostName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.parse() {
+            Ok(Host::Name(name)) => Ok(Self(name.to_string())),
+            _ => Err(Invalid::new("write a host name, as origin.example")),
+        }
+    }
+}
+
 /// `HOST[:PORT]`: a name or an address, IPv6 in brackets when a port follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {

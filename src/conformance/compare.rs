@@ -61,6 +61,8 @@ impl<'a> Comparison<'a> {
         let mut differences: Vec<_> = first
             .tried
             .iter()
+            // Where one was not tried, each case would differ, for no reason of its own.
+            .filter(|_| unknown(first, second).is_none())
             .filter_map(|one| {
                 let other = second.tried.iter().find(|other| other.id == one.id)?;
                 differ(one, other).then(|| Difference { first: one, second: other, change: change(one, other) })
@@ -88,12 +90,18 @@ impl<'a> Comparison<'a> {
     }
 }
 
+/// The one of both of which too little is known: it is no proxy, cannot be reached, or was not done with.
+fn unknown<'a>(first: &'a Validation, second: &'a Validation) -> Option<&'a Validation> {
+    [first, second].into_iter().find(|one| !one.findings.is_empty() || one.context.interrupted)
+}
+
 fn said(judgement: &Judgement) -> (Option<&str>, Outcome, &str) {
     (judgement.subject.as_deref(), judgement.outcome, &judgement.summary)
 }
 
 fn differ(one: &Tried, other: &Tried) -> bool {
-    !one.judgements.iter().map(said).eq(other.judgements.iter().map(said))
+    let both_open = one.outcome() == Outcome::NotRun && other.outcome() == Outcome::NotRun;
+    !both_open && !one.judgements.iter().map(said).eq(other.judgements.iter().map(said))
 }
 
 /// Outcomes are ordered from the worst to the best; what was not run is neither.
@@ -121,8 +129,7 @@ fn verdict(first: &Validation, second: &Validation, differences: &[Difference<'_
     let musts = worse(Level::Must, Outcome::Fail);
     let other =
         differences.iter().filter(|d| d.change == Change::Worse && d.second.level <= Level::Should).count() - musts;
-    let unknown = [first, second].into_iter().find(|one| !one.findings.is_empty() || one.context.interrupted);
-    let (status, summary) = if let Some(one) = unknown {
+    let (status, summary) = if let Some(one) = unknown(first, second) {
         (Status::Inconclusive, format!("{new} cannot be compared with {old}: {}", one.verdict.summary))
     } else if musts > 0 {
         (Status::Blocked, format!("{new} fails {} that {old} passes", plural(musts, "must")))

@@ -14,7 +14,7 @@ use crate::{
     exchange::{Door, DoorKind, Exchange, Places, mix},
     http::Reply,
     model::{Code, Excerpt, FailureKind, Host, Layer, Leg, Observation},
-    probe::dialogue::{Ask, Caller, Dialogue, Seen},
+    probe::dialogue::{Ask, Caller, Dialogue, Hello, Seen},
 };
 
 /// Storage's ports, those that a backup needs first.
@@ -25,7 +25,7 @@ const FEW: u64 = 512;
 
 /// The setting of a run. Cases read it and hold dialogues; they change nothing in it.
 #[derive(Debug)]
-pub struct Rig {
+pub(super) struct Rig {
     /// Whom dialogues are held with.
     pub(super) caller: Caller,
     /// The origin, if there is one.
@@ -40,6 +40,8 @@ pub struct Rig {
     pub(super) options: Options,
     /// What came of the one load that is put on the proxy.
     pub(super) load: OnceCell<Load>,
+    /// A door to which the proxy passes plain requests on, if it does so at all.
+    pub(super) plain: OnceCell<Option<SocketAddr>>,
     seeds: AtomicU64,
 }
 
@@ -91,8 +93,9 @@ pub(super) struct Surveyed {
 impl Rig {
     /// Before the survey.
     pub(super) fn new(caller: Caller, places: Places, profile: Profile, options: Options) -> Self {
-        let (open, surveyed, load, seeds) = (Vec::new(), Vec::new(), OnceCell::new(), AtomicU64::new(1));
-        Self { caller, places, open, surveyed, profile, options, load, seeds }
+        let (open, surveyed, seeds) = (Vec::new(), Vec::new(), AtomicU64::new(1));
+        let (load, plain) = (OnceCell::new(), OnceCell::new());
+        Self { caller, places, open, surveyed, profile, options, load, plain, seeds }
     }
 
     /// Tries every door that serves, and keeps those through which bytes reach the origin and come back.
@@ -108,7 +111,7 @@ impl Rig {
             } else if opened {
                 // Some let nothing but TLS pass.
                 let mut inside = self.tunnel_to(door).await;
-                if inside.tls(&Host::Ip(door.ip()), None).await
+                if inside.tls(&Host::Ip(door.ip()), Hello::default()).await
                     && inside.exchange(Exchange::Integrity { bytes: FEW }, self.seed(), 0).await
                 {
                     ways.push(Way { door, tls: true });
@@ -145,24 +148,39 @@ impl Rig {
     pub(super) async fn tunnel_by(&self, way: Way) -> Dialogue {
         let mut dialogue = self.tunnel_to(way.door).await;
         if way.tls {
-            dialogue.tls(&Host::Ip(way.door.ip()), None).await;
+            dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await;
         }
         dialogue
     }
 
     /// Makes a tunnel to a door prove itself: bytes go to the origin and back, inside TLS where the way demands it.
     pub(super) async fn prove(&self, dialogue: &mut Dialogue, way: Way) -> bool {
-        (!way.tls || dialogue.tls(&Host::Ip(way.door.ip()), None).await)
+        (!way.tls || dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await)
             && dialogue.exchange(Exchange::Integrity { bytes: FEW }, self.seed(), 0).await
     }
 
     /// The best way to the origin.
+    #[allow(clippy::result_large_err, reason = "a case ends with it, once")]
     pub(super) fn way(&self) -> Result<Way, Judgement> {
         if self.places.doors.is_empty() {
             return Err(Judgement::not_run("there is no origin beyond the proxy; --lab-origin names one"));
         }
         let none = || Judgement::not_run("the proxy opens no tunnel to the origin; connect/port-443 says why");
         self.open.first().copied().ok_or_else(none)
+    }
+
+    /// The best door to which the proxy opens tunnels at all, whatever it lets pass in them.
+    pub(super) fn opened(&self) -> Result<SocketAddr, Judgement> {
+        let way = self.way().map(|way| way.door);
+        way.or_else(|why| {
+            let success = |seen: &&Surveyed| seen.observation.reply().is_some_and(Reply::is_success);
+            self.surveyed.iter().find(success).map(|seen| seen.door).ok_or(why)
+        })
+    }
+
+    /// Whom a client of this door means: the origin's name where there is one.
+    pub(super) fn origin_at(&self, door: SocketAddr) -> Host {
+        self.places.name.as_deref().map_or(Host::Ip(door.ip()), |name| Host::Name(name.into()))
     }
 
     /// A door of this kind, at this port if there is one there.
@@ -212,20 +230,6 @@ impl Rig {
             .or_else(|| self.door(DoorKind::Serves, None))
     }
 
-    /// The proxy's host and port, apart, as commands take them.
-    fn proxy(&self) -> String {
-        let proxy = self.caller.proxy();
-        format!("{} {}", proxy.host, proxy.port)
-    }
-
-    /// A door in a command: `ORIGIN:443`; whoever runs it puts the origin's name there.
-    pub(super) fn placeholder(&self, door: SocketAddr) -> String {
-        match PORTS.contains(&door.port()) {
-            true => format!("ORIGIN:{}", door.port()),
-            false => "ORIGIN:PORT".to_owned(),
-        }
-    }
-
     /// A command that asks for a tunnel to `authority` and sends a request into it.
     pub(super) fn curl(&self, authority: &str) -> String {
         format!("{} --proxytunnel http://{authority}/", self.curl_command())
@@ -246,10 +250,12 @@ impl Rig {
     /// A command that sends `bytes`, in the notation of printf, as they stand.
     pub(super) fn printf(&self, bytes: &str) -> String {
         let proxy = self.caller.proxy();
-        match proxy.tls {
-            true => format!("printf '{bytes}' | openssl s_client -quiet -connect {}", proxy.host.authority(proxy.port)),
-            false => format!("printf '{bytes}' | nc {}", self.proxy()),
-        }
+        let program = if proxy.tls {
+            format!("openssl s_client -quiet -connect {}", proxy.host.authority(proxy.port))
+        } else {
+            format!("nc {} {}", proxy.host, proxy.port)
+        };
+        format!("printf '{bytes}' | {program}")
     }
 
     /// A door in words that are the same in every run: `the origin:443`.
@@ -267,6 +273,11 @@ impl Rig {
             false => who.to_owned(),
         }
     }
+}
+
+/// A door in a command: `ORIGIN:443`; whoever runs it puts the origin's name there.
+pub(super) fn placeholder(door: SocketAddr) -> String {
+    if PORTS.contains(&door.port()) { format!("ORIGIN:{}", door.port()) } else { "ORIGIN:PORT".to_owned() }
 }
 
 /// What came of asking for a tunnel.

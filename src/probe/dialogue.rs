@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -32,7 +32,10 @@ use crate::{
     plan::{Budgets, Proxy, Source, Trust},
 };
 
-pub(crate) use super::exchange::early_data;
+pub(crate) use super::{
+    exchange::early_data,
+    handshake::{Hello, Versions},
+};
 
 /// More of a body is not read.
 const MAX_BODY: usize = 256 * 1024;
@@ -151,7 +154,7 @@ impl Caller {
         if self.proxy.tls {
             dialogue.stream = Some(Box::new(conn));
             let host = self.proxy.host.clone();
-            dialogue.shake(Leg::Proxy, &host, None).await;
+            dialogue.shake(Leg::Proxy, &host, Hello::default()).await;
         } else {
             dialogue.stream = Some(Box::new(conn));
             dialogue.trusted = true;
@@ -278,12 +281,12 @@ impl Dialogue {
         self.is_open()
     }
 
-    /// Shakes hands with whoever is at the end of the tunnel, for `host`; `sni` replaces the name that is sent.
-    pub(crate) async fn tls(&mut self, host: &Host, sni: Option<&str>) -> bool {
-        self.shake(Leg::Origin, host, sni).await
+    /// Shakes hands with whoever is at the end of the tunnel, for `host`.
+    pub(crate) async fn tls(&mut self, host: &Host, hello: Hello<'_>) -> bool {
+        self.shake(Leg::Origin, host, hello).await
     }
 
-    async fn shake(&mut self, leg: Leg, host: &Host, sni: Option<&str>) -> bool {
+    async fn shake(&mut self, leg: Leg, host: &Host, hello: Hello<'_>) -> bool {
         let Some(stream) = self.stream.take() else { return false };
         let tls = self.caller.tls.clone();
         let result = self
@@ -292,7 +295,7 @@ impl Dialogue {
                 leg,
                 self.caller.budgets.layer,
                 &mut handshake::Attempt::new(),
-                async |attempt: &mut handshake::Attempt| handshake::handshake(attempt, &tls, stream, host, sni).await,
+                async |attempt: &mut handshake::Attempt| handshake::handshake(attempt, &tls, stream, host, hello).await,
             )
             .await;
         if let Ok(stream) = result {
@@ -458,6 +461,27 @@ impl Talk {
         Ok(())
     }
 
+    /// The status of the next answer, be it an interim one; the answer itself stays to be read. `None`: none comes within
+    /// `patience`.
+    pub(crate) async fn first_status(
+        &mut self,
+        stream: &mut Box<dyn Stream>,
+        patience: Duration,
+    ) -> Result<Option<u16>, Failure> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Ok(Parsed::Complete(reply, _)) = parse_head(&self.incoming.buffer, 0) {
+                return Ok(Some(reply.status));
+            }
+            match timeout_at(end, stream.read_buf(&mut self.incoming.buffer)).await {
+                Err(_) => return Ok(None),
+                Ok(Err(error)) => return Err(failure::of_io(&error)),
+                Ok(Ok(0)) => return Err(Failure::new(FailureKind::Closed, "closed without an answer")),
+                Ok(Ok(read)) => self.incoming.total += read as u64,
+            }
+        }
+    }
+
     /// Reads the head of an HTTP answer; what follows it waits for [`Talk::some`].
     pub(crate) async fn head(&mut self, stream: &mut Box<dyn Stream>) -> Result<Reply, Failure> {
         let reply = *read_head(stream, &mut self.incoming).await?;
@@ -511,17 +535,18 @@ impl Talk {
     }
 
     /// Reads until `count` bytes have come that must be the origin's pattern of this seed; how far that went is in `came`
-    /// at any moment.
+    /// at any moment. Nothing may come for as long as `patience`.
     pub(crate) async fn pattern(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
-        seed: u64,
-        count: u64,
+        (seed, count): (u64, u64),
+        patience: Duration,
         came: &mut Came,
     ) -> Result<(), Failure> {
         let pattern = Pattern::new(seed, Direction::Down);
         while came.intact < count {
-            let mut bytes = self.some(stream).await?;
+            let silent = |_| Failure::new(FailureKind::TimedOut, format!("nothing came within {patience:?}"));
+            let mut bytes = timeout(patience, self.some(stream)).await.map_err(silent)??;
             if bytes.is_empty() {
                 return Err(Failure::new(FailureKind::Closed, "closed before all bytes had come"));
             }

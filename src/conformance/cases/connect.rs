@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use crate::{
     conformance::{
         case::{Case, Judgement, Level, Remedy, Trial, Turn, Unit},
-        rig::{Rig, Said, Way, code, heard, said, said_by},
+        rig::{Rig, Said, Way, code, heard, placeholder, said, said_by},
     },
     exchange::{DoorKind, ECHO_PATH, Echo, Exchange},
     http::Reply,
     model::{Code, FailureKind, Host, Observation},
-    probe::dialogue::{Ask, Dialogue, Seen, early_data},
+    probe::dialogue::{Ask, Dialogue, Hello, Seen, early_data},
 };
 
 /// Bytes each way that prove a tunnel.
@@ -111,7 +111,7 @@ pub(super) const CASES: &[Case] = &[
         reference: "RFC 9110 section 4.2.3: case does not count in a host",
         title: "CONNECT to a name in upper case opens a tunnel",
         turn: Turn::Together,
-        run: |rig| Box::pin(other_name(rig, "in upper case", |name| name.to_ascii_uppercase())),
+        run: |rig| Box::pin(other_name(rig, "in upper case", str::to_ascii_uppercase)),
     },
     Case {
         id: "connect/no-port",
@@ -159,7 +159,7 @@ pub(super) const CASES: &[Case] = &[
         reference: "RFC 9110 section 9.3.6: no Content-Length, no Transfer-Encoding, and no content",
         title: "Nothing but the head of the 200 comes before the origin's first byte",
         turn: Turn::Together,
-        run: |rig| Box::pin(plain_200(rig)),
+        run: |rig| Box::pin(async { plain_200(rig) }),
     },
 ];
 
@@ -193,11 +193,13 @@ fn port(rig: &Rig, port: u16) -> Trial<'_> {
         let proved = dialogue.exchange(Exchange::Integrity { bytes: FEW }, rig.seed(), 0).await
             // Where nothing but TLS may pass, the survey has shown that TLS does.
             || opened && rig.open.iter().any(|way| way.door == door && way.tls);
-        vec![judge_port(port, proved, dialogue.finish()).reproduced(rig.curl(&rig.placeholder(door)))]
+        let wanted = rig.profile.ports.contains(&port);
+        vec![judge_port(port, wanted, proved, dialogue.finish()).reproduced(rig.curl(&placeholder(door)))]
     })
 }
 
-fn judge_port(port: u16, proved: bool, seen: Observation) -> Judgement {
+/// `wanted`: the profile needs it, so it must be allowed; else it is good to know.
+fn judge_port(port: u16, wanted: bool, proved: bool, seen: Observation) -> Judgement {
     let judgement = match said(&seen) {
         _ if proved => Judgement::pass(format!("a tunnel to port {port} carries bytes both ways")),
         Said::Opened => {
@@ -206,10 +208,11 @@ fn judge_port(port: u16, proved: bool, seen: Observation) -> Judgement {
                 .code(code(&seen))
         }
         Said::Unasked => Judgement::not_run("the proxy could not be asked").because(heard(&seen)).code(code(&seen)),
-        _ => Judgement::fail(format!("no tunnel to port {port}"))
-            .because(heard(&seen))
-            .code(code(&seen))
-            .remedy(remedy(&seen, Remedy::AllowPorts { ports: vec![port] })),
+        _ => {
+            let judgement =
+                Judgement::fail(format!("no tunnel to port {port}")).because(heard(&seen)).code(code(&seen));
+            if wanted { judgement.remedy(remedy(&seen, Remedy::AllowPorts { ports: vec![port] })) } else { judgement }
+        }
     };
     timed(judgement, seen)
 }
@@ -266,7 +269,7 @@ async fn allow(rig: &Rig) -> Vec<Judgement> {
         let opened = dialogue.connect(endpoint, Ask::Usual { along: &[] }).await;
         let host = host_of(endpoint);
         if opened && crate::azure::storage::is_storage_name(host) {
-            dialogue.tls(&Host::Name(host.into()), None).await;
+            dialogue.tls(&Host::Name(host.into()), Hello::default()).await;
         }
         let judgement = judge_allowed(dialogue.finish());
         judgements.push(judgement.about(endpoint.clone()).reproduced(rig.curl_plain(&format!("https://{endpoint}/"))));
@@ -326,7 +329,7 @@ async fn deny(rig: &Rig) -> Vec<Judgement> {
 async fn get(rig: &Rig) -> Vec<Judgement> {
     let Some(door) = rig.plain_door() else { return vec![rig.missing(80)] };
     let (answer, seen) = rig.plain(door, "GET", &format!("{ECHO_PATH}?plain"), "", b"").await;
-    let at = rig.placeholder(door);
+    let at = placeholder(door);
     vec![judge_get(answer, seen).reproduced(rig.curl_plain(&format!("http://{at}{ECHO_PATH}")))]
 }
 
@@ -373,7 +376,7 @@ async fn literal(rig: &Rig, v4: bool) -> Vec<Judgement> {
     let Some(surveyed) = rig.surveyed.iter().find(|surveyed| surveyed.door == door) else { return Vec::new() };
     // Whether another way leads to the same port tells a rule about literals from one about ports.
     let otherwise = open
-        || by_name(rig, door.port(), |name| name.to_owned()).await.is_some_and(|(proved, _)| proved)
+        || by_name(rig, door.port(), ToOwned::to_owned).await.is_some_and(|(proved, _)| proved)
         || rig.open.iter().any(|way| way.door.port() == door.port());
     let at = if v4 { "ADDRESS:443" } else { "[ADDRESS]:443" };
     vec![judge_literal(v4, open, otherwise, surveyed.observation.clone()).reproduced(rig.curl(at))]
@@ -529,7 +532,7 @@ async fn form(rig: &Rig, form: Form) -> Vec<Judgement> {
     let head = form.head.replace("{}", &way.door.to_string());
     dialogue.connect(&way.door.to_string(), Ask::Head(&head)).await;
     let proved = rig.prove(&mut dialogue, way).await;
-    let command = rig.printf(&form.printed.replace("{}", &rig.placeholder(way.door)));
+    let command = rig.printf(&form.printed.replace("{}", &placeholder(way.door)));
     vec![judge_form(form.words, proved, dialogue.finish()).reproduced(command)]
 }
 
@@ -559,7 +562,7 @@ async fn early(rig: &Rig) -> Vec<Judgement> {
     let mut dialogue = rig.caller.call(&rig.name(way.door)).await;
     dialogue.connect(&way.door.to_string(), Ask::Usual { along: &along }).await;
     let arrived = dialogue.exchange(Exchange::EarlyData, seed, along.len() as u64).await;
-    let at = rig.placeholder(way.door);
+    let at = placeholder(way.door);
     let command = rig
         .printf(&format!(r"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\nGET {ECHO_PATH} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
     vec![judge_early(arrived, dialogue.finish()).reproduced(command)]
@@ -609,7 +612,7 @@ async fn keep_alive(rig: &Rig) -> Vec<Judgement> {
     let served = matches!(refusal, Refusal::Refused(_))
         && dialogue.connect(&way.door.to_string(), Ask::Usual { along: &[] }).await
         && rig.prove(&mut dialogue, way).await;
-    let [first, second] = [format!("ORIGIN:{}", shut.port()), rig.placeholder(way.door)]
+    let [first, second] = [format!("ORIGIN:{}", shut.port()), placeholder(way.door)]
         .map(|at| format!(r"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
     vec![judge_keep_alive(&refusal, served, dialogue.finish()).reproduced(rig.printf(&format!("{first}{second}")))]
 }
@@ -665,18 +668,22 @@ fn announces_close(reply: &Reply) -> bool {
     says("close") || !delimited || reply.minor_version == 0 && !says("keep-alive")
 }
 
-async fn plain_200(rig: &Rig) -> Vec<Judgement> {
-    let mut dialogue = match rig.to_origin().await {
-        Ok(dialogue) => dialogue,
-        Err(judgement) => return vec![judgement],
-    };
-    let proved = dialogue.exchange(Exchange::Integrity { bytes: FEW }, rig.seed(), 0).await;
-    vec![judge_200(proved, dialogue.finish()).reproduced(rig.curl("ORIGIN:443"))]
+/// The survey has asked at every door.
+fn plain_200(rig: &Rig) -> Vec<Judgement> {
+    if rig.surveyed.is_empty() {
+        return vec![rig.missing(443)];
+    }
+    let judgements = rig.surveyed.iter().map(|surveyed| {
+        let proved = rig.open.iter().any(|way| way.door == surveyed.door);
+        judge_200(proved, surveyed.observation.clone()).reproduced(rig.curl(&placeholder(surveyed.door)))
+    });
+    // Of doors that are alike the first one speaks.
+    judgements.min_by_key(|judgement| judgement.outcome).into_iter().collect()
 }
 
 fn judge_200(proved: bool, seen: Observation) -> Judgement {
     let Some((tunnel, reply)) = seen.tunnel().zip(seen.reply()).filter(|(_, reply)| reply.is_success()) else {
-        return Judgement::not_run("no tunnel to the origin opens at this moment").because(heard(&seen)).seen([seen]);
+        return Judgement::not_run("the proxy opens no tunnel to the origin; connect/port-443 says why").seen([seen]);
     };
     let framing = ["Transfer-Encoding", "Content-Length"]
         .into_iter()
@@ -703,4 +710,205 @@ fn judge_200(proved: bool, seen: Observation) -> Judgement {
             .remedy(Remedy::Replace)
     };
     timed(judgement, seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::testing::{Walk, certificate, chain, reply, trusted},
+        conformance::Outcome,
+        model::{Excerpt, TunnelEvidence, Verification},
+    };
+
+    fn walk() -> Walk {
+        Walk::proxied("the origin:443").connected()
+    }
+
+    fn answered(text: &str) -> Observation {
+        walk().tunnel_refused(reply(text)).0
+    }
+
+    fn denied() -> Observation {
+        answered("HTTP/1.1 403 Forbidden\r\nX-Squid-Error: ERR_ACCESS_DENIED 0\r\n\r\n")
+    }
+
+    fn unreached() -> Observation {
+        answered("HTTP/1.1 503 x\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n")
+    }
+
+    fn login() -> Observation {
+        answered("HTTP/1.1 407 x\r\nProxy-Authenticate: Basic realm=x\r\n\r\n")
+    }
+
+    fn silent() -> Observation {
+        walk().tunnel_fails(FailureKind::TimedOut, TunnelEvidence::default()).0
+    }
+
+    fn closed() -> Observation {
+        walk().tunnel_fails(FailureKind::Closed, TunnelEvidence::default()).0
+    }
+
+    fn opened() -> Observation {
+        walk().tunnelled().0
+    }
+
+    /// The 200 with these header lines, each with its line end.
+    fn opened_with(headers: &str, early: Option<&str>) -> Observation {
+        let mut seen = walk();
+        let evidence = TunnelEvidence {
+            request_sent: true,
+            reply: Some(reply(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n"))),
+            early: early.map(|text| Excerpt::whole(text.as_bytes())),
+            ..TunnelEvidence::default()
+        };
+        seen.push(crate::model::Leg::Proxy, crate::model::Evidence::Tunnel(Box::new(evidence)), None, 1_000);
+        seen.0
+    }
+
+    fn of(judgement: &Judgement) -> (Outcome, Option<&Remedy>) {
+        (judgement.outcome, judgement.remedy.as_ref())
+    }
+
+    #[test]
+    fn a_port_is_open_when_bytes_pass_and_only_then() {
+        let allow = Remedy::AllowPorts { ports: vec![8443] };
+        for (seen, proved, outcome, remedy) in [
+            (opened(), true, Outcome::Pass, None),
+            (opened(), false, Outcome::Fail, None),
+            (denied(), false, Outcome::Fail, Some(&allow)),
+            (login(), false, Outcome::Fail, Some(&Remedy::NoLogin)),
+            (silent(), false, Outcome::Fail, Some(&allow)),
+        ] {
+            assert_eq!(of(&judge_port(8443, true, proved, seen)), (outcome, remedy));
+        }
+        let unasked = Walk::proxied("the origin:443").connect_fails(FailureKind::Refused).0;
+        assert_eq!(judge_port(443, true, false, unasked).outcome, Outcome::NotRun);
+        // Nobody should open a port for a case that only wants to know.
+        assert_eq!(of(&judge_port(80, false, false, denied())), (Outcome::Fail, None));
+    }
+
+    #[test]
+    fn shut_is_what_a_rule_shuts() {
+        for (seen, outcome) in [
+            (denied(), Outcome::Pass),
+            (answered("HTTP/1.0 403 Filtered\r\nServer: tinyproxy/1.11.1\r\n\r\n"), Outcome::Pass),
+            (answered("HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\n\r\n"), Outcome::Pass),
+            (closed(), Outcome::Warn),
+            (answered("HTTP/1.1 400 Bad Request\r\n\r\n"), Outcome::Warn),
+            (opened(), Outcome::Fail),
+            (unreached(), Outcome::Fail),
+            (answered("HTTP/1.0 500 Unable to connect\r\nServer: tinyproxy/1.11.1\r\n\r\n"), Outcome::Fail),
+            (silent(), Outcome::Fail),
+            (login(), Outcome::NotRun),
+        ] {
+            let judgement = judge_shut("port 22", Remedy::LimitPorts { ports: vec![443] }, seen);
+            assert_eq!(judgement.outcome, outcome, "{}", judgement.summary);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_allowed_when_storage_answers() {
+        let storage = || Walk::proxied("acct.blob.core.windows.net:443").connected();
+        assert_eq!(judge_allowed(storage().tunnelled().tls(trusted()).0).outcome, Outcome::Pass);
+        let inspected = storage().tunnelled().tls(chain(&["Example Corp"], Verification::UnknownIssuer)).0;
+        let judgement = judge_allowed(inspected);
+        assert_eq!(of(&judgement), (Outcome::Fail, Some(&Remedy::NoInspection)));
+        assert_eq!(
+            judgement.evidence,
+            [format!("the certificate's issuer is `{}`", certificate("Example Corp").issuer)]
+        );
+        let hosts = Remedy::AllowHosts { hosts: vec!["acct.blob.core.windows.net".into()] };
+        let judgement = judge_allowed(storage().tunnel_refused(reply("HTTP/1.1 403 Forbidden\r\n\r\n")).0);
+        assert_eq!(of(&judgement), (Outcome::Fail, Some(&hosts)));
+        let unknown = storage().tunnel_refused(reply("HTTP/1.1 503 x\r\nX-Squid-Error: ERR_DNS_FAIL 0\r\n\r\n")).0;
+        assert_eq!(of(&judge_allowed(unknown)), (Outcome::Fail, Some(&Remedy::NameServer)));
+    }
+
+    #[test]
+    fn a_plain_get_must_reach_the_origin_in_origin_form() {
+        let get = |head: &str, body: &str| {
+            let answer = (reply(head), body.as_bytes().to_vec());
+            judge_get(Some(answer), Walk::proxied("the origin:80").connected().0)
+        };
+        let echo = |target: &str| format!("{{\"target\":\"{target}\"}}");
+        let good = get("HTTP/1.1 200 OK\r\n\r\n", &echo("/snapreach/echo?plain"));
+        assert_eq!(good.outcome, Outcome::Pass, "{good:?}");
+        let absolute = get("HTTP/1.1 200 OK\r\n\r\n", &echo("http://198.18.0.7/snapreach/echo?plain"));
+        assert_eq!(absolute.outcome, Outcome::Fail);
+        let page = get("HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n", "<html>Welcome to nginx!");
+        assert_eq!((page.outcome, page.code), (Outcome::Fail, None));
+        let denied = get("HTTP/1.1 403 Forbidden\r\n\r\n", "");
+        assert_eq!(of(&denied), (Outcome::Fail, Some(&Remedy::AllowPorts { ports: vec![80] })));
+    }
+
+    #[test]
+    fn a_form_is_judged_against_the_usual_one() {
+        assert_eq!(judge_form("x", true, opened()).outcome, Outcome::Pass);
+        assert_eq!(judge_form("x", false, opened()).outcome, Outcome::Fail);
+        assert_eq!(judge_form("x", false, answered("HTTP/1.0 400 Bad request\r\n\r\n")).outcome, Outcome::Fail);
+        assert_eq!(judge_form("x", false, closed()).outcome, Outcome::Fail);
+        for (open, otherwise, outcome) in
+            [(true, false, Outcome::Pass), (false, true, Outcome::Fail), (false, false, Outcome::NotRun)]
+        {
+            assert_eq!(judge_literal(true, open, otherwise, denied()).outcome, outcome);
+            assert_eq!(judge_other_name("x", otherwise, open, denied()).outcome, outcome);
+            assert_eq!(judge_name(open, otherwise, denied()).outcome, outcome);
+        }
+        assert_eq!(judge_name(false, true, unreached()).remedy, Some(Remedy::NameServer));
+    }
+
+    #[test]
+    fn a_port_must_be_named() {
+        for (seen, outcome) in [
+            (answered("HTTP/1.1 400 Bad Request\r\n\r\n"), Outcome::Pass),
+            (denied(), Outcome::Pass),
+            (opened(), Outcome::Warn),
+            (unreached(), Outcome::Warn),
+            (closed(), Outcome::Warn),
+            (silent(), Outcome::Fail),
+        ] {
+            assert_eq!(judge_no_port(seen).outcome, outcome);
+        }
+    }
+
+    #[test]
+    fn early_bytes_arrive_or_are_lost() {
+        let exchanged = |kind| walk().tunnelled().exchanged(Exchange::EarlyData, kind, |_| ()).0;
+        assert_eq!(judge_early(true, exchanged(None)).outcome, Outcome::Pass);
+        let lost = judge_early(false, exchanged(Some(FailureKind::Lost)));
+        assert!(lost.outcome == Outcome::Fail && lost.summary.contains("are lost"), "{lost:?}");
+        let hangs = judge_early(false, exchanged(Some(FailureKind::TimedOut)));
+        assert!(hangs.outcome == Outcome::Fail && hangs.summary.contains("carries nothing"), "{hangs:?}");
+        assert_eq!(judge_early(false, closed()).outcome, Outcome::Fail);
+    }
+
+    #[test]
+    fn who_ends_a_connection_says_so() {
+        let judge =
+            |head: &str, served| judge_keep_alive(&Refusal::Refused(Box::new(reply(head))), served, walk().0).outcome;
+        assert_eq!(judge("HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n", true), Outcome::Pass);
+        assert_eq!(judge("HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n", false), Outcome::Fail);
+        assert_eq!(judge("HTTP/1.1 403 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false), Outcome::Warn);
+        assert_eq!(judge("HTTP/1.0 403 x\r\nContent-Length: 0\r\n\r\n", false), Outcome::Warn);
+        assert_eq!(judge("HTTP/1.1 403 x\r\n\r\n", false), Outcome::Warn);
+        assert_eq!(judge_keep_alive(&Refusal::Opened, false, walk().0).outcome, Outcome::NotRun);
+        assert_eq!(judge_keep_alive(&Refusal::Broken, false, walk().0).outcome, Outcome::Fail);
+    }
+
+    #[test]
+    fn nothing_comes_with_the_200() {
+        for (headers, early, outcome) in [
+            ("", None, Outcome::Pass),
+            ("Via: 1.1 x\r\n", None, Outcome::Pass),
+            ("Content-Length: 0\r\n", None, Outcome::Warn),
+            ("Content-Length: 39\r\n", None, Outcome::Fail),
+            ("Transfer-Encoding: chunked\r\n", None, Outcome::Fail),
+            ("", Some("<html>"), Outcome::Fail),
+        ] {
+            assert_eq!(judge_200(true, opened_with(headers, early)).outcome, outcome, "{headers}{early:?}");
+        }
+        assert_eq!(judge_200(false, opened_with("", None)).outcome, Outcome::Fail);
+        assert_eq!(judge_200(false, denied()).outcome, Outcome::NotRun);
+    }
 }

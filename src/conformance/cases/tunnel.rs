@@ -13,7 +13,7 @@ use crate::{
         case::{Case, Judgement, Level, Remedy, Turn, Unit, one},
         rig::{Rig, code, ended, heard, shown},
     },
-    exchange::{Answer, Direction, DoorKind, Exchange, MAX_BYTES, MAX_HOLD, PATTERN_PATH, Pattern, Request},
+    exchange::{Answer, Direction, Exchange, MAX_BYTES, MAX_HOLD, PATTERN_PATH, Pattern, Request},
     model::{Code, ExchangeEvidence, Failure, FailureKind, Layer, Observation},
     probe::dialogue::{Came, Seen, Stream, Talk},
 };
@@ -181,8 +181,11 @@ fn judge_large(wanted: u64, took: Duration, seen: Observation) -> Judgement {
 async fn at_once(rig: &Rig) -> Judged {
     let mut tunnel = rig.to_origin().await?;
     let (mut came, mut sent) = (Came::default(), None);
-    let budget = rig.caller.patience() + time_for(MORE);
-    tunnel.talk("BOTH WAYS", budget, async |talk, stream| both_ways(talk, stream, &mut came, &mut sent).await).await;
+    let patience = rig.caller.patience();
+    let send = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
+        both_ways(talk, stream, patience, (&mut came, &mut sent)).await
+    };
+    tunnel.talk("BOTH WAYS", patience + time_for(MORE), send).await;
     Ok(judge_at_once(sent, &came, tunnel.finish()))
 }
 
@@ -191,8 +194,8 @@ async fn at_once(rig: &Rig) -> Judged {
 async fn both_ways(
     talk: &mut Talk,
     stream: &mut Box<dyn Stream>,
-    came: &mut Came,
-    sent: &mut Option<Answer>,
+    patience: Duration,
+    (came, sent): (&mut Came, &mut Option<Answer>),
 ) -> Result<(), Failure> {
     let (mut from, mut to) = io::split(stream);
     let mut up = Request::Verify { up: 0, down: MORE, seed: SEED }.line().into_bytes();
@@ -205,8 +208,9 @@ async fn both_ways(
     };
     let receive = async {
         talk.line(&mut from).await?;
-        talk.pattern(&mut from, SEED, MORE, came).await?;
-        *sent = Some(talk.line(&mut from).await?);
+        talk.pattern(&mut from, (SEED, MORE), patience, came).await?;
+        let silent = |_| Failure::new(FailureKind::TimedOut, "the origin does not say what arrived");
+        *sent = Some(timeout(patience, talk.line(&mut from)).await.map_err(silent)??);
         Ok(())
     };
     let mut receive = std::pin::pin!(receive);
@@ -239,16 +243,16 @@ fn judge_at_once(sent: Option<Answer>, came: &Came, seen: Observation) -> Judgem
 async fn slow_reader(rig: &Rig) -> Judged {
     let mut tunnel = rig.to_origin().await?;
     let mut came = Came::default();
-    let budget = rig.caller.patience() + time_for(MORE);
+    let patience = rig.caller.patience();
     let read = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
         talk.request(stream, Request::Verify { up: 0, down: MORE, seed: SEED }).await?;
         for sip in 1..=SIPS {
-            talk.pattern(stream, SEED, sip * SIP, &mut came).await?;
+            talk.pattern(stream, (SEED, sip * SIP), patience, &mut came).await?;
             sleep(PAUSE).await;
         }
-        talk.pattern(stream, SEED, MORE, &mut came).await
+        talk.pattern(stream, (SEED, MORE), patience, &mut came).await
     };
-    tunnel.talk("SLOWLY", budget, read).await;
+    tunnel.talk("SLOWLY", patience + time_for(MORE), read).await;
     Ok(judge_slow_reader(&came, tunnel.finish())
         .shown_by(|| format!("{} --limit-rate 100k | sha256sum", fetch(rig, MORE))))
 }
@@ -277,22 +281,27 @@ async fn recall(rig: &Rig, what: Exchange, seed: u64) -> Result<Observation, Jud
 }
 
 fn judge_half_close_client(seen: Observation, told: Option<Observation>) -> Judgement {
+    let cut_short = || {
+        Judgement::fail("what the client sent before it ended its side does not arrive whole")
+            .code(Some(codes::TUNNEL_HALF_CLOSE_BROKEN))
+    };
     let judgement = match (seen.failure(), exchanged(&seen)) {
         (None, _) => Judgement::pass("the end of the client's side is passed on, and the answer still comes back"),
         (Some((_, _, FailureKind::TimedOut)), Some(exchange)) if exchange.half_closed => {
             Judgement::fail("the end of the client's side neither reaches the origin nor ends the tunnel")
                 .code(Some(codes::TUNNEL_HALF_CLOSE_BROKEN))
         }
+        (
+            Some((_, _, FailureKind::Lost | FailureKind::Differs)),
+            Some(ExchangeEvidence { half_closed: true, came_differs_at: None, .. }),
+        ) => cut_short(),
         (Some((_, _, FailureKind::Closed | FailureKind::Reset)), Some(exchange)) if exchange.half_closed => {
             match told.as_ref().map(Seen::failure) {
                 Some(None) => Judgement::pass(
                     "the end of the client's side ends the tunnel both ways, after what the client had sent arrived; \
                      the answer to it is lost",
                 ),
-                Some(Some((Layer::Request, _, FailureKind::Lost | FailureKind::Differs))) => {
-                    Judgement::fail("what the client sent before it ended its side does not arrive whole")
-                        .code(Some(codes::TUNNEL_HALF_CLOSE_BROKEN))
-                }
+                Some(Some((Layer::Request, _, FailureKind::Lost | FailureKind::Differs))) => cut_short(),
                 _ => Judgement::not_run("the origin does not tell what arrived before the client ended its side"),
             }
         }
@@ -335,16 +344,16 @@ async fn last_bytes(rig: &Rig) -> Judged {
     let mut tunnel = rig.to_origin().await?;
     let mut came = Came::default();
     let request = format!("GET {PATTERN_PATH}/{MUCH}/{SEED} HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\n\r\n");
-    let budget = rig.caller.patience() + time_for(MUCH);
+    let patience = rig.caller.patience();
     let read = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
         talk.send(stream, request.as_bytes()).await?;
         let reply = talk.head(stream).await?;
         if reply.status == 200 {
-            talk.pattern(stream, SEED, MUCH, &mut came).await?;
+            talk.pattern(stream, (SEED, MUCH), patience, &mut came).await?;
         }
         Ok(reply.status)
     };
-    let status = tunnel.talk("LAST BYTES", budget, read).await;
+    let status = tunnel.talk("LAST BYTES", patience + time_for(MUCH), read).await;
     Ok(judge_last_bytes(status, &came, tunnel.finish()).shown_by(|| format!("{} | sha256sum", fetch(rig, MUCH))))
 }
 
@@ -409,12 +418,7 @@ fn judge_reset(after: Option<Duration>, came: Option<&[u8]>, seen: Observation) 
 // ---- bytes that nobody sent, and silence
 
 async fn no_early_bytes(rig: &Rig) -> Judged {
-    // A proxy that puts words of its own into tunnels leads to no door: then any door does.
-    let door = match rig.way() {
-        Ok(way) => way.door,
-        Err(why) => rig.door(DoorKind::Serves, None).ok_or(why)?,
-    };
-    let mut tunnel = rig.tunnel_to(door).await;
+    let mut tunnel = rig.tunnel_to(rig.opened()?).await;
     let mut came = None;
     let listen = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
         if let Ok(read) = timeout(QUIET, talk.some(stream)).await {
@@ -423,7 +427,7 @@ async fn no_early_bytes(rig: &Rig) -> Judged {
         Ok(())
     };
     tunnel.talk("LISTEN", rig.caller.patience(), listen).await;
-    let command = || format!("{} -pv telnet://ORIGIN:443", rig.curl_command());
+    let command = || format!("{} -p telnet://ORIGIN:443", rig.curl_command());
     Ok(judge_early(came.as_deref(), tunnel.finish()).shown_by(command))
 }
 
@@ -496,7 +500,7 @@ async fn lifetime(rig: &Rig) -> Judged {
         return Err(Judgement::not_run("left out; --lifetime 10s runs it"));
     }
     let mut tunnel = rig.to_origin().await?;
-    let began = Instant::now();
+    let (began, patience) = (Instant::now(), rig.caller.patience());
     let use_it = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
         let mut request = Request::Verify { up: 1, down: 1, seed: SEED }.line().into_bytes();
         request.extend(Pattern::new(SEED, Direction::Up).bytes(0, 1));
@@ -505,11 +509,11 @@ async fn lifetime(rig: &Rig) -> Judged {
             beat.tick().await;
             talk.send(stream, &request).await?;
             talk.line(stream).await?;
-            talk.pattern(stream, SEED, 1, &mut Came::default()).await?;
+            talk.pattern(stream, (SEED, 1), patience, &mut Came::default()).await?;
         }
         Ok(())
     };
-    tunnel.talk("BUSY", limit + rig.caller.patience(), use_it).await;
+    tunnel.talk("BUSY", limit + patience, use_it).await;
     Ok(judge_lifetime(limit, began.elapsed(), tunnel.finish()))
 }
 
@@ -535,7 +539,7 @@ fn time_for(bytes: u64) -> Duration {
 }
 
 fn fetch(rig: &Rig, bytes: u64) -> String {
-    format!("{} -p -sS http://ORIGIN:443{PATTERN_PATH}/{bytes}/{SEED}", rig.curl_command())
+    format!("{} -p http://ORIGIN:443{PATTERN_PATH}/{bytes}/{SEED}", rig.curl_command())
 }
 
 fn exchanged(seen: &Observation) -> Option<&ExchangeEvidence> {

@@ -217,6 +217,9 @@ fn two(comparison: &Comparison<'_>, out: &mut dyn Write) -> io::Result<()> {
         about(validation, out)?;
         nothing_to_try(validation, out)?;
     }
+    if verdict.status == Status::Inconclusive {
+        return Ok(());
+    }
     if differences.is_empty() {
         return writeln!(out, "\nNothing differs.");
     }

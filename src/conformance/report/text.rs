@@ -267,6 +267,9 @@ fn two(page: &mut Page<'_>, comparison: &Comparison<'_>, style: &Style) -> io::R
         }
         cases.try_for_each(|difference| self::difference(page, paint, difference, &mut told, style))?;
     }
+    if verdict.status == Status::Inconclusive {
+        return Ok(());
+    }
     let same = first.tried.len() - differences.len();
     page.blank()?;
     page.pieces(&[(Paint::Good, "SAME"), (Paint::Plain, &format!("  {}", plural(same, "case")))])?;

@@ -126,10 +126,11 @@ fn stopped(load: &Load, stop: &Stop, edge: Option<usize>) -> Judgement {
     if load.possible < wanted {
         return this_side(judgement, load).because("the proxy stopped before that was used up");
     }
-    judgement.because(format!(
-        "it is not this side: {} file descriptors are allowed here, enough for {wanted} tunnels",
-        load.descriptors
-    ))
+    judgement.because(format!("it is not this side, which has file descriptors for {wanted} tunnels")).figure(
+        "descriptors_here",
+        count(load.descriptors),
+        Unit::Count,
+    )
 }
 
 /// With what this machine cannot do.
