@@ -21,7 +21,7 @@ use crate::{
     http::Reply,
     model::{Code, Failure, FailureKind, Host, Layer, Leg, Observation},
     probe::{
-        dialogue::{Ask, Caller, Dialogue, Seen, Stream},
+        dialogue::{Ask, Caller, Dialogue, Hello, Seen, Stream},
         limits::{Descriptors, is_served_here},
     },
 };
@@ -496,7 +496,7 @@ impl Opener {
         let mut dialogue = self.caller.call(&self.subject).await;
         dialogue.connect(&self.authority, Ask::Usual { along: &[] }).await;
         if self.way.tls {
-            dialogue.tls(&Host::Ip(self.way.door.ip()), None).await;
+            dialogue.tls(&Host::Ip(self.way.door.ip()), Hello::default()).await;
         }
         dialogue
             .talk("HOLD", self.caller.patience(), async |talk, stream| match talk.request(stream, self.hold).await? {
