@@ -7,6 +7,7 @@ mod support;
 
 use std::{
     fs,
+    future::pending,
     io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -14,6 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use snapreach::{
+    conformance::{self, Options, Outcome, Profile, Progress, Request},
+    exchange::{Door, DoorKind, Places},
+    lab::{Lab, LabSpec, OwnOrigin},
+    model::Host,
+    plan::{Budgets, Proxy, Source, Trust},
+};
 use socket2::{Domain, Socket, Type};
 
 use nix::sys::{
@@ -23,7 +31,7 @@ use nix::sys::{
 
 use support::{Server, configuration, free_port, program};
 
-/// Rounds of each comparison, the two sides in turn.
+/// Rounds of each comparison, the two sides in turn; with `--test` one, which shows no more than that all of it runs.
 const ROUNDS: usize = 5;
 
 /// A workload and its name.
@@ -35,10 +43,23 @@ fn main() {
     if let Some(("--measure", command)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return measure_here(command);
     }
+    if let [mode, proxy, places, tunnels] = arguments.as_slice()
+        && mode == "--hold"
+    {
+        return hold_here(proxy, places, tunnels);
+    }
+    let rounds = if arguments.iter().any(|argument| argument == "--test") { 1 } else { ROUNDS };
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
-    let benches: [Named; 5] =
-        [("refused", refused), ("open", open), ("silent", silent), ("tls", tls), ("squid", squid)];
-    let bench = Bench { folder: support::folder() };
+    let benches: [Named; 7] = [
+        ("refused", refused),
+        ("open", open),
+        ("silent", silent),
+        ("tls", tls),
+        ("squid", squid),
+        ("tunnels-squid", tunnels_squid),
+        ("tunnels-lab", tunnels_lab),
+    ];
+    let bench = Bench { folder: support::folder(), rounds };
     for (name, run) in benches.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         println!("\n{name}");
         run(&bench);
@@ -47,6 +68,7 @@ fn main() {
 
 struct Bench {
     folder: tempfile::TempDir,
+    rounds: usize,
 }
 
 /// What a run cost.
@@ -79,7 +101,7 @@ fn refused(bench: &Bench) {
             "127.8.0.1-250",
         ],
     );
-    compare("10,000 refused connects", 10_000.0, &ours, peer.as_deref(), "nmap -sT");
+    bench.compare("10,000 refused connects", 10_000.0, &ours, peer.as_deref(), "nmap -sT");
 }
 
 /// 10,000 connects to one listener.
@@ -111,7 +133,7 @@ fn open(bench: &Bench) {
             "127.7.0-39.1-250",
         ],
     );
-    compare("10,000 open connects", 10_000.0, &ours, peer.as_deref(), "nmap -sT");
+    bench.compare("10,000 open connects", 10_000.0, &ours, peer.as_deref(), "nmap -sT");
 }
 
 /// 10,000 targets that never answer: a drop rule in a network namespace of this bench's own.
@@ -124,7 +146,7 @@ fn silent(bench: &Bench) {
             &list,
             &["--no-proxy", "--concurrency", "10000", "--connect-timeout", &format!("{seconds}s")],
         ));
-        let costs: Vec<Cost> = (0..ROUNDS).map(|_| measure(&ours)).collect();
+        let costs: Vec<Cost> = (0..bench.rounds).map(|_| measure(&ours)).collect();
         let cost = median(&costs);
         println!(
             "  10,000 silent, connect timeout {seconds} s: wall {:.3} s = timeout + {:.1} %, {:.2} KiB of peak memory each, {:.1} us CPU each",
@@ -146,7 +168,7 @@ fn tls(bench: &Bench) {
         &["--no-proxy", "--concurrency", "200", "--ca-file", &ca, "--no-system-roots", "--connect-to", &to],
     );
     let peer = curl(bench, &format!("https://127.0.0.1:{}/", server.port), &["--cacert", &ca]);
-    compare("2,000 TLS handshakes, c = 200", 2000.0, &ours, peer.as_deref(), "curl -Z");
+    bench.compare("2,000 TLS handshakes, c = 200", 2000.0, &ours, peer.as_deref(), "curl -Z");
 }
 
 /// The same through squid.
@@ -165,7 +187,64 @@ fn squid(bench: &Bench) {
         &["--route", "proxy", "--proxy", &through, "--concurrency", "200", "--ca-file", &ca, "--no-system-roots"],
     );
     let peer = curl(bench, &format!("https://127.0.0.1:{}/", server.port), &["--cacert", &ca, "-x", &through]);
-    compare("2,000 TLS handshakes through squid, c = 200", 2000.0, &ours, peer.as_deref(), "curl -Z -x");
+    bench.compare("2,000 TLS handshakes through squid, c = 200", 2000.0, &ours, peer.as_deref(), "curl -Z -x");
+}
+
+/// More than the load takes here, so that a busy machine fails nothing.
+const HOLD_LIMIT: Duration = Duration::from_secs(20);
+
+/// Tunnels that are opened, and by this program held at once.
+const TUNNELS: usize = 2000;
+
+/// As many tunnels through squid, which may have descriptors enough. The origin is in this process, and so in no figure.
+fn tunnels_squid(bench: &Bench) {
+    let origin = OwnOrigin::start(&[Ipv4Addr::LOCALHOST.into()]).expect("an origin");
+    let Some(door) = origin.places().of(DoorKind::Serves).next() else { return };
+    let Some(squid) = support::squid(bench.folder.path(), door.port(), "shutdown_lifetime 0 seconds") else {
+        println!("  skipped: squid is not installed");
+        return;
+    };
+    hold(bench, "squid", squid.address(), origin.places(), door);
+}
+
+/// The same through the lab's proxy, which is in this process too.
+fn tunnels_lab(bench: &Bench) {
+    let lab = Lab::start(&LabSpec::default()).expect("the lab");
+    let Some(door) = lab.network().places.of(DoorKind::Serves).next() else { return };
+    hold(bench, "the lab's proxy", lab.network().addresses["proxy"], &lab.network().places, door);
+}
+
+/// h2load and oha are no peers here: neither asks a proxy for a tunnel.
+fn hold(bench: &Bench, through: &str, proxy: SocketAddr, places: &Places, door: SocketAddr) {
+    let places = Places { doors: vec![Door { address: door, kind: DoorKind::Serves }], ..places.clone() };
+    let places = serde_json::to_string(&places).expect("JSON");
+    let this = std::env::current_exe().expect("this program").display().to_string();
+    let ours = [this, "--hold".into(), proxy.to_string(), places, TUNNELS.to_string()];
+    let through_proxy = format!("http://{proxy}");
+    let url = format!("http://{door}/snapreach/echo");
+    let peer = curl(bench, &url, &["--parallel-max", "300", "-p", "-x", &through_proxy]);
+    let what = format!("{TUNNELS} tunnels through {through}: held at once, all proved alive, against one GET each");
+    #[expect(clippy::cast_precision_loss)]
+    bench.compare(&what, TUNNELS as f64, &ours, peer.as_deref(), "curl -Z -p -x");
+}
+
+/// The client alone: the case that holds tunnels, through the library.
+fn hold_here(proxy: &str, places: &str, tunnels: &str) {
+    let proxy: SocketAddr = proxy.parse().expect("an address");
+    let request = Request {
+        proxy: Proxy { tls: false, host: Host::Ip(proxy.ip()), port: proxy.port(), credentials: None },
+        address: (proxy, proxy),
+        places: serde_json::from_str(places).expect("places"),
+        profile: Profile::default(),
+        options: Options { tunnels: tunnels.parse().expect("a number"), load: HOLD_LIMIT, ..Options::default() },
+        wanted: vec!["limits/concurrent"],
+        trust: Trust::default(),
+        source: Source::default(),
+        budgets: Budgets::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
+    let run = runtime.block_on(conformance::run(request, &Progress::default(), pending())).expect("a run");
+    assert_eq!(run.tried[0].outcome(), Outcome::Pass, "{:?}", run.tried[0]);
 }
 
 // ---- command lines
@@ -215,34 +294,36 @@ impl Bench {
 
 // ---- measuring
 
-fn compare(what: &str, units: f64, ours: &[String], peer: Option<&[String]>, peer_name: &str) {
-    let mut our_costs = Vec::new();
-    let mut peer_costs = Vec::new();
-    for _ in 0..ROUNDS {
-        our_costs.push(measure(ours));
-        peer_costs.extend(peer.map(measure));
-    }
-    let our = median(&our_costs);
-    let show = |name: &str, cost: Cost| {
-        println!(
-            "  {name:12} wall {:.3} s, {:.1} us CPU each, {:.0}/s, peak {:.1} MiB",
-            cost.wall,
-            cost.cpu / units * 1e6,
-            units / cost.wall,
-            cost.peak_kib / 1024.0
-        );
-    };
-    println!("  {what}, median of {ROUNDS}");
-    show("snapreach", our);
-    if peer.is_some() {
-        let peer = median(&peer_costs);
-        show(peer_name, peer);
-        println!(
-            "  ratio        wall {:.2}, CPU {:.2}, rate {:.2}",
-            our.wall / peer.wall,
-            our.cpu / peer.cpu,
-            peer.wall / our.wall
-        );
+impl Bench {
+    fn compare(&self, what: &str, units: f64, ours: &[String], peer: Option<&[String]>, peer_name: &str) {
+        let mut our_costs = Vec::new();
+        let mut peer_costs = Vec::new();
+        for _ in 0..self.rounds {
+            our_costs.push(measure(ours));
+            peer_costs.extend(peer.map(measure));
+        }
+        let our = median(&our_costs);
+        let show = |name: &str, cost: Cost| {
+            println!(
+                "  {name:12} wall {:.3} s, {:.1} us CPU each, {:.0}/s, peak {:.1} MiB",
+                cost.wall,
+                cost.cpu / units * 1e6,
+                units / cost.wall,
+                cost.peak_kib / 1024.0
+            );
+        };
+        println!("  {what}, median of {}", self.rounds);
+        show("snapreach", our);
+        if peer.is_some() {
+            let peer = median(&peer_costs);
+            show(peer_name, peer);
+            println!(
+                "  ratio        wall {:.2}, CPU {:.2}, rate {:.2}",
+                our.wall / peer.wall,
+                our.cpu / peer.cpu,
+                peer.wall / our.wall
+            );
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! | `hold MS` | the origin answers `ready` and waits MS milliseconds longer than else for the next request |
 //! | `until-eof DOWN SEED` | the origin answers `ready`; bytes of the pattern until this side half-closes (FIN); the origin answers `received`, sends DOWN bytes of its own, and closes |
 //! | `after-fin UP SEED` | the origin answers `ready` and half-closes; then UP bytes of the pattern |
-//! | `recall SEED` | on another connection: the origin answers `received` about the `after-fin` of this seed |
+//! | `recall SEED` | on another connection: the origin answers `received` about the `until-eof` or `after-fin` of this seed |
 //! | `reset` | the origin answers `ready` and resets the connection (RST) once the next byte comes |
 //! | `certificate` | the origin answers `certificate`: which one it presents on this port |
 //!
@@ -128,7 +128,7 @@ pub enum Request {
     },
     /// `recall`
     Recall {
-        /// Of the `after-fin` in question.
+        /// Of the `until-eof` or `after-fin` in question.
         seed: u64,
     },
     /// `reset`

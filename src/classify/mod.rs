@@ -33,7 +33,12 @@ mod tests;
 
 use crate::model::{Assessment, Record};
 #[cfg(feature = "conformance")]
-use crate::model::{Code, Observation};
+use crate::{
+    http::Reply,
+    model::{Code, Observation},
+};
+#[cfg(feature = "conformance")]
+pub(crate) use remedies::lines;
 
 /// Judges a record. The same observations give the same assessment, in whatever order they stand.
 #[must_use]
@@ -46,6 +51,20 @@ pub fn assess(record: &Record) -> Assessment {
 #[must_use]
 pub(crate) fn alone(observation: &Observation) -> Option<Code> {
     rules::primary(view::View { observation, target: None }).map(|judged| judged.code)
+}
+
+/// The program that made an answer of a proxy, where its marks show.
+#[cfg(feature = "conformance")]
+#[must_use]
+pub(crate) fn product(reply: &Reply) -> Option<&'static str> {
+    proxy_reply::product(reply)
+}
+
+/// What an answer of a proxy's own means that is none to a CONNECT, or stood inside a tunnel.
+#[cfg(feature = "conformance")]
+#[must_use]
+pub(crate) fn answer(reply: &Reply) -> Code {
+    proxy_reply::judge(reply, false).code
 }
 
 /// As [`assess`], without one of the comparisons: for the test that every comparison counts.

@@ -11,7 +11,7 @@ use super::{
     nsg,
     options::{self, Options},
     output,
-    values::{self, Color, Listen},
+    values::{self, Authority, Color, Depth, Disks, HostName, LayerBudget, Listen, Place, Size, within},
 };
 use crate::{azure::nsg::Protocol, model::Secret, report::Format};
 
@@ -61,6 +61,22 @@ Examples:
 
 Exit codes: 0 all allowed, 1 something is denied, 2 a file or option cannot be used, 3 the files do not tell.";
 
+const PROXY_EXAMPLES: &str = "\
+Examples:
+  snapreach proxy --lab
+      Try it without a network: the embedded lab plays proxy and origin.
+  sudo snapreach proxy http://10.0.0.5:3128
+      Will backups work through this proxy? The origin runs on this machine; only root may have ports 443 and 80.
+  snapreach proxy http://10.0.0.5:3128 --lab-origin 10.1.0.9 --allow acct.blob.core.windows.net:443
+      The origin is `snapreach lab --origin-only` on 10.1.0.9, beyond the proxy; a real account is tried as well.
+  snapreach proxy http://old:3128 --vs http://new:3128 -o differences.md
+      What does the new proxy do otherwise than the old one?
+  snapreach proxy http://10.0.0.5:3128 --level must -o proxy.md -o junit.xml
+      In CI: what backups need and no more; a page for the proxy's owner, and JUnit.
+
+Exit codes: 0 backups work through it, 1 a must fails, 2 wrong usage (nothing was sent), 3 it cannot be told, 130
+interrupted. Nothing is sent but to the proxy, and through it to the origin and what --allow and --deny name.";
+
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   snapreach replay tonight.jsonl
@@ -89,6 +105,16 @@ Examples:
 
 Exit codes: 0 the last attempt succeeded, 1 it failed, 2 a path cannot be read or holds nothing known, 3 cannot tell.";
 
+/// The scenario of `proxy --lab` without a name.
+const PROXY_SCENARIO: &str = "healthy";
+
+const EXPECTED: &str = "What is expected";
+const ORIGIN: &str = "The origin beyond the proxy";
+const CASES: &str = "Which cases";
+const NETWORK: &str = "Network";
+const OUTPUT: &str = "Output";
+const LAB: &str = "Lab";
+
 /// Find out who stands between an Azure VM and the storage its backup snapshots need
 ///
 /// Probes storage endpoints layer by layer (DNS, TCP, CONNECT proxy, TLS, HTTP), proves who answered, classifies each
@@ -106,6 +132,13 @@ pub(super) enum Command {
     /// Probe endpoints, classify what happens, and say what to do
     #[command(after_long_help = EXAMPLES)]
     Check(Box<Check>),
+    /// Validate a forward proxy before rollout: will backups work through it?
+    ///
+    /// Runs a suite of cases through the proxy to an origin of its own, so that both ends are seen: which ports and hosts,
+    /// logins, the reasons given for errors, the tunnels themselves, TLS, plain requests, limits under load, and malformed
+    /// requests. Each case passes or fails with evidence, and the lines that mend it in the proxy's configuration.
+    #[command(after_long_help = PROXY_EXAMPLES)]
+    Proxy(Box<Proxy>),
     /// Judge recorded observations again, without a network
     #[command(after_long_help = REPLAY_EXAMPLES)]
     Replay(Replay),
@@ -161,6 +194,147 @@ pub(super) struct Check {
     /// Print the effective configuration as TOML, without passwords and signatures, and exit
     #[arg(long, help_heading = "Configuration")]
     pub(super) print_config: bool,
+}
+
+/// `snapreach proxy`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each one is a flag of the command line")]
+pub(super) struct Proxy {
+    /// The proxy: http://HOST:PORT or https://HOST:PORT, user:password@ before the host allowed
+    #[arg(value_name = "URL", value_parser = options::secret, required_unless_present_any = ["lab", "list"])]
+    pub(super) url: Option<Secret>,
+
+    /// An endpoint that must be let through (repeatable)
+    #[arg(long, value_name = "HOST:PORT", help_heading = EXPECTED)]
+    pub(super) allow: Vec<Authority>,
+
+    /// An endpoint that must stay shut (repeatable)
+    #[arg(long, value_name = "HOST:PORT", help_heading = EXPECTED)]
+    pub(super) deny: Vec<Authority>,
+
+    /// What is expected of the proxy: azure-backup, or a TOML file
+    #[arg(long, value_name = "NAME|FILE", help_heading = EXPECTED, default_value = "azure-backup")]
+    pub(super) profile: String,
+
+    /// The region of the machines that will use the proxy, for the report
+    #[arg(long, value_name = "NAME", help_heading = EXPECTED, value_parser = nsg::region)]
+    pub(super) region: Option<String>,
+
+    /// Which disks are backed up, which decides the ports [default: as the profile says]
+    #[arg(long, value_name = "KIND", help_heading = EXPECTED)]
+    pub(super) disks: Option<Disks>,
+
+    /// The origin beyond the proxy is here, where `snapreach lab --origin-only` runs [ports: 443, 8443 and 80]
+    #[arg(long, value_name = "ADDR[:PORT]", help_heading = ORIGIN, conflicts_with_all = ["origin_listen", "no_origin", "lab"])]
+    pub(super) lab_origin: Option<Place>,
+
+    /// Where the origin on this machine listens [default: loopback for a proxy there, else the address that faces it]
+    #[arg(long, value_name = "ADDR", help_heading = ORIGIN, conflicts_with_all = ["no_origin", "lab"])]
+    pub(super) origin_listen: Vec<IpAddr>,
+
+    /// A name under which the proxy finds the origin [default: that of --lab-origin, if it is one]
+    #[arg(long, value_name = "NAME", help_heading = ORIGIN, conflicts_with_all = ["no_origin", "lab"])]
+    pub(super) origin_name: Option<HostName>,
+
+    /// Start no origin: cases that need one are not run
+    #[arg(long, help_heading = ORIGIN, conflicts_with = "lab")]
+    pub(super) no_origin: bool,
+
+    /// Run the same on this proxy, and report where it differs from the first [with --lab: a scenario]
+    #[arg(long, value_name = "URL", help_heading = CASES, value_parser = options::secret)]
+    pub(super) vs: Option<Secret>,
+
+    /// Down to which level cases are run
+    #[arg(long, value_name = "LEVEL", help_heading = CASES, default_value = "all")]
+    pub(super) level: Depth,
+
+    /// Only cases whose id begins so, or matches with * (repeatable: any of them): connect, tunnel/idle, */port-*
+    #[arg(long, value_name = "PATTERN", help_heading = CASES)]
+    pub(super) filter: Vec<String>,
+
+    /// List the cases with level, reference and what holds when they pass, and exit
+    #[arg(long, help_heading = CASES)]
+    pub(super) list: bool,
+
+    /// Tunnels held open at once, 0 to 65000; 0 leaves the case out [default: as the profile says]
+    #[arg(long, value_name = "N", help_heading = CASES, value_parser = within::<usize, 0, 65_000>)]
+    pub(super) tunnels: Option<usize>,
+
+    /// The longest silence that a tunnel must survive
+    #[arg(long, value_name = "DURATION", help_heading = CASES, default_value = "3s")]
+    pub(super) idle: LayerBudget,
+
+    /// How long a busy tunnel is watched
+    #[arg(long, value_name = "DURATION", help_heading = CASES, default_value = "3s")]
+    pub(super) lifetime: LayerBudget,
+
+    /// Bytes of a large transfer each way, up to 1GiB [default: the case is left out]
+    #[arg(long, value_name = "SIZE", help_heading = CASES)]
+    pub(super) large: Option<Size>,
+
+    /// IPv4 only
+    #[arg(short = '4', long, help_heading = NETWORK, conflicts_with = "ipv6")]
+    pub(super) ipv4: bool,
+
+    /// IPv6 only
+    #[arg(short = '6', long, help_heading = NETWORK)]
+    pub(super) ipv6: bool,
+
+    /// Source address of every connection
+    #[arg(long, value_name = "ADDR", help_heading = NETWORK, conflicts_with = "lab")]
+    pub(super) bind: Option<IpAddr>,
+
+    /// Network interface of every connection (Linux)
+    #[arg(long, value_name = "NAME", help_heading = NETWORK, conflicts_with = "lab")]
+    pub(super) interface: Option<String>,
+
+    /// Budget of one TCP connect
+    #[arg(long, value_name = "DURATION", help_heading = NETWORK, default_value = "5s")]
+    pub(super) connect_timeout: LayerBudget,
+
+    /// Budget of every other step: CONNECT, TLS handshake, an answer
+    #[arg(long, value_name = "DURATION", help_heading = NETWORK, default_value = "5s")]
+    pub(super) timeout: LayerBudget,
+
+    /// Trust the certificates in this PEM file, beside the system's (repeatable)
+    #[arg(long, value_name = "PEM", help_heading = NETWORK, conflicts_with = "lab")]
+    pub(super) ca_file: Vec<PathBuf>,
+
+    /// Do not trust the system's certificate authorities
+    #[arg(long, help_heading = NETWORK, requires = "ca_file")]
+    pub(super) no_system_roots: bool,
+
+    /// Format of the report on standard output
+    #[arg(long, value_name = "FORMAT", help_heading = OUTPUT, default_value = "text", value_parser = output::proxy_format_parser())]
+    pub(super) format: Format,
+
+    /// Write a report to FILE too, in the format of its extension: txt, json, md, xml (JUnit) (repeatable)
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(super) output: Vec<PathBuf>,
+
+    /// Exit 1 also when the verdict is degraded: a should fails, or there is a warning
+    #[arg(long, help_heading = OUTPUT)]
+    pub(super) strict: bool,
+
+    /// Show every case, and what was measured
+    #[arg(short, long, help_heading = OUTPUT, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+
+    /// No progress on standard error
+    #[arg(short, long, help_heading = OUTPUT)]
+    pub(super) quiet: bool,
+
+    /// Colours in the text report [default: auto]
+    #[arg(long, value_name = "WHEN", help_heading = OUTPUT)]
+    pub(super) color: Option<Color>,
+
+    /// Run against the embedded lab instead of a proxy [default SCENARIO: healthy]
+    ///
+    /// The lab plays proxy and origin on loopback addresses; no packet leaves this machine. SCENARIO is a built-in name or
+    /// a .toml file.
+    #[arg(long, value_name = "SCENARIO", help_heading = LAB, num_args = 0..=1, default_missing_value = PROXY_SCENARIO)]
+    #[arg(action = ArgAction::Set, conflicts_with = "url")]
+    pub(super) lab: Option<String>,
 }
 
 /// `snapreach replay`.
@@ -261,27 +435,27 @@ pub(super) struct ScenarioRun {
     pub(super) no_system_roots: bool,
 
     /// Format of the report on standard output [default: text]
-    #[arg(long, value_name = "FORMAT", help_heading = "Output", value_parser = output::suite_format_parser())]
+    #[arg(long, value_name = "FORMAT", help_heading = OUTPUT, value_parser = output::suite_format_parser())]
     pub(super) format: Option<Format>,
 
     /// Write a report to FILE too, in the format of its extension: txt, json, md, xml (JUnit) (repeatable)
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub(super) output: Vec<PathBuf>,
 
     /// Keep the record and the judgement of each scenario in DIR/NAME/
-    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub(super) record_dir: Option<PathBuf>,
 
     /// No progress
-    #[arg(short, long, help_heading = "Output")]
+    #[arg(short, long, help_heading = OUTPUT)]
     pub(super) quiet: bool,
 
     /// Show the findings of each scenario
-    #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
+    #[arg(short, long, action = ArgAction::Count, help_heading = OUTPUT)]
     pub(super) verbose: u8,
 
     /// Colours in the text report [default: auto]
-    #[arg(long, value_name = "WHEN", help_heading = "Output")]
+    #[arg(long, value_name = "WHEN", help_heading = OUTPUT)]
     pub(super) color: Option<Color>,
 }
 

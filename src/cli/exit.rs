@@ -1,6 +1,6 @@
 //! Exit codes, the same for every command, and the errors that lead to them.
 
-use crate::model::{Assessment, Record, Status};
+use crate::model::{Assessment, Record, Status, Verdict};
 
 /// Clear, or nothing to judge.
 pub(super) const CLEAR: u8 = 0;
@@ -40,12 +40,17 @@ impl Stop {
 
 /// The exit code of a judged record.
 pub(super) fn code(record: &Record, assessment: &Assessment, strict: bool) -> u8 {
-    if record.context.interrupted {
+    of_verdict(&assessment.verdict, record.context.interrupted, strict)
+}
+
+/// The exit code of a verdict.
+pub(super) fn of_verdict(verdict: &Verdict, interrupted: bool, strict: bool) -> u8 {
+    if interrupted {
         INTERRUPTED
-    } else if strict && assessment.verdict.status == Status::Degraded {
+    } else if strict && verdict.status == Status::Degraded {
         BLOCKED
     } else {
-        assessment.verdict.exit_code
+        verdict.exit_code
     }
 }
 
@@ -64,7 +69,7 @@ pub(super) fn worst(a: u8, b: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Context, ToolInfo, Verdict};
+    use crate::model::{Context, ToolInfo};
 
     fn judged(status: Status, exit_code: u8, interrupted: bool, strict: bool) -> u8 {
         let record = Record {

@@ -18,6 +18,7 @@ mod nsg;
 mod options;
 mod output;
 mod progress;
+mod proxy;
 mod replay;
 mod request;
 mod scenario;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Check(args) => check::run(*args),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Scenario(command) => scenario::run(command),
         Command::Lab(args) => lab::run(&args),

@@ -11,6 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{exit::Stop, values::Color};
 use crate::{
+    conformance,
     model::{Assessment, Record},
     report::{self, Format, Style},
     scenario::report as suite,
@@ -40,6 +41,11 @@ pub(super) fn review_format_parser() -> impl TypedValueParser<Value = Format> {
 /// A parser of the formats that a triage is reported in.
 pub(super) fn triage_format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(triage::report::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
+}
+
+/// A parser of the formats that a proxy is reported in.
+pub(super) fn proxy_format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(conformance::report::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
 }
 
 /// The style of text on standard output.

@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::probe::Progress;
+use crate::{conformance, probe::Progress};
 
 /// How often the bar is redrawn.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
@@ -36,6 +36,29 @@ impl Bar {
         if failed > 0 {
             bar.set_message(format!(", {failed} failed"));
         }
+        bar.tick();
+    }
+}
+
+/// A bar over the cases that a proxy is tried with.
+pub(super) struct CaseBar(Bar);
+
+impl CaseBar {
+    /// A bar if standard error is a terminal and `quiet` is not asked for.
+    pub(super) fn new(quiet: bool) -> Self {
+        let bar = Bar::new(quiet);
+        if let Some(bar) = &bar.0 {
+            let template = "{spinner} {elapsed} [{bar:30}] {pos}/{len} cases";
+            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        }
+        Self(bar)
+    }
+
+    /// Shows where the run is.
+    pub(super) fn show(&self, progress: &conformance::Progress) {
+        let Some(bar) = &self.0.0 else { return };
+        bar.set_length(progress.planned.load(Ordering::Relaxed) as u64);
+        bar.set_position(progress.done.load(Ordering::Relaxed) as u64);
         bar.tick();
     }
 }

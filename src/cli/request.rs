@@ -191,7 +191,7 @@ pub(super) fn explicit_proxy(options: &Options) -> Result<Option<Found>, Stop> {
 }
 
 /// Whether connections can start at this address: whatever the reason, the option is what cannot be used.
-fn check_bind(address: IpAddr) -> Result<(), Stop> {
+pub(super) fn check_bind(address: IpAddr) -> Result<(), Stop> {
     std::net::TcpListener::bind((address, 0)).map(drop).map_err(|e| {
         Stop::usage(format!(
             "--bind {address}: {e}; give an address of this machine{}",
@@ -219,7 +219,7 @@ fn own_addresses(_: bool) -> String {
 }
 
 #[cfg(unix)]
-fn check_interface(name: &str) -> Result<(), Stop> {
+pub(super) fn check_interface(name: &str) -> Result<(), Stop> {
     let error = |allowed: &str| Stop::usage(format!("there is no network interface `{name}`{allowed}"));
     let interfaces = nix::net::if_::if_nameindex()
         .map_err(|e| Stop::CannotMeasure(format!("cannot list the network interfaces: {e}")))?;
@@ -232,7 +232,7 @@ fn check_interface(name: &str) -> Result<(), Stop> {
 }
 
 #[cfg(not(unix))]
-fn check_interface(_: &str) -> Result<(), Stop> {
+pub(super) fn check_interface(_: &str) -> Result<(), Stop> {
     Err(Stop::usage("--interface works on Linux only; choose the way with --bind ADDR"))
 }
 

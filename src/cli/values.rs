@@ -10,7 +10,7 @@ use std::{
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Host;
+use crate::{exchange::MAX_BYTES, model::Host};
 
 /// What is wrong with a value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -169,6 +169,102 @@ fn bare(text: &str) -> Option<IpAddr> {
         .map_or_else(|| text.parse().ok(), |inner| inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
 }
 
+/// `HOST:PORT` as a proxy is asked for it: a name or an address, IPv6 in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Authority {
+    /// Name or address.
+    pub(super) host: Host,
+    /// Port.
+    pub(super) port: u16,
+}
+
+impl FromStr for Authority {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let form = || Invalid::new("write HOST:PORT, as acct.blob.core.windows.net:443 or [2001:db8::4]:443");
+        let (host, digits) = split_host(text).ok_or_else(form)?;
+        Ok(Self { host: host.parse().map_err(|_| form())?, port: port(digits)? })
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host.authority(self.port))
+    }
+}
+
+/// A host name, and no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostName(pub(super) String);
+
+impl FromStr for HostName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.parse() {
+            Ok(Host::Name(name)) => Ok(Self(name.to_string())),
+            _ => Err(Invalid::new("write a host name, as origin.example")),
+        }
+    }
+}
+
+/// `HOST[:PORT]`: a name or an address, IPv6 in brackets when a port follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Name or address.
+    pub(super) host: Host,
+    /// Port, where one is given.
+    pub(super) port: Option<u16>,
+}
+
+impl FromStr for Place {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let form = || Invalid::new("write HOST or HOST:PORT, as 10.0.0.9, origin.example:443 or [2001:db8::4]:443");
+        if let Ok(Authority { host, port }) = text.parse() {
+            return Ok(Self { host, port: Some(port) });
+        }
+        let bare = text.parse::<IpAddr>().ok().map(Host::Ip);
+        let host = bare.or_else(|| text.parse().ok()).ok_or_else(form)?;
+        Ok(Self { host, port: None })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => f.write_str(&self.host.authority(port)),
+            None => self.host.fmt(f),
+        }
+    }
+}
+
+/// A number of bytes up to [`MAX_BYTES`], written `64KiB`, `100MiB` or `1GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size(pub(super) u64);
+
+impl FromStr for Size {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit {
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => 64,
+        };
+        let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1_u64.checked_shl(shift)?));
+        bytes
+            .filter(|bytes| (1..=MAX_BYTES).contains(bytes))
+            .map(Self)
+            .ok_or_else(|| Invalid::new("write 64KiB, 100MiB or 1GiB, which is the most"))
+    }
+}
+
 /// `HOST:PORT:ADDR:PORT`: dial an address for a name, as curl's `--connect-to` with a literal address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConnectTo {
@@ -303,6 +399,29 @@ pub(super) enum Method {
     FirstGuestThenHost,
     /// The host alone.
     OnlyHost,
+}
+
+/// Which disks are backed up, which decides the ports that their snapshots need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Disks {
+    /// Managed disks: ports 443 and 8443.
+    Managed,
+    /// Unmanaged disks: port 443.
+    Unmanaged,
+    /// Unmanaged disks without encryption in transit: port 80 as well.
+    Unencrypted,
+}
+
+/// Down to which level cases are run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Depth {
+    /// Only what backups need.
+    Must,
+    /// And what saves trouble.
+    Should,
+    /// All cases.
+    #[default]
+    All,
 }
 
 /// When to write colours.

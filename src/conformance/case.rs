@@ -27,6 +27,11 @@ pub struct Case {
 /// A case under way. It ends by itself; what it cannot find out it says.
 pub(super) type Trial<'r> = Pin<Box<dyn Future<Output = Vec<Judgement>> + 'r>>;
 
+/// A case that comes to one judgement, early or not.
+pub(super) fn one<'r>(trial: impl Future<Output = Result<Judgement, Judgement>> + 'r) -> Trial<'r> {
+    Box::pin(async { vec![trial.await.unwrap_or_else(|early| early)] })
+}
+
 impl Case {
     /// The part of the id before the slash.
     #[must_use]
@@ -204,11 +209,29 @@ impl Judgement {
         self
     }
 
+    /// With a command that shows the same, where there is something to show: it does not hold, or with a reservation.
+    #[must_use]
+    pub fn reproduced(self, command: impl Into<String>) -> Self {
+        match self.outcome {
+            Outcome::Fail | Outcome::Warn => self.reproduce(command),
+            Outcome::Pass | Outcome::NotRun => self,
+        }
+    }
+
     /// With a command that shows the same.
     #[must_use]
     pub fn reproduce(mut self, command: impl Into<String>) -> Self {
         self.reproduce = Some(command.into());
         self
+    }
+
+    /// With a command that shows the same, unless there is nothing to show.
+    #[must_use]
+    pub(super) fn shown_by(self, command: impl FnOnce() -> String) -> Self {
+        match self.outcome {
+            Outcome::Fail | Outcome::Warn => self.reproduce(command()),
+            Outcome::Pass | Outcome::NotRun => self,
+        }
     }
 
     /// With the connections that it is drawn from.

@@ -7,12 +7,17 @@
 
 mod case;
 mod cases;
+pub mod fixes;
+pub mod product;
 mod profile;
+pub mod report;
 mod rig;
 mod run;
+mod validation;
 
 pub use case::{Case, Figure, Judgement, Level, Outcome, Remedy, Turn, Unit};
 pub use cases::catalogue;
 pub use profile::Profile;
 pub use rig::Options;
-pub use run::{Progress, Request, Run, Tried, run};
+pub use run::{Progress, Request, Run, Tried, locate, look_up, run};
+pub use validation::{Context, Counts, Origin, Validation};

@@ -6,12 +6,15 @@ use std::{
     time::Duration,
 };
 
-use super::{case::Judgement, profile::Profile};
+use tokio::sync::OnceCell;
+
+use super::{case::Judgement, cases::Load, profile::Profile};
 use crate::{
-    classify,
+    classify::{self, codes as c},
     exchange::{Door, DoorKind, Exchange, Places, mix},
-    model::{Code, FailureKind, Host, Leg, Observation},
-    probe::dialogue::{Ask, Caller, Dialogue, Seen},
+    http::Reply,
+    model::{Code, Excerpt, FailureKind, Host, Layer, Leg, Observation},
+    probe::dialogue::{Ask, Caller, Dialogue, Hello, Seen},
 };
 
 /// Storage's ports, those that a backup needs first.
@@ -22,7 +25,7 @@ const FEW: u64 = 512;
 
 /// The setting of a run. Cases read it and hold dialogues; they change nothing in it.
 #[derive(Debug)]
-pub struct Rig {
+pub(super) struct Rig {
     /// Whom dialogues are held with.
     pub(super) caller: Caller,
     /// The origin, if there is one.
@@ -35,6 +38,10 @@ pub struct Rig {
     pub(super) profile: Profile,
     /// The limits of single cases.
     pub(super) options: Options,
+    /// What came of the one load that is put on the proxy.
+    pub(super) load: OnceCell<Load>,
+    /// A door to which the proxy passes plain requests on, if it does so at all.
+    pub(super) plain: OnceCell<Option<SocketAddr>>,
     seeds: AtomicU64,
 }
 
@@ -87,7 +94,8 @@ impl Rig {
     /// Before the survey.
     pub(super) fn new(caller: Caller, places: Places, profile: Profile, options: Options) -> Self {
         let (open, surveyed, seeds) = (Vec::new(), Vec::new(), AtomicU64::new(1));
-        Self { caller, places, open, surveyed, profile, options, seeds }
+        let (load, plain) = (OnceCell::new(), OnceCell::new());
+        Self { caller, places, open, surveyed, profile, options, load, plain, seeds }
     }
 
     /// Tries every door that serves, and keeps those through which bytes reach the origin and come back.
@@ -103,7 +111,7 @@ impl Rig {
             } else if opened {
                 // Some let nothing but TLS pass.
                 let mut inside = self.tunnel_to(door).await;
-                if inside.tls(&Host::Ip(door.ip()), None).await
+                if inside.tls(&Host::Ip(door.ip()), Hello::default()).await
                     && inside.exchange(Exchange::Integrity { bytes: FEW }, self.seed(), 0).await
                 {
                     ways.push(Way { door, tls: true });
@@ -133,21 +141,46 @@ impl Rig {
 
     /// A tunnel to the origin by the best way there is, ready for an exchange; or why there is none.
     pub(super) async fn to_origin(&self) -> Result<Dialogue, Judgement> {
-        let way = self.way()?;
+        Ok(self.tunnel_by(self.way()?).await)
+    }
+
+    /// A tunnel to the origin by this way.
+    pub(super) async fn tunnel_by(&self, way: Way) -> Dialogue {
         let mut dialogue = self.tunnel_to(way.door).await;
         if way.tls {
-            dialogue.tls(&Host::Ip(way.door.ip()), None).await;
+            dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await;
         }
-        Ok(dialogue)
+        dialogue
+    }
+
+    /// Makes a tunnel to a door prove itself: bytes go to the origin and back, inside TLS where the way demands it.
+    pub(super) async fn prove(&self, dialogue: &mut Dialogue, way: Way) -> bool {
+        (!way.tls || dialogue.tls(&Host::Ip(way.door.ip()), Hello::default()).await)
+            && dialogue.exchange(Exchange::Integrity { bytes: FEW }, self.seed(), 0).await
     }
 
     /// The best way to the origin.
+    #[allow(clippy::result_large_err, reason = "a case ends with it, once")]
     pub(super) fn way(&self) -> Result<Way, Judgement> {
         if self.places.doors.is_empty() {
             return Err(Judgement::not_run("there is no origin beyond the proxy; --lab-origin names one"));
         }
         let none = || Judgement::not_run("the proxy opens no tunnel to the origin; connect/port-443 says why");
         self.open.first().copied().ok_or_else(none)
+    }
+
+    /// The best door to which the proxy opens tunnels at all, whatever it lets pass in them.
+    pub(super) fn opened(&self) -> Result<SocketAddr, Judgement> {
+        let way = self.way().map(|way| way.door);
+        way.or_else(|why| {
+            let success = |seen: &&Surveyed| seen.observation.reply().is_some_and(Reply::is_success);
+            self.surveyed.iter().find(success).map(|seen| seen.door).ok_or(why)
+        })
+    }
+
+    /// Whom a client of this door means: the origin's name where there is one.
+    pub(super) fn origin_at(&self, door: SocketAddr) -> Host {
+        self.places.name.as_deref().map_or(Host::Ip(door.ip()), |name| Host::Name(name.into()))
     }
 
     /// A door of this kind, at this port if there is one there.
@@ -171,6 +204,60 @@ impl Rig {
         })
     }
 
+    /// Sends a plain request in absolute form, with the login that the proxy's URL has, and reads the whole answer. `more`:
+    /// header lines, each with its line end.
+    pub(super) async fn plain(
+        &self,
+        door: SocketAddr,
+        method: &str,
+        path: &str,
+        more: &str,
+        body: &[u8],
+    ) -> (Option<(Reply, Vec<u8>)>, Observation) {
+        let mut dialogue = self.caller.call(&self.name(door)).await;
+        let login = dialogue.login();
+        let mut request =
+            format!("{method} http://{door}{path} HTTP/1.1\r\nHost: {door}\r\n{login}{more}\r\n").into_bytes();
+        request.extend_from_slice(body);
+        let answer = dialogue.http(method, &request).await;
+        (answer, dialogue.finish())
+    }
+
+    /// Where a plain request goes: port 80 of the origin if it serves there, else the door of the best way, else any.
+    pub(super) fn plain_door(&self) -> Option<SocketAddr> {
+        self.door(DoorKind::Serves, Some(80))
+            .or_else(|| self.open.first().map(|way| way.door))
+            .or_else(|| self.door(DoorKind::Serves, None))
+    }
+
+    /// A command that asks for a tunnel to `authority` and sends a request into it.
+    pub(super) fn curl(&self, authority: &str) -> String {
+        format!("{} --proxytunnel http://{authority}/", self.curl_command())
+    }
+
+    /// A command that sends a plain request in absolute form.
+    pub(super) fn curl_plain(&self, rest: &str) -> String {
+        format!("{} {rest}", self.curl_command())
+    }
+
+    /// The beginning of a command that goes through the proxy.
+    pub(super) fn curl_command(&self) -> String {
+        let proxy = self.caller.proxy();
+        let login = if proxy.credentials.is_some() { " --proxy-user USER:PASSWORD" } else { "" };
+        format!("curl -sv --proxy {}{login}", proxy.url())
+    }
+
+    /// A command that sends `bytes`, in the notation of printf, as they stand.
+    pub(super) fn printf(&self, bytes: &str) -> String {
+        let proxy = self.caller.proxy();
+        let program = if proxy.tls {
+            format!("openssl s_client -quiet -connect {}", proxy.host.authority(proxy.port))
+        } else {
+            format!("nc {} {}", proxy.host, proxy.port)
+        };
+        format!("printf '{bytes}' | {program}")
+    }
+
     /// A door in words that are the same in every run: `the origin:443`.
     pub(super) fn name(&self, door: SocketAddr) -> String {
         let kind = self.places.doors.iter().find(|known| known.address == door).map(|Door { kind, .. }| *kind);
@@ -186,6 +273,77 @@ impl Rig {
             false => who.to_owned(),
         }
     }
+}
+
+/// A door in a command: `ORIGIN:443`; whoever runs it puts the origin's name there.
+pub(super) fn placeholder(door: SocketAddr) -> String {
+    if PORTS.contains(&door.port()) { format!("ORIGIN:{}", door.port()) } else { "ORIGIN:PORT".to_owned() }
+}
+
+/// What came of asking for a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// A 2xx.
+    Opened,
+    /// A login is demanded, or the one given refused.
+    Login,
+    /// A rule of the proxy's forbids it.
+    Denied,
+    /// The request as such is refused: malformed, too large, not supported.
+    Rejected,
+    /// The proxy tried, and says that it failed.
+    Failed,
+    /// Another answer.
+    Odd,
+    /// The connection ended without an answer.
+    Closed,
+    /// No answer in time.
+    Silent,
+    /// The proxy was not asked: it could not be reached, or the run ended.
+    Unasked,
+}
+
+/// Sorts an observation by the answer to its CONNECT.
+pub(super) fn said(seen: &Observation) -> Said {
+    match (seen.reply(), seen.failure()) {
+        (Some(reply), _) if reply.is_success() => Said::Opened,
+        (Some(reply), _) => said_by(reply),
+        (None, Some((Layer::Tunnel, _, kind))) => match kind {
+            FailureKind::TimedOut => Said::Silent,
+            FailureKind::Closed | FailureKind::Reset => Said::Closed,
+            FailureKind::Cancelled => Said::Unasked,
+            _ => Said::Odd,
+        },
+        (None, _) => Said::Unasked,
+    }
+}
+
+/// The same for an answer by itself that is no 2xx.
+pub(super) fn said_by(reply: &Reply) -> Said {
+    let code = classify::answer(reply);
+    if matches!(code, c::PROXY_AUTH_REQUIRED | c::PROXY_AUTH_REJECTED) {
+        return Said::Login;
+    }
+    if matches!(reply.status, 400 | 405 | 411 | 413 | 414 | 431 | 501 | 505) {
+        return Said::Rejected;
+    }
+    match code {
+        c::PROXY_PORT_DENIED
+        | c::PROXY_HOST_DENIED
+        | c::PROXY_REQUEST_DENIED
+        | c::PROXY_CLIENT_DENIED
+        | c::HTTP_FIREWALL_DENIED
+        | c::PROXY_REDIRECTED => Said::Denied,
+        c::PROXY_GATEWAY_ERROR => Said::Failed,
+        Code(code) if ["dns.", "tcp.", "tls."].iter().any(|layer| code.starts_with(layer)) => Said::Failed,
+        _ => Said::Odd,
+    }
+}
+
+/// The beginning of what somebody sent, escaped: its first line, bounded.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let line = bytes.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default();
+    Excerpt::new(line, 80, line.len() as u64).text
 }
 
 /// What an observation by itself means, as `check` would say it; `None`: nothing is wrong with it.

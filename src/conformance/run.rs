@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     exchange::Places,
-    model::Observation,
+    model::{Host, Observation},
     plan::{Budgets, Proxy, Source, Trust},
-    probe::dialogue::Caller,
+    probe::dialogue::{self, Caller},
 };
 
 /// Cases of [`Turn::Together`] at once: enough that one which waits holds up no other, few enough that no proxy minds.
@@ -70,6 +70,8 @@ pub struct Run {
     pub elapsed: Duration,
     /// Whether it was ended before it was done.
     pub interrupted: bool,
+    /// The first connection to the proxy, if that failed: no case was tried then.
+    pub unreachable: Option<Box<Observation>>,
     /// What was seen at the doors before any case ran.
     pub survey: Vec<Observation>,
     /// What came of each case, in the order of the catalogue.
@@ -105,6 +107,23 @@ impl Tried {
     }
 }
 
+/// The addresses of a proxy, in the order of the system's resolver; a name is looked up there and nowhere else.
+///
+/// # Errors
+/// The lookup that failed.
+pub async fn locate(proxy: &Proxy, budget: Duration) -> Result<Vec<SocketAddr>, Box<Observation>> {
+    let found = look_up(&proxy.host, budget).await?;
+    Ok(found.into_iter().map(|ip| SocketAddr::new(ip, proxy.port)).collect())
+}
+
+/// The addresses of a host, its own where it is a literal one.
+///
+/// # Errors
+/// The lookup that failed.
+pub async fn look_up(host: &Host, budget: Duration) -> Result<Vec<IpAddr>, Box<Observation>> {
+    dialogue::locate(host, budget).await
+}
+
 /// Runs the cases until they are done or `interrupt` resolves. What was found out so far is always in the result.
 ///
 /// # Errors
@@ -118,6 +137,11 @@ pub async fn run(request: Request, progress: &Progress, interrupt: impl Future<O
     progress.planned.store(cases.len(), Relaxed);
     let mut rig = Rig::new(caller.clone(), places, profile, options);
     let work = async {
+        let contact = caller.call("the proxy").await.finish();
+        if contact.failed().is_some() && !caller.is_halted() {
+            let tried = cases.iter().map(|case| left_out(case, &rig, "the proxy cannot be reached"));
+            return (tried.enumerate().collect(), Vec::new(), Some(Box::new(contact)));
+        }
         rig.survey().await;
         let mut tried = Vec::new();
         for turn in [Turn::Together, Turn::Alone, Turn::Load] {
@@ -135,10 +159,10 @@ pub async fn run(request: Request, progress: &Progress, interrupt: impl Future<O
         }
         tried.sort_by_key(|(at, _)| *at);
         let survey: Vec<_> = rig.surveyed.iter().map(|surveyed| surveyed.observation.clone()).collect();
-        (tried, survey)
+        (tried, survey, None)
     };
     let mut work = pin!(work);
-    let ((tried, survey), interrupted) = tokio::select! {
+    let ((tried, survey, unreachable), interrupted) = tokio::select! {
         done = &mut work => (done, false),
         () = interrupt => {
             // Every step under way ends at once, and so does every case.
@@ -150,6 +174,7 @@ pub async fn run(request: Request, progress: &Progress, interrupt: impl Future<O
         started_at,
         elapsed: began.elapsed(),
         interrupted,
+        unreachable,
         survey,
         tried: tried.into_iter().map(|(_, tried)| tried).collect(),
         notes,
@@ -169,14 +194,20 @@ async fn attempt(case: &Case, rig: &Rig) -> Tried {
     for judgement in &mut judgements {
         scrub(judgement, rig);
     }
+    let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Tried { elapsed_ms, judgements, ..left_out(case, rig, "") }
+}
+
+/// What came of a case that was not tried, for this reason.
+fn left_out(case: &Case, rig: &Rig, reason: &str) -> Tried {
     Tried {
         id: case.id,
         group: case.group(),
         level: rig.profile.level(case.id, case.level),
         reference: case.reference,
         title: case.title,
-        elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        judgements,
+        elapsed_ms: 0,
+        judgements: vec![Judgement::not_run(reason)],
     }
 }
 

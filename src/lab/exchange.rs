@@ -31,10 +31,10 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory(Arc<Mutex<VecDeque<Remembered>>>);
 
-/// What came after the origin half-closed in the exchange of a seed.
+/// What came in the exchange of a seed that one side half-closed.
 type Remembered = (u64, watch::Receiver<Late>);
 
-/// What came after the origin half-closed, so far.
+/// What came in it so far.
 #[derive(Debug, Clone, Copy)]
 struct Late {
     answer: Answer,
@@ -107,8 +107,9 @@ impl<W: Wire> Connection<'_, W> {
                     self.say(Answer::Ready).await?;
                 }
                 Some(Request::UntilEof { down, seed }) => {
+                    let late = self.memory.remember(seed);
                     self.say(Answer::Ready).await?;
-                    let answer = self.check(seed, MAX_BYTES, |_| ()).await;
+                    let answer = self.check_and_tell(&late, seed, MAX_BYTES).await;
                     self.say(answer).await?;
                     self.send(seed, down).await?;
                     return self.end().await;
@@ -117,9 +118,7 @@ impl<W: Wire> Connection<'_, W> {
                     let late = self.memory.remember(seed);
                     self.say(Answer::Ready).await?;
                     self.io.shutdown().await?;
-                    let tell = |answer, ended| _ = late.send_replace(Late { answer, ended });
-                    let answer = self.check(seed, up, |answer| tell(answer, false)).await;
-                    tell(answer, true);
+                    self.check_and_tell(&late, seed, up).await;
                     return self.end().await;
                 }
                 Some(Request::Recall { seed }) => {
@@ -135,6 +134,14 @@ impl<W: Wire> Connection<'_, W> {
                 Some(Request::Certificate) => self.say(Answer::Certificate(self.certificate)).await?,
             }
         }
+    }
+
+    /// As [`Self::check`], for those who ask about it later.
+    async fn check_and_tell(&mut self, late: &watch::Sender<Late>, seed: u64, count: u64) -> Answer {
+        let tell = |answer, ended| _ = late.send_replace(Late { answer, ended });
+        let answer = self.check(seed, count, |answer| tell(answer, false)).await;
+        tell(answer, true);
+        answer
     }
 
     /// Compares bytes with the pattern, until `count` came, one differs, or no more come; tells how far it is.

@@ -1,10 +1,17 @@
 //! One connection to a proxy, held step by step by somebody who knows what to say next: the walk with a free hand.
 
-use std::{io, mem::take, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    mem::take,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::Instant,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -13,20 +20,31 @@ use super::{
     http_io::{Incoming, read_body, read_head, read_whole},
     net::{self, Tuning},
     recorder::{Halt, Recorder, Slot, micros},
-    tunnel,
+    resolve, tunnel,
 };
 use crate::{
-    exchange::{Answer, Exchange, MAX_LINE, Request},
-    http::Reply,
+    exchange::{Answer, Direction, Exchange, MAX_LINE, Pattern, Request},
+    http::{Parsed, Reply, parse_head},
     model::{
         Evidence, Failure, FailureKind, HandshakeEvidence, Host, Layer, Leg, Observation, Redactor, RequestEvidence,
-        Route, TcpInfo, TunnelEvidence, Verification,
+        ResolverView, Route, TcpInfo, TunnelEvidence, Verification,
     },
     plan::{Budgets, Proxy, Source, Trust},
 };
 
+pub(crate) use super::{
+    exchange::early_data,
+    handshake::{Hello, Versions},
+};
+
 /// More of a body is not read.
 const MAX_BODY: usize = 256 * 1024;
+
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// Of bytes that differ, and of those that should be there, this many are kept.
+const SHOWN: usize = 8;
 
 /// A stream of any kind.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -98,6 +116,12 @@ impl Caller {
         Self { budgets: Budgets { layer, ..self.budgets.clone() }, ..self.clone() }
     }
 
+    /// The same with no layer, the connect among them, taking longer than this.
+    pub(crate) fn hurried(&self, most: Duration) -> Self {
+        let (connect, layer) = (self.budgets.connect.min(most), self.budgets.layer.min(most));
+        Self { budgets: Budgets { connect, layer, ..self.budgets.clone() }, ..self.clone() }
+    }
+
     /// What removes the proxy's password from texts.
     pub(crate) fn redactor(&self) -> &Redactor {
         &self.redactor
@@ -130,12 +154,45 @@ impl Caller {
         if self.proxy.tls {
             dialogue.stream = Some(Box::new(conn));
             let host = self.proxy.host.clone();
-            dialogue.shake(Leg::Proxy, &host, None).await;
+            dialogue.shake(Leg::Proxy, &host, Hello::default()).await;
         } else {
             dialogue.stream = Some(Box::new(conn));
             dialogue.trusted = true;
         }
         dialogue
+    }
+}
+
+/// The addresses of a host: its own where it is a literal, else what the system's resolver says.
+///
+/// # Errors
+/// The lookup that failed.
+pub(crate) async fn locate(host: &Host, budget: Duration) -> Result<Vec<IpAddr>, Box<Observation>> {
+    let name = match host {
+        Host::Ip(ip) => return Ok(vec![*ip]),
+        Host::Name(name) => name,
+    };
+    let mut recorder = Recorder::new(Instant::now(), Arc::default(), Arc::default());
+    let mut attempt = resolve::Attempt::new(ResolverView::System, None, Vec::new());
+    let found = recorder
+        .step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut resolve::Attempt| {
+            resolve::system(attempt, name).await
+        })
+        .await;
+    found.map_err(|_| Box::new(observation(host.to_string().into(), None, recorder)))
+}
+
+fn observation(subject: Arc<str>, address: Option<SocketAddr>, recorder: Recorder) -> Observation {
+    Observation {
+        id: 0,
+        parent: None,
+        subject,
+        route: Route::Proxy,
+        attempt: 1,
+        address,
+        control: None,
+        host_service: None,
+        steps: recorder.into_steps(),
     }
 }
 
@@ -150,8 +207,41 @@ pub(crate) enum Ask<'a> {
     },
     /// The same without credentials.
     Anonymous,
+    /// This request line and these header lines, each with its line end; credentials and the empty line are added.
+    Head(&'a str),
     /// These bytes as they stand.
     Raw(&'a [u8]),
+}
+
+/// What somebody did who was sent bytes that he need not understand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reaction {
+    /// What he said, bounded.
+    pub(crate) heard: Vec<u8>,
+    /// How it ended.
+    pub(crate) end: End,
+}
+
+/// How a reaction ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It did not: he waits for more, or says no more.
+    #[default]
+    Open,
+    /// FIN.
+    Closed,
+    /// RST, or any other break.
+    Reset,
+}
+
+impl Reaction {
+    /// The first answer, if it is HTTP.
+    pub(crate) fn reply(&self) -> Option<Reply> {
+        match parse_head(&self.heard, 0) {
+            Ok(Parsed::Complete(reply, _)) => Some(*reply),
+            _ => None,
+        }
+    }
 }
 
 /// One connection to the proxy, and what was seen on it. A step after one that failed does nothing.
@@ -181,6 +271,7 @@ impl Dialogue {
             .step(Leg::Proxy, budget, &mut attempt, async |attempt: &mut tunnel::Attempt| match ask {
                 Ask::Usual { along } => tunnel::tunnel(attempt, stream, credentials, along).await,
                 Ask::Anonymous => tunnel::tunnel(attempt, stream, None, &[]).await,
+                Ask::Head(head) => tunnel::written(attempt, stream, credentials, head).await,
                 Ask::Raw(bytes) => tunnel::raw(attempt, stream, bytes).await,
             })
             .await;
@@ -190,12 +281,12 @@ impl Dialogue {
         self.is_open()
     }
 
-    /// Shakes hands with whoever is at the end of the tunnel, for `host`; `sni` replaces the name that is sent.
-    pub(crate) async fn tls(&mut self, host: &Host, sni: Option<&str>) -> bool {
-        self.shake(Leg::Origin, host, sni).await
+    /// Shakes hands with whoever is at the end of the tunnel, for `host`.
+    pub(crate) async fn tls(&mut self, host: &Host, hello: Hello<'_>) -> bool {
+        self.shake(Leg::Origin, host, hello).await
     }
 
-    async fn shake(&mut self, leg: Leg, host: &Host, sni: Option<&str>) -> bool {
+    async fn shake(&mut self, leg: Leg, host: &Host, hello: Hello<'_>) -> bool {
         let Some(stream) = self.stream.take() else { return false };
         let tls = self.caller.tls.clone();
         let result = self
@@ -204,7 +295,7 @@ impl Dialogue {
                 leg,
                 self.caller.budgets.layer,
                 &mut handshake::Attempt::new(),
-                async |attempt: &mut handshake::Attempt| handshake::handshake(attempt, &tls, stream, host, sni).await,
+                async |attempt: &mut handshake::Attempt| handshake::handshake(attempt, &tls, stream, host, hello).await,
             )
             .await;
         if let Ok(stream) = result {
@@ -279,19 +370,34 @@ impl Dialogue {
         .await
     }
 
+    /// Sends bytes, in vain if need be, and listens meanwhile: to the end of the first head, or `to_end`, until the peer ends
+    /// or says nothing for so long after the last byte was sent.
+    pub(crate) async fn provoke(&mut self, what: &str, bytes: &[u8], silence: Duration, to_end: bool) -> Reaction {
+        let budget = self.caller.budgets.layer;
+        self.talk(what, budget, async |talk, stream| Ok(talk.provoke(stream, bytes, silence, to_end).await))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// How long a layer may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.caller.budgets.layer
+    }
+
+    /// The header line with the credentials of the proxy's URL; nothing if it has none, or the proxy is not to be trusted
+    /// with them.
+    pub(crate) fn login(&self) -> String {
+        self.caller.proxy.credentials.as_ref().filter(|_| self.trusted).map(tunnel::login).unwrap_or_default()
+    }
+
+    /// Keeps the connection and forgets what was seen, so that thousands can be held; or what was seen, if it failed.
+    pub(crate) fn keep(mut self) -> Result<Box<dyn Stream>, Box<Observation>> {
+        self.stream.take().ok_or_else(|| Box::new(self.finish()))
+    }
+
     /// What was seen.
     pub(crate) fn finish(self) -> Observation {
-        Observation {
-            id: 0,
-            parent: None,
-            subject: self.subject,
-            route: Route::Proxy,
-            attempt: 1,
-            address: Some(self.caller.peer),
-            control: None,
-            host_service: None,
-            steps: self.recorder.into_steps(),
-        }
+        observation(self.subject, Some(self.caller.peer), self.recorder)
     }
 
     /// The evidence of the last handshake, if that was the last step.
@@ -301,6 +407,15 @@ impl Dialogue {
             _ => None,
         }
     }
+}
+
+/// What came of bytes that must be a pattern.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Came {
+    /// So many, from the first on, came as they must.
+    pub(crate) intact: u64,
+    /// The next ones did not: what must stand there, and what stood there.
+    pub(crate) altered: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Evidence of free speech.
@@ -317,7 +432,7 @@ impl Talk {
     }
 
     /// Sends bytes.
-    pub(crate) async fn send(&mut self, stream: &mut Box<dyn Stream>, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) async fn send(&mut self, stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {
         stream.write_all(bytes).await.map_err(|e| failure::of_io(&e))?;
         stream.flush().await.map_err(|e| failure::of_io(&e))?;
         self.evidence.request_sent = true;
@@ -339,6 +454,34 @@ impl Talk {
         Ok((reply, body))
     }
 
+    /// Reads the body that follows a head, and throws it away: the connection can be used again.
+    pub(crate) async fn rest(&mut self, stream: &mut Box<dyn Stream>, reply: &Reply) -> Result<(), Failure> {
+        read_whole(stream, &mut self.incoming, reply, MAX_BODY).await?;
+        self.incoming.buffer.clear();
+        Ok(())
+    }
+
+    /// The status of the next answer, be it an interim one; the answer itself stays to be read. `None`: none comes within
+    /// `patience`.
+    pub(crate) async fn first_status(
+        &mut self,
+        stream: &mut Box<dyn Stream>,
+        patience: Duration,
+    ) -> Result<Option<u16>, Failure> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Ok(Parsed::Complete(reply, _)) = parse_head(&self.incoming.buffer, 0) {
+                return Ok(Some(reply.status));
+            }
+            match timeout_at(end, stream.read_buf(&mut self.incoming.buffer)).await {
+                Err(_) => return Ok(None),
+                Ok(Err(error)) => return Err(failure::of_io(&error)),
+                Ok(Ok(0)) => return Err(Failure::new(FailureKind::Closed, "closed without an answer")),
+                Ok(Ok(read)) => self.incoming.total += read as u64,
+            }
+        }
+    }
+
     /// Reads the head of an HTTP answer; what follows it waits for [`Talk::some`].
     pub(crate) async fn head(&mut self, stream: &mut Box<dyn Stream>) -> Result<Reply, Failure> {
         let reply = *read_head(stream, &mut self.incoming).await?;
@@ -347,22 +490,93 @@ impl Talk {
     }
 
     /// Reads some bytes; none: the peer ended its side.
-    pub(crate) async fn some(&mut self, stream: &mut Box<dyn Stream>) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn some(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Failure> {
         if self.incoming.buffer.is_empty() {
+            self.incoming.buffer.reserve(CHUNK);
             self.incoming.total +=
                 stream.read_buf(&mut self.incoming.buffer).await.map_err(|e| failure::of_io(&e))? as u64;
         }
         Ok(take(&mut self.incoming.buffer))
     }
 
+    async fn provoke(
+        &mut self,
+        stream: &mut Box<dyn Stream>,
+        bytes: &[u8],
+        silence: Duration,
+        to_end: bool,
+    ) -> Reaction {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        // Who has seen enough may end before all is sent: what it says counts.
+        let mut write = pin!(async move {
+            let _ = writer.write_all(bytes).await;
+            let _ = writer.flush().await;
+        });
+        self.evidence.request_sent = true;
+        let (mut heard, mut written) = (Vec::new(), false);
+        let end = loop {
+            let whole = !to_end && matches!(parse_head(&heard, 0), Ok(Parsed::Complete(..)));
+            if whole || heard.len() > MAX_BODY {
+                break End::Open;
+            }
+            tokio::select! {
+                read = reader.read_buf(&mut heard) => match read {
+                    Ok(0) => break End::Closed,
+                    Ok(read) => self.incoming.total += read as u64,
+                    Err(_) => break End::Reset,
+                },
+                () = &mut write, if !written => written = true,
+                () = sleep(silence), if written => break End::Open,
+            }
+        };
+        let reaction = Reaction { heard, end };
+        self.evidence.reply = reaction.reply();
+        reaction
+    }
+
+    /// Reads until `count` bytes have come that must be the origin's pattern of this seed; how far that went is in `came`
+    /// at any moment. Nothing may come for as long as `patience`.
+    pub(crate) async fn pattern(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        (seed, count): (u64, u64),
+        patience: Duration,
+        came: &mut Came,
+    ) -> Result<(), Failure> {
+        let pattern = Pattern::new(seed, Direction::Down);
+        while came.intact < count {
+            let silent = |_| Failure::new(FailureKind::TimedOut, format!("nothing came within {patience:?}"));
+            let mut bytes = timeout(patience, self.some(stream)).await.map_err(silent)??;
+            if bytes.is_empty() {
+                return Err(Failure::new(FailureKind::Closed, "closed before all bytes had come"));
+            }
+            let wanted = usize::try_from(count - came.intact).unwrap_or(usize::MAX);
+            if bytes.len() > wanted {
+                self.incoming.buffer = bytes.split_off(wanted);
+            }
+            if let Some(at) = pattern.first_difference(came.intact, &bytes) {
+                came.intact += at as u64;
+                let stood: Vec<u8> = bytes[at..].iter().copied().take(SHOWN).collect();
+                came.altered = Some((pattern.bytes(came.intact, stood.len()), stood));
+                return Err(Failure::new(FailureKind::Differs, "bytes came that the origin did not send"));
+            }
+            came.intact += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
     /// Sends a request of the exchange protocol and reads the line that answers it.
-    pub(crate) async fn request(&mut self, stream: &mut Box<dyn Stream>, request: Request) -> Result<Answer, Failure> {
+    pub(crate) async fn request(
+        &mut self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        request: Request,
+    ) -> Result<Answer, Failure> {
         self.send(stream, request.line().as_bytes()).await?;
         self.line(stream).await
     }
 
     /// Reads an answer of the exchange protocol.
-    pub(crate) async fn line(&mut self, stream: &mut Box<dyn Stream>) -> Result<Answer, Failure> {
+    pub(crate) async fn line(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Answer, Failure> {
         loop {
             let buffer = &mut self.incoming.buffer;
             if let Some(end) = buffer.iter().take(MAX_LINE).position(|&b| b == b'\n') {
@@ -407,6 +621,10 @@ pub(crate) trait Seen {
     fn tunnel(&self) -> Option<&TunnelEvidence>;
     /// The answer to it.
     fn reply(&self) -> Option<&Reply>;
+    /// The handshake inside the tunnel.
+    fn handshake(&self) -> Option<&HandshakeEvidence>;
+    /// What was said behind the handshakes, if anything was.
+    fn request(&self) -> Option<&RequestEvidence>;
     /// Why the last step failed.
     fn failure(&self) -> Option<(Layer, Leg, FailureKind)>;
     /// How long the CONNECT took, in milliseconds.
@@ -423,6 +641,20 @@ impl Seen for Observation {
 
     fn reply(&self) -> Option<&Reply> {
         self.tunnel()?.reply.as_ref()
+    }
+
+    fn handshake(&self) -> Option<&HandshakeEvidence> {
+        match &self.step(Layer::Handshake, Leg::Origin)?.evidence {
+            Evidence::Handshake(evidence) => Some(evidence),
+            _ => None,
+        }
+    }
+
+    fn request(&self) -> Option<&RequestEvidence> {
+        match &self.steps.last()?.evidence {
+            Evidence::Request(evidence) => Some(evidence),
+            _ => None,
+        }
     }
 
     fn failure(&self) -> Option<(Layer, Leg, FailureKind)> {

@@ -83,7 +83,7 @@ impl Slot for Attempt {
 }
 
 /// What goes along with the CONNECT for [`Exchange::EarlyData`].
-pub(super) fn early_data(seed: u64) -> Vec<u8> {
+pub(crate) fn early_data(seed: u64) -> Vec<u8> {
     request_with_bytes(FEW, seed)
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use aws_lc_rs::digest;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme, SupportedProtocolVersion,
     client::{
         ResolvesClientCert, Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -23,6 +23,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs as provider},
     pki_types::{CertificateDer, ServerName, UnixTime},
     sign::CertifiedKey,
+    version,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -50,6 +51,40 @@ const MAX_CHAIN: usize = 10;
 const MAX_NAMES: usize = 100;
 /// Distinct certificates remembered in parsed form.
 const MAX_CACHED: usize = 4096;
+
+/// What a `ClientHello` is like, beside the name that is verified.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Hello<'a> {
+    /// The server name that is sent in place of the host's own.
+    pub(crate) sni: Option<&'a str>,
+    /// Which versions it offers.
+    pub(crate) versions: Versions,
+    /// Whether it is larger than a segment: it begins with a post-quantum key share, as today's browsers do, and offers
+    /// protocols that nobody knows.
+    pub(crate) large: bool,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// 1.3 and 1.2.
+    #[default]
+    All,
+    /// 1.2 alone.
+    Only12,
+    /// 1.3 alone.
+    Only13,
+}
+
+impl Versions {
+    fn supported(self) -> Vec<&'static SupportedProtocolVersion> {
+        match self {
+            Self::All => vec![&version::TLS13, &version::TLS12],
+            Self::Only12 => vec![&version::TLS12],
+            Self::Only13 => vec![&version::TLS13],
+        }
+    }
+}
 
 /// Everything handshakes share.
 #[derive(Debug)]
@@ -97,14 +132,24 @@ impl Tls {
                 verifiers.push((kind, builder.build().map_err(io::Error::other)?));
             }
         }
-        let mut template = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(io::Error::other)?
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth();
-        // Every probe is a whole handshake, as the consumers make it.
-        template.resumption = Resumption::disabled();
+        let template = config(provider.clone(), Versions::All).map_err(io::Error::other)?;
         Ok((Self { provider, template, verifiers, parsed: Mutex::default() }, notes))
+    }
+
+    fn config(&self, hello: Hello<'_>) -> Result<ClientConfig, TlsError> {
+        if hello == (Hello { sni: hello.sni, ..Hello::default() }) {
+            return Ok(self.template.clone());
+        }
+        let mut provider = CryptoProvider::clone(&self.provider);
+        if hello.large {
+            // The first group is the one whose key share is sent.
+            provider.kx_groups.insert(0, provider::kx_group::X25519MLKEM768);
+        }
+        let mut config = config(provider.into(), hello.versions)?;
+        if hello.large {
+            config.alpn_protocols = padding();
+        }
+        Ok(config)
     }
 
     fn verify(
@@ -145,6 +190,23 @@ impl Tls {
     }
 }
 
+/// What is the same in every handshake.
+fn config(provider: Arc<CryptoProvider>, versions: Versions) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions.supported())?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    // Every probe is a whole handshake, as the consumers make it.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// HTTP, and some hundred bytes of protocols that nobody speaks.
+fn padding() -> Vec<Vec<u8>> {
+    let unknown = (0..20).map(|n| format!("unknown-protocol-{n:02}").into_bytes());
+    [b"http/1.1".to_vec()].into_iter().chain(unknown).collect()
+}
+
 /// Evidence of a handshake in the making.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -182,16 +244,16 @@ impl Slot for Attempt {
     }
 }
 
-/// Shakes hands. `sni` replaces the server name that is sent (not the one that is verified).
+/// Shakes hands with whoever should be `host`.
 pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     attempt: &mut Attempt,
     tls: &Arc<Tls>,
     stream: S,
     host: &Host,
-    sni: Option<&str>,
+    hello: Hello<'_>,
 ) -> Result<TlsStream<Metered<S>>, Failure> {
     let verified_name = server_name(host)?;
-    let sent_name = match sni {
+    let sent_name = match hello.sni {
         Some(sni) => server_name(&Host::Name(sni.into()))?,
         None => verified_name.clone(),
     };
@@ -205,7 +267,8 @@ pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         certificate_requested: AtomicBool::new(false),
     });
     attempt.witness = Some(witness.clone());
-    let mut config = tls.template.clone();
+    let mut config =
+        tls.config(hello).map_err(|error| Failure::new(FailureKind::TlsIncompatible, error.to_string()))?;
     config.dangerous().set_certificate_verifier(witness.clone());
     config.client_auth_cert_resolver = witness;
     let stream = Metered::new(stream, attempt.meter.clone());
@@ -388,6 +451,25 @@ mod tests {
         let mut params = rcgen::CertificateParams::new(["a.example".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::OrganizationName, "Example\u{7} Corp");
         params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_large_hello_is_larger_than_a_segment() {
+        let (tls, _) = Tls::new(&Trust { system: false, ..Trust::default() }).unwrap();
+        let tls = Arc::new(tls);
+        for (large, versions) in [(false, Versions::All), (true, Versions::All), (false, Versions::Only12)] {
+            let (near, mut far) = tokio::io::duplex(64 * 1024);
+            let mut attempt = Attempt::new();
+            let host = Host::Name("a.example".into());
+            let hello = Hello { large, versions, ..Hello::default() };
+            let mut head = [0; 5];
+            tokio::select! {
+                _ = handshake(&mut attempt, &tls, near, &host, hello) => panic!("nobody answers"),
+                read = far.read_exact(&mut head) => assert_eq!(read.unwrap(), 5),
+            }
+            let length = 5 + u16::from_be_bytes([head[3], head[4]]);
+            assert_eq!(length > 1460, large, "{length} {versions:?}");
+        }
     }
 
     #[test]

@@ -17,22 +17,39 @@ pub(super) struct Room {
     pub(super) lookups: usize,
 }
 
+/// The file descriptors of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Descriptors {
+    /// How many there may be.
+    pub(crate) limit: usize,
+    /// How many there are, inherited ones included.
+    pub(crate) open: usize,
+}
+
+impl Descriptors {
+    /// Raises the soft limit to the hard one, and counts.
+    pub(crate) fn count() -> Self {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        let now = if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+        let open = std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count);
+        Self { limit: usize::try_from(now).unwrap_or(usize::MAX), open }
+    }
+
+    /// How many more may be opened for probes.
+    pub(crate) fn free(self) -> usize {
+        self.limit.saturating_sub(self.open + RESERVE)
+    }
+}
+
 /// Raises the soft limit of file descriptors to the hard one, and says how much fits below it.
 pub(super) fn raise() -> Room {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    let now = if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
-    share(usize::try_from(now).unwrap_or(usize::MAX), open_descriptors())
+    share(Descriptors::count())
 }
 
-fn share(limit: usize, open: usize) -> Room {
-    let free = limit.saturating_sub(open + RESERVE);
+fn share(descriptors: Descriptors) -> Room {
+    let free = descriptors.free();
     let lookups = (free / 16).clamp(1, 64);
     Room { walks: free.saturating_sub(lookups * PER_LOOKUP).max(1), lookups }
-}
-
-/// Descriptors that this process has open already, inherited ones included.
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count)
 }
 
 #[cfg(test)]
@@ -42,9 +59,9 @@ mod tests {
     #[test]
     fn what_is_in_flight_always_fits_below_the_limit() {
         for limit in [64, 256, 1024, 20_000, 1 << 20] {
-            let room = share(limit, 8);
+            let room = share(Descriptors { limit, open: 8 });
             assert!(room.walks + room.lookups * PER_LOOKUP + RESERVE + 8 <= limit, "{limit}: {room:?}");
         }
-        assert_eq!(share(0, 8), Room { walks: 1, lookups: 1 });
+        assert_eq!(share(Descriptors { limit: 0, open: 8 }), Room { walks: 1, lookups: 1 });
     }
 }

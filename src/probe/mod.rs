@@ -9,7 +9,7 @@ mod exchange;
 mod failure;
 mod handshake;
 mod http_io;
-mod limits;
+pub(crate) mod limits;
 pub mod metadata;
 mod metered;
 mod net;
@@ -26,6 +26,7 @@ use std::{future::Future, io, sync::atomic::AtomicU32};
 use crate::{model::Record, plan::Plan};
 
 pub use anchors::read_anchors;
+pub use net::facing;
 
 /// How far a run is; read it from another task at any time.
 #[derive(Debug, Default)]

@@ -152,17 +152,34 @@ impl Slot for Attempt {
     }
 }
 
+/// The address of this machine from which it reaches a peer. Nothing is sent for it.
+///
+/// # Errors
+/// When there is no way to that peer.
+pub fn facing(peer: SocketAddr, source: &Source) -> io::Result<IpAddr> {
+    let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))?;
+    start_at(&socket, peer, source)?;
+    socket.connect(&peer.into())?;
+    let local = socket.local_addr()?.as_socket();
+    local.map(|local| local.ip()).ok_or_else(|| io::Error::other("the socket has no address"))
+}
+
+fn start_at(socket: &Socket, to: SocketAddr, source: &Source) -> io::Result<()> {
+    if let Some(interface) = &source.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    match source.bind.filter(|bind| bind.is_ipv4() == to.is_ipv4()) {
+        Some(bind) => socket.bind(&SocketAddr::new(bind, 0).into()),
+        None => Ok(()),
+    }
+}
+
 fn prepare(to: SocketAddr, source: &Source, tuning: Tuning) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // The queue is a source of evidence; a kernel without it costs evidence, not the probe.
     let _ =
         if to.is_ipv4() { setsockopt(&socket, Ipv4RecvErr, &true) } else { setsockopt(&socket, Ipv6RecvErr, &true) };
-    if let Some(interface) = &source.interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
-    }
-    if let Some(bind) = source.bind.filter(|bind| bind.is_ipv4() == to.is_ipv4()) {
-        socket.bind(&SocketAddr::new(bind, 0).into())?;
-    }
+    start_at(&socket, to, source)?;
     if let Some(mss) = tuning.mss {
         socket.set_tcp_mss(mss)?;
     }

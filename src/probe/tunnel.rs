@@ -81,7 +81,9 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     let reply = read_head(&mut stream, &mut attempt.incoming).await?;
     if reply.is_success() {
         // A 2xx answer to CONNECT has no body, whatever its headers say (RFC 9110 section 9.3.6).
-        let prefix = take(&mut attempt.incoming.buffer);
+        let mut prefix = take(&mut attempt.incoming.buffer);
+        // Most tunnels begin with nothing, and thousands may be held.
+        prefix.shrink_to_fit();
         if !prefix.is_empty() && !speaks_first {
             attempt.evidence.early = Some(Excerpt::new(&prefix, KEPT, prefix.len() as u64));
         }
@@ -94,6 +96,20 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     Err(refusal(reply))
 }
 
+#[cfg(feature = "conformance")]
+/// Sends a head as it stands, with credentials behind it, and reads what should be the answer to a CONNECT.
+pub(super) async fn written<S: AsyncRead + AsyncWrite + Unpin>(
+    attempt: &mut Attempt,
+    stream: S,
+    credentials: Option<&Credentials>,
+    head: &str,
+) -> Result<Prefixed<S>, Failure> {
+    attempt.evidence.credentials_sent = credentials.is_some();
+    let request = format!("{head}{}\r\n", credentials.map(login).unwrap_or_default());
+    ask(attempt, stream, request.as_bytes(), false).await
+}
+
+#[cfg(feature = "conformance")]
 /// Sends bytes as they stand and reads what should be the answer to a CONNECT.
 pub(super) async fn raw<S: AsyncRead + AsyncWrite + Unpin>(
     attempt: &mut Attempt,
@@ -111,14 +127,15 @@ fn refusal(reply: &Reply) -> Failure {
 /// The request in the one form that every proxy known accepts: upper-case method, HTTP/1.1, Host equal to the target.
 fn request(authority: &str, credentials: Option<&Credentials>) -> String {
     let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
-    if let Some(Credentials { user, password }) = credentials {
-        let token = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", password.expose()));
-        request.push_str("Proxy-Authorization: Basic ");
-        request.push_str(&token);
-        request.push_str("\r\n");
-    }
+    request.extend(credentials.map(login));
     request.push_str(concat!("User-Agent: snapreach/", env!("CARGO_PKG_VERSION"), "\r\n\r\n"));
     request
+}
+
+/// The header line of a login (RFC 7617).
+pub(super) fn login(Credentials { user, password }: &Credentials) -> String {
+    let token = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", password.expose()));
+    format!("Proxy-Authorization: Basic {token}\r\n")
 }
 
 /// A stream whose first bytes were already read.

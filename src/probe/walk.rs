@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     exchange,
-    handshake::{self, Tls},
+    handshake::{self, Hello, Tls},
     net::{self, Conn, Tuning},
     recorder::{Halt, Recorder, Stop},
     request, trace, tunnel,
@@ -210,7 +210,8 @@ async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
             shared.plan.budgets.layer,
             &mut handshake::Attempt::new(),
             async |attempt: &mut handshake::Attempt| {
-                handshake::handshake(attempt, &shared.tls, stream, host, sni).await
+                let hello = Hello { sni, ..Hello::default() };
+                handshake::handshake(attempt, &shared.tls, stream, host, hello).await
             },
         )
         .await?;

@@ -32,9 +32,11 @@ pub use offline::write_review;
 pub(crate) use json::pretty;
 pub(crate) use markdown::{escape, finding as markdown_finding};
 pub(crate) use text::{Page, Paint, findings as text_findings};
-#[cfg(feature = "scenario")]
+#[cfg(any(feature = "conformance", feature = "scenario"))]
 pub(crate) use words::clean as harmless;
 pub(crate) use words::plural;
+#[cfg(feature = "conformance")]
+pub(crate) use words::{duration, status};
 
 /// An output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

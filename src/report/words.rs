@@ -89,7 +89,7 @@ pub(super) fn wire(value: &impl Serialize) -> String {
 }
 
 /// Microseconds for people: `0.4 ms`, `12 ms`, `3.2 s`.
-pub(super) fn duration(us: u64) -> String {
+pub(crate) fn duration(us: u64) -> String {
     let whole_ms = (us + 500) / 1000;
     match us {
         0..9_950 => {
@@ -134,7 +134,7 @@ pub(crate) fn plural(n: impl TryInto<u64>, one: &str) -> String {
     format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
-pub(super) fn status(status: Status) -> &'static str {
+pub(crate) fn status(status: Status) -> &'static str {
     match status {
         Status::Clear => "CLEAR",
         Status::Degraded => "DEGRADED",

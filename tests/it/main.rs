@@ -13,6 +13,7 @@ mod host;
 mod hostile;
 mod interface;
 mod lab_command;
+mod limits;
 mod namespaces;
 mod netns;
 mod nsg;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use super::lines;
 use crate::{
     azure::nsg::merge_suggestions,
     classify::catalogue::Situation,
@@ -183,16 +184,7 @@ impl Facts {
 
     /// Suffixes for `dstdomain` and `ssl::server_name`: the storage suffix, else the host itself.
     pub(super) fn suffixes(&self) -> String {
-        let mut list: BTreeSet<String> =
-            self.hosts.iter().map(|host| storage_suffix(host).unwrap_or(host).to_owned()).take(3).collect();
-        if list.is_empty() {
-            list.insert(".blob.core.windows.net".into());
-        }
-        if list.contains(".blob.core.windows.net") {
-            // Managed disks live under the second suffix.
-            list.insert(".blob.storage.azure.net".into());
-        }
-        list.into_iter().collect::<Vec<_>>().join(" ")
+        lines::suffixes(self.hosts.iter().map(String::as_str))
     }
 
     /// Whether the proxy's host has to be worked on.

@@ -10,6 +10,7 @@ mod facts;
 mod firewall;
 mod host;
 mod http;
+pub(crate) mod lines;
 mod local;
 mod meta;
 mod network;

@@ -1,106 +1,34 @@
 //! The configuration of proxies, by product.
 
-use std::collections::BTreeSet;
-
 use super::{
     facts::{Facts, Product},
+    lines::{self, Lines},
     remedy,
 };
 use crate::model::Remedy;
 
-/// The same rule in the configuration of each product.
-struct Lines {
-    squid: Vec<String>,
-    tinyproxy: Vec<String>,
-    haproxy: Vec<String>,
-    privoxy: Vec<String>,
-}
-
 /// Lets CONNECT to these ports through.
 pub(super) fn port_list(f: &Facts) -> Remedy {
-    let ports = f.ports();
-    let mut squid: Vec<String> =
-        ports.iter().filter(|&&p| p != 443).map(|p| format!("acl SSL_ports port {p}")).collect();
-    squid.extend(
-        ports.iter().filter(|&&p| p < 1025 && !matches!(p, 80 | 443)).map(|p| format!("acl Safe_ports port {p}")),
-    );
-    if squid.is_empty() {
-        squid.push("acl SSL_ports port 443".into());
-    }
-    let mut allowed: BTreeSet<u16> = ports.iter().copied().collect();
-    allowed.insert(443);
-    let list = |before: &str, separator: &str| {
-        allowed.iter().map(|port| format!("{before}{port}")).collect::<Vec<_>>().join(separator)
-    };
-    config(
-        f,
-        format!("Allow CONNECT to {} in the proxy", f.ports_in_words()),
-        Lines {
-            squid,
-            tinyproxy: allowed.iter().map(|p| format!("ConnectPort {p}")).collect(),
-            haproxy: vec![format!("http-request allow if METH_CONNECT {{ url_end {} }}", list(":", " "))],
-            privoxy: vec![format!("{{ +limit-connect{{{}}} }}", list("", ","))],
-        },
-    )
+    config(f, format!("Allow CONNECT to {} in the proxy", f.ports_in_words()), lines::ports(&f.ports()))
 }
 
 /// Lets the names through where a rule about names stops them.
 pub(super) fn allow_names(f: &Facts, title: impl Into<String>) -> Remedy {
-    let names = f.suffixes();
-    let mut privoxy = vec!["# user.action".to_owned(), "{ -block }".to_owned()];
-    privoxy.extend(names.split(' ').map(str::to_owned));
-    config(
-        f,
-        title,
-        Lines {
-            squid: squid_allows(&names),
-            tinyproxy: vec!["# take what matches these names out of the file that `Filter` names".into()],
-            haproxy: vec![haproxy_allows(&names)],
-            privoxy,
-        },
-    )
+    config(f, title, lines::names(&f.suffixes()))
 }
 
 /// Lets the backup through for this machine's subnet, without a login and for these names only.
 pub(super) fn exempt_in_proxy(f: &Facts, title: impl Into<String>) -> Remedy {
-    let names = f.suffixes();
-    let lines = Lines { squid: squid_allows(&names), haproxy: vec![haproxy_allows(&names)], ..subnet_alone() };
-    config(f, title, lines)
+    config(f, title, lines::names_from_subnet(&f.suffixes()))
 }
 
 pub(super) fn client_allowed(f: &Facts) -> Remedy {
-    config(f, "Add this machine's subnet to the proxy's access list", subnet_alone())
-}
-
-fn subnet_alone() -> Lines {
-    Lines {
-        squid: vec!["acl backup_src src VM_SUBNET".into(), "http_access allow backup_src".into()],
-        tinyproxy: vec!["Allow VM_SUBNET".into()],
-        haproxy: vec!["http-request allow if { src VM_SUBNET }".into()],
-        privoxy: vec!["permit-access VM_SUBNET".into()],
-    }
-}
-
-fn squid_allows(names: &str) -> Vec<String> {
-    vec![
-        "acl backup_src src VM_SUBNET".into(),
-        format!("acl azure_dst dstdomain {names}"),
-        "http_access allow CONNECT backup_src azure_dst".into(),
-    ]
-}
-
-fn haproxy_allows(names: &str) -> String {
-    let hosts: Vec<_> = names.split(' ').map(|name| format!("{name}:")).collect();
-    format!("http-request allow if METH_CONNECT {{ src VM_SUBNET }} {{ url_sub {} }}", hosts.join(" "))
+    config(f, "Add this machine's subnet to the proxy's access list", lines::subnet())
 }
 
 pub(super) fn do_not_inspect(f: &Facts) -> Remedy {
-    let squid = [
-        format!("acl azure ssl::server_name {}", f.suffixes()),
-        "ssl_bump peek step1".into(),
-        "ssl_bump splice azure".into(),
-        "# before `ssl_bump bump all`; then: squid -k reconfigure".into(),
-    ];
+    let [names, peek, splice] = lines::splice(&f.suffixes());
+    let squid = [names, peek, splice, "# before `ssl_bump bump all`; then: squid -k reconfigure".into()];
     let title = format!("Exempt {} from TLS inspection on the device that signs these certificates", f.suffixes());
     match f.product {
         Product::Squid => remedy(title, squid),

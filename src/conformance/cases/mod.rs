@@ -1,12 +1,32 @@
 //! The catalogue: one file per group.
 
+mod auth;
 mod connect;
+mod errors;
+mod headers;
+mod hostile;
+mod limits;
+mod tls;
+mod tunnel;
 
 use super::case::Case;
 
+pub(super) use limits::Load;
+
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES].into_iter().flatten()
+    [
+        connect::CASES,
+        auth::CASES,
+        errors::CASES,
+        tunnel::CASES,
+        tls::CASES,
+        headers::CASES,
+        limits::CASES,
+        hostile::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 #[cfg(test)]

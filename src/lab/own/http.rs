@@ -150,9 +150,10 @@ fn path_and_query(target: &str) -> (&str, &str) {
     path.split_once('?').unwrap_or((path, ""))
 }
 
-/// The connection ends with it.
+/// The connection ends with it. By its id a client knows it for the origin's.
 fn refuse(status: u16, reason: &str) -> Answer {
-    Answer::new(status, reason, &[&format!("Date: {}", http::date(0))], "").closing()
+    let headers = [format!("x-ms-request-id: {}", request_id()), format!("Date: {}", http::date(0))];
+    Answer::new(status, reason, &[&headers[0], &headers[1]], "").closing()
 }
 
 /// An answer with the headers that storage gives each of its own.

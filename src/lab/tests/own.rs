@@ -40,7 +40,11 @@ pub(super) fn presented(session: &TlsStream<TcpStream>) -> Fingerprint {
 }
 
 /// Sends a request with `Connection: close`, and takes the answer apart: status line and headers, body.
-pub(super) async fn http(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str, body: &[u8]) -> (String, Vec<u8>) {
+pub(super) async fn http(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &str,
+    body: &[u8],
+) -> (String, Vec<u8>) {
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.write_all(body).await.unwrap();
     let bytes = rest(stream).await.unwrap();

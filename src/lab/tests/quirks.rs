@@ -66,7 +66,10 @@ async fn connect_is_refused_for_its_form_alone() {
         assert_eq!(status(&self::quirk(quirk), &request).await, refused, "{quirk}");
     }
     let wants = self::quirk("'wants_user_agent'");
-    assert_eq!((status(&wants, &agent).await, status(&wants, &connect_to(&format!("{OWN}:443"), "")).await), (200, 403));
+    assert_eq!(
+        (status(&wants, &agent).await, status(&wants, &connect_to(&format!("{OWN}:443"), "")).await),
+        (200, 403)
+    );
     for (port, taken) in [("65979", 200), ("x", 200), ("+443", 200)] {
         let request = connect_to(&format!("{OWN}:{port}"), "");
         assert_eq!(status(&lab(""), &request).await, 400, "{port}");
@@ -83,7 +86,8 @@ async fn ports_are_limited_and_a_refusal_keeps_the_connection() {
         stream.write_all(connect_to(&format!("{OWN}:8443"), "").as_bytes()).await.unwrap();
         let refusal = head(&mut stream).await;
         assert_eq!((code(&refusal), refusal.contains("Connection: close")), (403, !kept), "{refusal}");
-        let length: usize = refusal.split("Content-Length: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
+        let length: usize =
+            refusal.split("Content-Length: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.unwrap();
         stream.write_all(right.as_bytes()).await.unwrap();
@@ -169,7 +173,8 @@ async fn slow_readers_and_old_tunnels_are_cut() {
     stream.write_all(asking("GET", &format!("{PATTERN_PATH}/100000000/4"), "").as_bytes()).await.unwrap();
     // The tunnel's end is what is waited for; nothing is read meanwhile.
     let cut = async {
-        while !matches!(lab.log().iter().rev().find(|event| matches!(event, Event::Tunnel { .. })), Some(Event::Tunnel { up, .. }) if *up > 0) {
+        while !matches!(lab.log().iter().rev().find(|event| matches!(event, Event::Tunnel { .. })), Some(Event::Tunnel { up, .. }) if *up > 0)
+        {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(Duration::from_millis(600)).await;
@@ -276,7 +281,10 @@ async fn plain_requests_arrive_as_they_were_sent() {
     let echo = echo.unwrap();
     assert_eq!(echo.target, format!("{ECHO_PATH}{query}"));
     let value = |name: &'static str| echo.header(name).collect::<Vec<_>>().join("|");
-    assert_eq!((value("x-ms-date"), value("range"), value("authorization")), ("today".into(), "bytes=5-9".into(), "SharedKey a:b".into()));
+    assert_eq!(
+        (value("x-ms-date"), value("range"), value("authorization")),
+        ("today".into(), "bytes=5-9".into(), "SharedKey a:b".into())
+    );
     assert_eq!((value("host"), value("via").is_empty()), (OWN.into(), false));
     for own in ["x-own", "keep-alive", "te", "proxy-connection"] {
         assert_eq!(value(own), "", "{own}");
@@ -300,7 +308,8 @@ async fn quirks_change_plain_requests() {
         assert_eq!(echo.unwrap().header(name).collect::<String>(), value, "{quirk}");
         assert_eq!(head.contains("\r\nVia: "), quirk != "no_via", "{quirk}: {head}");
     }
-    for (quirk, target) in [("decodes_queries", "?sv=2&sig=a/b+%20c"), ("normalises_queries", "?sig=a%2Fb%2B%20c&sv=2")] {
+    for (quirk, target) in [("decodes_queries", "?sv=2&sig=a/b+%20c"), ("normalises_queries", "?sig=a%2Fb%2B%20c&sv=2")]
+    {
         let (_, echo) = echo(&self::quirk(&format!("'{quirk}'")), "GET", query, headers, b"").await;
         assert_eq!(echo.unwrap().target, format!("{ECHO_PATH}{target}"), "{quirk}");
     }
@@ -320,7 +329,8 @@ async fn bodies_arrive_unless_a_quirk_is_against_it() {
     let body = Pattern::new(3, Direction::Up).bytes(0, 100_000);
     let length = format!("Content-Length: {}\r\n", body.len());
     let chunked = [b"186A0\r\n", &body[..], b"\r\n0\r\n\r\n"].concat();
-    let put = async |quirks: &str, headers: &str, body: &[u8]| echo(&quirk(quirks), "PUT", "?seed=3", headers, body).await;
+    let put =
+        async |quirks: &str, headers: &str, body: &[u8]| echo(&quirk(quirks), "PUT", "?seed=3", headers, body).await;
     for (headers, body) in [(length.as_str(), &body), ("Transfer-Encoding: chunked\r\n", &chunked)] {
         let (_, echo) = put("", headers, body).await;
         let echo = echo.unwrap();

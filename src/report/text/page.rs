@@ -76,7 +76,7 @@ impl<'a> Page<'a> {
     }
 
     /// A line that is never wrapped: what is there to be copied.
-    pub(super) fn verbatim(&mut self, indent: usize, text: &str) -> io::Result<()> {
+    pub(crate) fn verbatim(&mut self, indent: usize, text: &str) -> io::Result<()> {
         for line in text.lines() {
             self.pieces(&[(Paint::Plain, &" ".repeat(indent)), (Paint::Plain, line)])?;
         }

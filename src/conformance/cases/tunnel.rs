@@ -1,0 +1,606 @@
+//! Tunnels: what becomes of bytes, of silence, and of the end of either side.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{self, AsyncWriteExt},
+    time::{Instant, interval, sleep, timeout},
+};
+
+use crate::{
+    classify::codes,
+    conformance::{
+        case::{Case, Judgement, Level, Remedy, Turn, Unit, one},
+        rig::{Rig, code, ended, heard, shown},
+    },
+    exchange::{Answer, Direction, Exchange, MAX_BYTES, MAX_HOLD, PATTERN_PATH, Pattern, Request},
+    model::{Code, ExchangeEvidence, Failure, FailureKind, Layer, Observation},
+    probe::dialogue::{Came, Seen, Stream, Talk},
+};
+
+/// A case's end, early or not.
+type Judged = Result<Judgement, Judgement>;
+
+/// Enough to fill every buffer on the way of a usual proxy several times.
+const MUCH: u64 = 1 << 20;
+
+/// More than two sockets and a proxy hold back when nobody reads at the far end.
+const MORE: u64 = 4 << 20;
+
+/// What patterns grow from. The same in every run: a second one must show the same bytes.
+const SEED: u64 = 0x5eed;
+
+/// How long a fresh tunnel is listened to.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// How often a busy tunnel carries a byte each way.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// How a slow reader reads: so many bytes, so often, with a pause behind each.
+const SIP: u64 = 8 * 1024;
+const SIPS: u64 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Silence that a proxy should stand, in seconds: what an hour of waiting needs.
+const IDLE_SECONDS: u64 = 3600;
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        id: "tunnel/bytes",
+        level: Level::Must,
+        reference: "RFC 9110 section 9.3.6: a tunnel relays blindly",
+        title: "Bytes arrive as they were sent, both ways",
+        turn: Turn::Together,
+        run: |rig| one(bytes(rig)),
+    },
+    Case {
+        id: "tunnel/at-once",
+        level: Level::Should,
+        reference: "RFC 9110 section 9.3.6: data is relayed in both directions",
+        title: "Both sides can send at the same time and neither waits for the other",
+        turn: Turn::Together,
+        run: |rig| one(at_once(rig)),
+    },
+    Case {
+        id: "tunnel/half-close-client",
+        level: Level::May,
+        reference: "RFC 9110 section 9.3.6: what came from the side that closed is delivered first",
+        title: "What the client sent before it ended its side arrives",
+        turn: Turn::Together,
+        run: |rig| one(half_close_client(rig)),
+    },
+    Case {
+        id: "tunnel/half-close-origin",
+        level: Level::May,
+        reference: "RFC 9110 section 9.3.6: what came from the side that closed is delivered first",
+        title: "The client learns when the origin ends its side, and what it sent before arrives",
+        turn: Turn::Together,
+        run: |rig| one(half_close_origin(rig)),
+    },
+    Case {
+        id: "tunnel/last-bytes",
+        level: Level::Must,
+        reference: "RFC 9110 section 9.3.6: what came from the side that closed is delivered first",
+        title: "What the origin sends right before it closes arrives whole",
+        turn: Turn::Together,
+        run: |rig| one(last_bytes(rig)),
+    },
+    Case {
+        id: "tunnel/reset",
+        level: Level::Should,
+        reference: "RFC 9110 section 9.3.6: when one side closes, both are closed",
+        title: "When the origin resets the connection, the client learns of it at once",
+        turn: Turn::Together,
+        run: |rig| one(reset(rig)),
+    },
+    Case {
+        id: "tunnel/no-early-bytes",
+        level: Level::Must,
+        reference: "RFC 9110 section 9.3.6: behind the head of a 2xx answer stands the tunnel",
+        title: "Nothing comes out of a tunnel that the origin did not send",
+        turn: Turn::Together,
+        run: |rig| one(no_early_bytes(rig)),
+    },
+    Case {
+        id: "tunnel/idle",
+        level: Level::Should,
+        reference: "clients keep connections in pools; RFC 9110 section 9.3.6 knows no end but that of a side",
+        title: "A silent tunnel stays open",
+        turn: Turn::Together,
+        run: |rig| one(idle(rig)),
+    },
+    Case {
+        id: "tunnel/lifetime",
+        level: Level::May,
+        reference: "RFC 9110 section 9.3.6 knows no end but that of a side",
+        title: "A tunnel in use stays open",
+        turn: Turn::Together,
+        run: |rig| one(lifetime(rig)),
+    },
+    Case {
+        id: "tunnel/slow-reader",
+        level: Level::Should,
+        reference: "RFC 9293 section 3.8.6: a window that closes is no reason to lose bytes",
+        title: "Bytes wait for a client that reads slowly",
+        turn: Turn::Together,
+        run: |rig| one(slow_reader(rig)),
+    },
+    Case {
+        id: "tunnel/large",
+        level: Level::May,
+        reference: "disks are large: no limit on the bytes of one tunnel",
+        title: "A large transfer passes through one tunnel",
+        turn: Turn::Alone,
+        run: |rig| one(large(rig)),
+    },
+];
+
+// ---- bytes
+
+async fn bytes(rig: &Rig) -> Judged {
+    let mut tunnel = rig.to_origin().await?;
+    tunnel.exchange(Exchange::Integrity { bytes: MUCH }, SEED, 0).await;
+    let command = || format!("{} | sha256sum", fetch(rig, MUCH));
+    Ok(judge_bytes(tunnel.finish()).shown_by(command))
+}
+
+fn judge_bytes(seen: Observation) -> Judgement {
+    let pass = || Judgement::pass(format!("{MUCH} bytes each way arrive as they were sent"));
+    broken(&seen).unwrap_or_else(pass).seen([seen])
+}
+
+async fn large(rig: &Rig) -> Judged {
+    let wanted = rig.options.large;
+    if wanted == 0 {
+        return Err(Judgement::not_run("left out; --large 1GiB runs it"));
+    }
+    let mut tunnel = rig.to_origin().await?;
+    let (began, mut left) = (Instant::now(), wanted);
+    while left > 0 {
+        let bytes = left.min(MAX_BYTES);
+        if !tunnel.exchange(Exchange::Integrity { bytes }, SEED, 0).await {
+            break;
+        }
+        left -= bytes;
+    }
+    let command = || format!("{} -o /dev/null", fetch(rig, wanted.min(MAX_BYTES)));
+    Ok(judge_large(wanted, began.elapsed(), tunnel.finish()).shown_by(command))
+}
+
+fn judge_large(wanted: u64, took: Duration, seen: Observation) -> Judgement {
+    let pass =
+        || {
+            #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+            let rate = 2.0 * wanted as f64 / took.as_secs_f64();
+            Judgement::pass(format!("{wanted} bytes each way pass through one tunnel and arrive as they were sent"))
+                .figure("rate", rate, Unit::BytesPerSecond)
+        };
+    broken(&seen).unwrap_or_else(pass).seen([seen])
+}
+
+async fn at_once(rig: &Rig) -> Judged {
+    let mut tunnel = rig.to_origin().await?;
+    let (mut came, mut sent) = (Came::default(), None);
+    let patience = rig.caller.patience();
+    let send = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
+        both_ways(talk, stream, patience, (&mut came, &mut sent)).await
+    };
+    tunnel.talk("BOTH WAYS", patience + time_for(MORE), send).await;
+    Ok(judge_at_once(sent, &came, tunnel.finish()))
+}
+
+/// The origin sends and takes nothing as it does, and this side sends all the same. A proxy that must get rid of the bytes
+/// of one side before it looks at the other finds both waiting for it.
+async fn both_ways(
+    talk: &mut Talk,
+    stream: &mut Box<dyn Stream>,
+    patience: Duration,
+    (came, sent): (&mut Came, &mut Option<Answer>),
+) -> Result<(), Failure> {
+    let (mut from, mut to) = io::split(stream);
+    let mut up = Request::Verify { up: 0, down: MORE, seed: SEED }.line().into_bytes();
+    up.extend(Request::Verify { up: MORE, down: 0, seed: SEED }.line().into_bytes());
+    up.extend(Pattern::new(SEED, Direction::Up).bytes(0, usize::try_from(MORE).unwrap_or(0)));
+    let send = async {
+        // What comes says more about a tunnel that broke than the error of a write.
+        let _ = to.write_all(&up).await;
+        let _ = to.flush().await;
+    };
+    let receive = async {
+        talk.line(&mut from).await?;
+        talk.pattern(&mut from, (SEED, MORE), patience, came).await?;
+        let silent = |_| Failure::new(FailureKind::TimedOut, "the origin does not say what arrived");
+        *sent = Some(timeout(patience, talk.line(&mut from)).await.map_err(silent)??);
+        Ok(())
+    };
+    let mut receive = std::pin::pin!(receive);
+    tokio::select! {
+        done = &mut receive => done,
+        () = send => receive.await,
+    }
+}
+
+fn judge_at_once(sent: Option<Answer>, came: &Came, seen: Observation) -> Judgement {
+    let judgement = match (sent, seen.failure()) {
+        (Some(Answer::Received { count: MORE, differs: false }), None) => {
+            Judgement::pass(format!("{MORE} bytes pass each way at the same time"))
+        }
+        (Some(Answer::Received { count, differs: true }), _) => Judgement::fail("bytes arrive as others")
+            .because(format!("byte {count} of those sent up arrived at the origin as another"))
+            .code(Some(codes::TUNNEL_CORRUPTED)),
+        (_, Some((Layer::Request, _, FailureKind::TimedOut))) => {
+            Judgement::fail("the tunnel gets stuck when both sides send at the same time")
+                .code(Some(codes::TUNNEL_SILENT))
+                .remedy(Remedy::Replace)
+        }
+        _ => {
+            broken(&seen).unwrap_or_else(|| Judgement::fail("bytes do not arrive").code(Some(codes::TUNNEL_CORRUPTED)))
+        }
+    };
+    altered(judgement, came).seen([seen])
+}
+
+async fn slow_reader(rig: &Rig) -> Judged {
+    let mut tunnel = rig.to_origin().await?;
+    let mut came = Came::default();
+    let patience = rig.caller.patience();
+    let read = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
+        talk.request(stream, Request::Verify { up: 0, down: MORE, seed: SEED }).await?;
+        for sip in 1..=SIPS {
+            talk.pattern(stream, (SEED, sip * SIP), patience, &mut came).await?;
+            sleep(PAUSE).await;
+        }
+        talk.pattern(stream, (SEED, MORE), patience, &mut came).await
+    };
+    tunnel.talk("SLOWLY", patience + time_for(MORE), read).await;
+    Ok(judge_slow_reader(&came, tunnel.finish())
+        .shown_by(|| format!("{} --limit-rate 100k | sha256sum", fetch(rig, MORE))))
+}
+
+fn judge_slow_reader(came: &Came, seen: Observation) -> Judgement {
+    let pass = || Judgement::pass(format!("{MORE} bytes arrive whole though the client reads slowly at first"));
+    altered(broken(&seen).unwrap_or_else(pass), came).seen([seen])
+}
+
+// ---- ends
+
+async fn half_close_client(rig: &Rig) -> Judged {
+    let (what, seed) = (Exchange::HalfCloseByClient, rig.seed());
+    let mut tunnel = rig.to_origin().await?;
+    let answered = tunnel.exchange(what, seed, 0).await;
+    let seen = tunnel.finish();
+    // What arrived when no answer came back only the origin knows.
+    let told = if answered { None } else { Some(recall(rig, what, seed).await?) };
+    Ok(judge_half_close_client(seen, told))
+}
+
+async fn recall(rig: &Rig, what: Exchange, seed: u64) -> Result<Observation, Judgement> {
+    let mut other = rig.to_origin().await?;
+    other.recall(what, seed).await;
+    Ok(other.finish())
+}
+
+fn judge_half_close_client(seen: Observation, told: Option<Observation>) -> Judgement {
+    let cut_short = || {
+        Judgement::fail("what the client sent before it ended its side does not arrive whole")
+            .code(Some(codes::TUNNEL_HALF_CLOSE_BROKEN))
+    };
+    let judgement = match (seen.failure(), exchanged(&seen)) {
+        (None, _) => Judgement::pass("the end of the client's side is passed on, and the answer still comes back"),
+        (Some((_, _, FailureKind::TimedOut)), Some(exchange)) if exchange.half_closed => {
+            Judgement::fail("the end of the client's side neither reaches the origin nor ends the tunnel")
+                .code(Some(codes::TUNNEL_HALF_CLOSE_BROKEN))
+        }
+        (
+            Some((_, _, FailureKind::Lost | FailureKind::Differs)),
+            Some(ExchangeEvidence { half_closed: true, came_differs_at: None, .. }),
+        ) => cut_short(),
+        (Some((_, _, FailureKind::Closed | FailureKind::Reset)), Some(exchange)) if exchange.half_closed => {
+            match told.as_ref().map(Seen::failure) {
+                Some(None) => Judgement::pass(
+                    "the end of the client's side ends the tunnel both ways, after what the client had sent arrived; \
+                     the answer to it is lost",
+                ),
+                Some(Some((Layer::Request, _, FailureKind::Lost | FailureKind::Differs))) => cut_short(),
+                _ => Judgement::not_run("the origin does not tell what arrived before the client ended its side"),
+            }
+        }
+        _ => broken(&seen).unwrap_or_else(|| Judgement::not_run("nothing was exchanged")),
+    };
+    judgement.seen([seen]).seen(told)
+}
+
+async fn half_close_origin(rig: &Rig) -> Judged {
+    let (what, seed) = (Exchange::HalfCloseByOrigin, rig.seed());
+    let mut tunnel = rig.to_origin().await?;
+    tunnel.exchange(what, seed, 0).await;
+    Ok(judge_half_close_origin(tunnel.finish(), recall(rig, what, seed).await?))
+}
+
+fn judge_half_close_origin(seen: Observation, told: Observation) -> Judgement {
+    let is_over = exchanged(&seen).is_some_and(|exchange| exchange.half_closed);
+    let judgement = match seen.failure() {
+        Some((Layer::Request, _, FailureKind::TimedOut)) if is_over => {
+            Judgement::fail("the end of the origin's side does not reach the client: the tunnel stays open")
+                .code(Some(codes::TUNNEL_HALF_CLOSE_BROKEN))
+        }
+        Some((Layer::Request, _, FailureKind::Differs)) if is_over => {
+            Judgement::fail("bytes come after the origin ended its side").code(Some(codes::TUNNEL_CORRUPTED))
+        }
+        None | Some((Layer::Request, _, FailureKind::Closed | FailureKind::Reset)) if is_over => match told.failure() {
+            None => Judgement::pass("the end of the origin's side is passed on, and the client's bytes still arrive"),
+            Some(_) => Judgement::pass(
+                "the end of the origin's side ends the tunnel both ways, after what the origin had sent arrived; \
+                 what the client sends then is lost",
+            ),
+        },
+        _ => broken(&seen).unwrap_or_else(|| Judgement::not_run("nothing was exchanged")),
+    };
+    judgement.seen([seen, told])
+}
+
+async fn last_bytes(rig: &Rig) -> Judged {
+    let door = rig.way()?.door;
+    let mut tunnel = rig.to_origin().await?;
+    let mut came = Came::default();
+    let request = format!("GET {PATTERN_PATH}/{MUCH}/{SEED} HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\n\r\n");
+    let patience = rig.caller.patience();
+    let read = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
+        talk.send(stream, request.as_bytes()).await?;
+        let reply = talk.head(stream).await?;
+        if reply.status == 200 {
+            talk.pattern(stream, (SEED, MUCH), patience, &mut came).await?;
+        }
+        Ok(reply.status)
+    };
+    let status = tunnel.talk("LAST BYTES", patience + time_for(MUCH), read).await;
+    Ok(judge_last_bytes(status, &came, tunnel.finish()).shown_by(|| format!("{} | sha256sum", fetch(rig, MUCH))))
+}
+
+fn judge_last_bytes(status: Option<u16>, came: &Came, seen: Observation) -> Judgement {
+    let judgement = match (status, seen.failure()) {
+        (Some(200), None) => {
+            Judgement::pass(format!("{MUCH} bytes arrive whole from an origin that closes behind them"))
+        }
+        (Some(status), None) => {
+            Judgement::fail(format!("a request for {MUCH} bytes inside the tunnel was answered with {status}"))
+        }
+        (_, Some((Layer::Request, _, kind @ (FailureKind::Closed | FailureKind::Reset | FailureKind::Truncated)))) => {
+            Judgement::fail("the tunnel ends before all that the origin had sent came out of it")
+                .because(format!("the tunnel: {}", ended(kind)))
+                .code(code_of(kind))
+                .remedy(Remedy::Replace)
+        }
+        _ => broken(&seen).unwrap_or_else(|| Judgement::not_run("nothing was asked")),
+    };
+    altered(judgement, came).seen([seen])
+}
+
+async fn reset(rig: &Rig) -> Judged {
+    let mut tunnel = rig.to_origin().await?;
+    let mut agreed = None;
+    let ask = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
+        if talk.request(stream, Request::Reset).await? != Answer::Ready {
+            return Ok(Vec::new());
+        }
+        agreed = Some(Instant::now());
+        talk.send(stream, b".").await?;
+        talk.some(stream).await
+    };
+    let came = tunnel.talk("RESET", rig.caller.patience(), ask).await;
+    let command = || format!("printf 'snapreach/1 reset\\n.' | {} -p telnet://ORIGIN:443", rig.curl_command());
+    Ok(judge_reset(agreed.map(|at| at.elapsed()), came.as_deref(), tunnel.finish()).shown_by(command))
+}
+
+/// `after`: how long after the origin had agreed to reset it was over; `came`: what came then, nothing being a FIN.
+fn judge_reset(after: Option<Duration>, came: Option<&[u8]>, seen: Observation) -> Judgement {
+    let judgement = match (after, came, seen.failure()) {
+        (Some(after), Some([]), _)
+        | (Some(after), None, Some((Layer::Request, _, FailureKind::Reset | FailureKind::Closed))) => {
+            Judgement::pass("the client learns that the origin reset the connection")
+                .because(format!("the tunnel: {}", if came.is_some() { "closed (FIN)" } else { "reset (RST)" }))
+                .figure("until_end", 1000.0 * after.as_secs_f64(), Unit::Ms)
+        }
+        (Some(_), Some(bytes), _) => Judgement::fail("bytes come after the origin reset the connection")
+            .because(format!("what came: `{}`", shown(bytes)))
+            .code(Some(codes::TUNNEL_CORRUPTED)),
+        (Some(_), None, Some((Layer::Request, _, FailureKind::TimedOut))) => {
+            Judgement::fail("the origin reset the connection, and the tunnel stays open and silent")
+                .code(Some(codes::TUNNEL_SILENT))
+                .remedy(Remedy::Replace)
+        }
+        (None, Some(_), _) => Judgement::not_run("the origin cannot reset connections"),
+        _ => broken(&seen).unwrap_or_else(|| Judgement::not_run("nothing was asked")),
+    };
+    judgement.seen([seen])
+}
+
+// ---- bytes that nobody sent, and silence
+
+async fn no_early_bytes(rig: &Rig) -> Judged {
+    let mut tunnel = rig.tunnel_to(rig.opened()?).await;
+    let mut came = None;
+    let listen = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
+        if let Ok(read) = timeout(QUIET, talk.some(stream)).await {
+            came = Some(read?);
+        }
+        Ok(())
+    };
+    tunnel.talk("LISTEN", rig.caller.patience(), listen).await;
+    let command = || format!("{} -p telnet://ORIGIN:443", rig.curl_command());
+    Ok(judge_early(came.as_deref(), tunnel.finish()).shown_by(command))
+}
+
+/// `came`: what came out of the tunnel, nothing being a FIN; `None`: neither.
+fn judge_early(came: Option<&[u8]>, seen: Observation) -> Judgement {
+    let judgement = match (came, seen.failure()) {
+        (None, None) => Judgement::pass("a fresh tunnel is silent until the origin speaks"),
+        (_, Some((Layer::Connect | Layer::Tunnel | Layer::Handshake, ..))) => {
+            Judgement::not_run("the proxy opens no tunnel to the origin").because(heard(&seen))
+        }
+        (None | Some([]), failure) => {
+            let kind = failure.map_or(FailureKind::Closed, |(_, _, kind)| kind);
+            Judgement::fail("the tunnel ends before anybody said anything in it")
+                .because(format!("the tunnel: {}", ended(kind)))
+                .code(code_of(kind))
+        }
+        (Some(bytes), _) => Judgement::fail("bytes come out of the tunnel before the origin sent any")
+            .because(format!("what came: `{}`", shown(bytes)))
+            .code(code(&seen).or(Some(codes::TUNNEL_CORRUPTED))),
+    };
+    judgement.seen([seen])
+}
+
+async fn idle(rig: &Rig) -> Judged {
+    let limit = rig.options.idle.min(MAX_HOLD);
+    let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    if ms == 0 {
+        return Err(Judgement::not_run("left out; --idle 10s runs it"));
+    }
+    let mut tunnel = rig.to_origin().await?;
+    tunnel.exchange(Exchange::Idle { ms }, SEED, 0).await;
+    let command = || format!("time {} -p telnet://ORIGIN:443  # and say nothing", rig.curl_command());
+    Ok(judge_idle(limit, tunnel.finish()).shown_by(command))
+}
+
+fn judge_idle(limit: Duration, seen: Observation) -> Judgement {
+    let silence = exchanged(&seen).and_then(|exchange| exchange.idle_us).map(Duration::from_micros);
+    let judgement = match (seen.failure(), silence) {
+        (None, _) => {
+            Judgement::pass(format!("a tunnel is still usable after {limit:?} of silence, and no more was tried"))
+        }
+        (Some((Layer::Request, _, kind)), Some(silence)) => {
+            let cut = matches!(kind, FailureKind::Closed | FailureKind::Reset);
+            let judgement = match kind {
+                FailureKind::Closed | FailureKind::Reset => {
+                    Judgement::fail(format!("a silent tunnel is cut within {limit:?}"))
+                        .because(format!("the tunnel: {}", ended(kind)))
+                }
+                FailureKind::TimedOut => {
+                    Judgement::fail(format!("after {limit:?} of silence a tunnel carries nothing, and nobody says so"))
+                }
+                _ => Judgement::fail("bytes come in a silent tunnel that the origin did not send"),
+            };
+            let judgement = match kind {
+                FailureKind::Differs | FailureKind::Foreign => judgement.code(Some(codes::TUNNEL_CORRUPTED)),
+                _ => judgement
+                    .code(Some(codes::TUNNEL_IDLE_CUT))
+                    .remedy(Remedy::IdleTimeout { seconds: IDLE_SECONDS.max(limit.as_secs()) }),
+            };
+            if cut { judgement.figure("cut_after", 1000.0 * silence.as_secs_f64(), Unit::Ms) } else { judgement }
+        }
+        _ => broken(&seen).unwrap_or_else(|| Judgement::not_run("nothing was exchanged")),
+    };
+    judgement.seen([seen])
+}
+
+async fn lifetime(rig: &Rig) -> Judged {
+    let limit = rig.options.lifetime;
+    if limit.is_zero() {
+        return Err(Judgement::not_run("left out; --lifetime 10s runs it"));
+    }
+    let mut tunnel = rig.to_origin().await?;
+    let (began, patience) = (Instant::now(), rig.caller.patience());
+    let use_it = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
+        let mut request = Request::Verify { up: 1, down: 1, seed: SEED }.line().into_bytes();
+        request.extend(Pattern::new(SEED, Direction::Up).bytes(0, 1));
+        let mut beat = interval(BEAT);
+        while began.elapsed() < limit {
+            beat.tick().await;
+            talk.send(stream, &request).await?;
+            talk.line(stream).await?;
+            talk.pattern(stream, (SEED, 1), patience, &mut Came::default()).await?;
+        }
+        Ok(())
+    };
+    tunnel.talk("BUSY", limit + patience, use_it).await;
+    Ok(judge_lifetime(limit, began.elapsed(), tunnel.finish()))
+}
+
+fn judge_lifetime(limit: Duration, lived: Duration, seen: Observation) -> Judgement {
+    let judgement = match seen.failure() {
+        None => Judgement::pass(format!("a tunnel in use is still usable after {limit:?}, and no more was tried")),
+        Some((Layer::Request, _, kind @ (FailureKind::Closed | FailureKind::Reset | FailureKind::TimedOut))) => {
+            Judgement::fail(format!("a tunnel in use is cut within {limit:?}"))
+                .because(format!("the tunnel: {}", ended(kind)))
+                .figure("cut_after", 1000.0 * lived.as_secs_f64(), Unit::Ms)
+                .code(code_of(kind))
+        }
+        Some(_) => broken(&seen).unwrap_or_else(|| Judgement::not_run("nothing was exchanged")),
+    };
+    judgement.seen([seen])
+}
+
+// ---- what they have in common
+
+/// How long so many bytes may take each way, at the pace below which a way is of no use.
+fn time_for(bytes: u64) -> Duration {
+    Duration::from_secs(2 * bytes / (64 * 1024))
+}
+
+fn fetch(rig: &Rig, bytes: u64) -> String {
+    format!("{} -p http://ORIGIN:443{PATTERN_PATH}/{bytes}/{SEED}", rig.curl_command())
+}
+
+fn exchanged(seen: &Observation) -> Option<&ExchangeEvidence> {
+    seen.request()?.exchange.as_deref()
+}
+
+/// What is wrong with a tunnel in which something went wrong.
+fn broken(seen: &Observation) -> Option<Judgement> {
+    let (layer, _, kind) = seen.failure()?;
+    if layer != Layer::Request {
+        return Some(
+            Judgement::fail("a tunnel that opened before does not open again").because(heard(seen)).code(code(seen)),
+        );
+    }
+    let judgement = Judgement::fail(match kind {
+        FailureKind::Differs | FailureKind::Undecryptable => "bytes arrive as others",
+        FailureKind::Lost => "bytes do not arrive",
+        FailureKind::Closed => "the tunnel is closed (FIN) while bytes are under way",
+        FailureKind::Reset => "the tunnel is reset (RST) while bytes are under way",
+        FailureKind::TimedOut => "the tunnel gets stuck: nothing moves any more",
+        FailureKind::Foreign => "somebody else than the origin answers in the tunnel",
+        _ => "the tunnel breaks",
+    });
+    let judgement = match kind {
+        FailureKind::Foreign => judgement,
+        _ => judgement.code(code_of(kind)).remedy(Remedy::Replace),
+    };
+    Some(match exchanged(seen) {
+        Some(exchange) => where_it_differs(judgement, exchange),
+        None => judgement,
+    })
+}
+
+/// The code for what happened inside a tunnel whose both ends are known.
+fn code_of(kind: FailureKind) -> Option<Code> {
+    Some(match kind {
+        FailureKind::Closed | FailureKind::Truncated => codes::TUNNEL_CLOSED,
+        FailureKind::Reset => codes::TUNNEL_RESET,
+        FailureKind::TimedOut => codes::TUNNEL_SILENT,
+        FailureKind::Differs | FailureKind::Lost | FailureKind::Undecryptable => codes::TUNNEL_CORRUPTED,
+        _ => return None,
+    })
+}
+
+fn where_it_differs(mut judgement: Judgement, exchange: &ExchangeEvidence) -> Judgement {
+    if let Some(at) = exchange.sent_differs_at {
+        judgement = judgement.because(format!("byte {at} of those sent up arrived at the origin as another"));
+    }
+    if let (Some(at), Some(expected), Some(stood)) = (exchange.came_differs_at, &exchange.expected, &exchange.came) {
+        judgement = judgement
+            .because(format!("byte {at} of those that came down is another"))
+            .because(format!("there must stand `{}`, and there stood `{}`", expected.text, stood.text));
+    }
+    judgement
+}
+
+fn altered(judgement: Judgement, came: &Came) -> Judgement {
+    match &came.altered {
+        None => judgement,
+        Some((expected, stood)) => judgement
+            .because(format!("byte {} of those that came down is another", came.intact))
+            .because(format!("there must stand `{}`, and there stood `{}`", shown(expected), shown(stood))),
+    }
+}
