@@ -278,9 +278,7 @@ fn privoxy(remedy: &Remedy) -> Setting {
             set([format!("max-client-connections {}", count + count / 2)], "with LimitNOFILE=65535 in its unit")
         }
         Remedy::Descriptors { .. } => set(["# systemctl edit privoxy: [Service] LimitNOFILE=65535"], ""),
-        Remedy::LeaveRequestsAlone => {
-            set(["{ -filter -crunch-client-header -hide-user-agent }", "/"], "")
-        }
+        Remedy::LeaveRequestsAlone => set(["{ -filter -crunch-client-header -hide-user-agent }", "/"], ""),
         Remedy::NameServer => cannot("it asks the system's name servers: mend /etc/resolv.conf on its host"),
         Remedy::NoLogin | Remedy::OfferBasic => cannot("it asks for no login itself: its parent does"),
         Remedy::TellReasons | Remedy::Replace => None,
