@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     future::Future,
     io::Write,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
 };
 
@@ -238,27 +238,31 @@ impl Beyond {
             return Ok(Self { places: Places::default(), origin: Origin::None, _own: None });
         }
         if let Some(place) = &args.lab_origin {
-            let places = Self::elsewhere(place, budgets).await?;
+            let mut places = Self::elsewhere(place, budgets).await?;
+            if let Some(name) = &args.origin_name {
+                places.name = Some(name.0.clone());
+            }
             let origin = Origin::Elsewhere { address: place.to_string(), ports: ports(&places, true) };
             return Ok(Self { places, origin, _own: None });
         }
-        let address = match args.origin_listen {
-            Some(address) => address,
-            None => Self::own_address(proxies, source)?,
+        let addresses = match args.origin_listen.as_slice() {
+            [] => Self::own_addresses(proxies, source)?,
+            given => given.to_vec(),
         };
-        let own = OwnOrigin::start(&[address]).map_err(|e| {
+        let own = OwnOrigin::start(&addresses).map_err(|e| {
             Stop::CannotMeasure(format!("cannot start the origin on this machine: {e}; --lab-origin names another"))
         })?;
-        let places = own.places().clone();
-        let origin = Origin::Here { address: address.to_string(), ports: ports(&places, false) };
+        let mut places = own.places().clone();
+        places.name = args.origin_name.as_ref().map(|name| name.0.clone());
+        let origin = Origin::Here { address: addresses[0].to_string(), ports: ports(&places, false) };
         Ok(Self { places, origin, _own: Some(own) })
     }
 
     /// Where all of the proxies can reach this machine: one that is on it itself can by every address.
-    fn own_address(proxies: &[SocketAddr], source: &Source) -> Result<IpAddr, Stop> {
+    fn own_addresses(proxies: &[SocketAddr], source: &Source) -> Result<Vec<IpAddr>, Stop> {
         match proxies.iter().find(|proxy| !proxy.ip().is_loopback()) {
-            None => Ok(Ipv4Addr::LOCALHOST.into()),
-            Some(&proxy) => probe::facing(proxy, source).map_err(|e| {
+            None => Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
+            Some(&proxy) => probe::facing(proxy, source).map(|address| vec![address]).map_err(|e| {
                 Stop::CannotMeasure(format!("cannot find out by which address {proxy} reaches this machine: {e}"))
             }),
         }

@@ -40,6 +40,8 @@ pub(super) struct Rig {
     pub(super) options: Options,
     /// What came of the one load that is put on the proxy.
     pub(super) load: OnceCell<Load>,
+    /// A door to which the proxy passes plain requests on, if it does so at all.
+    pub(super) plain: OnceCell<Option<SocketAddr>>,
     seeds: AtomicU64,
 }
 
@@ -91,8 +93,9 @@ pub(super) struct Surveyed {
 impl Rig {
     /// Before the survey.
     pub(super) fn new(caller: Caller, places: Places, profile: Profile, options: Options) -> Self {
-        let (open, surveyed, load, seeds) = (Vec::new(), Vec::new(), OnceCell::new(), AtomicU64::new(1));
-        Self { caller, places, open, surveyed, profile, options, load, seeds }
+        let (open, surveyed, seeds) = (Vec::new(), Vec::new(), AtomicU64::new(1));
+        let (load, plain) = (OnceCell::new(), OnceCell::new());
+        Self { caller, places, open, surveyed, profile, options, load, plain, seeds }
     }
 
     /// Tries every door that serves, and keeps those through which bytes reach the origin and come back.

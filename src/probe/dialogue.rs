@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -32,8 +32,10 @@ use crate::{
     plan::{Budgets, Proxy, Source, Trust},
 };
 
-pub(crate) use super::exchange::early_data;
-pub(crate) use super::handshake::{Hello, Versions};
+pub(crate) use super::{
+    exchange::early_data,
+    handshake::{Hello, Versions},
+};
 
 /// More of a body is not read.
 const MAX_BODY: usize = 256 * 1024;
@@ -457,6 +459,27 @@ impl Talk {
         read_whole(stream, &mut self.incoming, reply, MAX_BODY).await?;
         self.incoming.buffer.clear();
         Ok(())
+    }
+
+    /// The status of the next answer, be it an interim one; the answer itself stays to be read. `None`: none comes within
+    /// `patience`.
+    pub(crate) async fn first_status(
+        &mut self,
+        stream: &mut Box<dyn Stream>,
+        patience: Duration,
+    ) -> Result<Option<u16>, Failure> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Ok(Parsed::Complete(reply, _)) = parse_head(&self.incoming.buffer, 0) {
+                return Ok(Some(reply.status));
+            }
+            match timeout_at(end, stream.read_buf(&mut self.incoming.buffer)).await {
+                Err(_) => return Ok(None),
+                Ok(Err(error)) => return Err(failure::of_io(&error)),
+                Ok(Ok(0)) => return Err(Failure::new(FailureKind::Closed, "closed without an answer")),
+                Ok(Ok(read)) => self.incoming.total += read as u64,
+            }
+        }
     }
 
     /// Reads the head of an HTTP answer; what follows it waits for [`Talk::some`].

@@ -3,6 +3,7 @@
 mod auth;
 mod connect;
 mod errors;
+mod headers;
 mod hostile;
 mod limits;
 mod tls;
@@ -14,9 +15,18 @@ pub(super) use limits::Load;
 
 /// Every case, group by group.
 pub fn catalogue() -> impl Iterator<Item = &'static Case> {
-    [connect::CASES, auth::CASES, errors::CASES, tunnel::CASES, tls::CASES, limits::CASES, hostile::CASES]
-        .into_iter()
-        .flatten()
+    [
+        connect::CASES,
+        auth::CASES,
+        errors::CASES,
+        tunnel::CASES,
+        tls::CASES,
+        headers::CASES,
+        limits::CASES,
+        hostile::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 #[cfg(test)]
