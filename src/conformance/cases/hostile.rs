@@ -280,17 +280,16 @@ async fn halves(rig: &Rig) -> Vec<Judgement> {
             .await;
         held.push(dialogue);
     }
-    let aftermath = Aftermath::of(rig, usual).await;
-    let judgement = judge_halves(aftermath);
+    let during = Aftermath::of(rig, usual).await;
     drop(held);
+    let judgement = judge_halves(during, Aftermath::of(rig, usual).await);
     vec![judgement.reproduced(rig.printf(r"CONNECT ORIGIN:443 HTTP/1.1\r\nHost: "))]
 }
 
-fn judge_halves(aftermath: Aftermath) -> Judgement {
-    aftermath.weigh(
-        &format!("while {HALVES} requests do not end"),
-        Judgement::pass("requests that never end hold up no others"),
-    )
+fn judge_halves(during: Aftermath, after: Aftermath) -> Judgement {
+    let judgement = Judgement::pass("requests that never end hold up no others");
+    let judgement = after.weigh("after requests that did not end", judgement);
+    during.weigh(&format!("while {HALVES} requests do not end"), judgement)
 }
 
 // ---- plain requests
@@ -469,10 +468,14 @@ mod tests {
     #[test]
     fn who_serves_no_more_has_failed_whatever_it_said() {
         let walk = || Walk::proxied("the origin:443").connected();
-        let after = |serves, seen| Aftermath { serves, seen }.weigh("after that", Judgement::pass("fine")).outcome;
-        assert_eq!(after(true, walk().tunnelled().0), Outcome::Pass);
-        let dead = walk().tunnel_fails(FailureKind::TimedOut, TunnelEvidence::default()).0;
-        assert_eq!(after(false, dead), Outcome::Fail);
+        let fine = || Aftermath { serves: true, seen: walk().tunnelled().0 };
+        let seen = walk().tunnel_fails(FailureKind::TimedOut, TunnelEvidence::default()).0;
+        let dead = || Aftermath { serves: false, seen: seen.clone() };
+        assert_eq!(fine().weigh("after that", Judgement::pass("fine")).outcome, Outcome::Pass);
+        assert_eq!(dead().weigh("after that", Judgement::pass("fine")).outcome, Outcome::Fail);
+        assert_eq!(judge_halves(fine(), fine()).outcome, Outcome::Pass);
+        assert!(judge_halves(dead(), dead()).summary.starts_with("while 8 requests do not end"));
+        assert!(judge_halves(fine(), dead()).summary.starts_with("after requests"));
     }
 
     #[test]
