@@ -50,6 +50,9 @@ const AT_LEISURE: Duration = Duration::from_secs(1);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Within this a proxy that has nothing else to do notices that tunnels were closed.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// How often a limit that turned out to be none is forgotten, and more tunnels are asked for.
 const SECOND_TRIES: usize = 2;
 
@@ -370,7 +373,7 @@ impl Crowd {
         let mut before = None;
         loop {
             let end = Instant::now() + self.stall;
-            let closed = self.close(2 * self.at_once);
+            let closed = self.close(2 * self.at_once).await;
             let mut opened = 0;
             let stop = loop {
                 match self.add_one().await {
@@ -398,7 +401,7 @@ impl Crowd {
 
     /// Closes so many, and opens as many again.
     async fn reopen(&mut self, count: usize) -> Reopened {
-        let closed = self.close(count);
+        let closed = self.close(count).await;
         let mut opened = 0;
         while opened < closed && self.add_one().await.is_ok() {
             opened += 1;
@@ -407,9 +410,11 @@ impl Crowd {
     }
 
     /// Closes the newest, half of all at most, and says how many.
-    fn close(&mut self, count: usize) -> usize {
+    async fn close(&mut self, count: usize) -> usize {
         let closed = count.min(self.held.len().div_ceil(2));
         self.held.truncate(self.held.len() - closed);
+        // Some proxies decide when a CONNECT comes, once and for all, and these were closed this very moment.
+        sleep(MOMENT).await;
         closed
     }
 
