@@ -275,6 +275,17 @@ impl Rig {
     }
 }
 
+/// A page of the proxy's own that answers a GET inside TLS, in a tunnel that opened: what ends TLS itself says there what
+/// others say to the CONNECT.
+pub(super) async fn page_inside(dialogue: &mut Dialogue, host: &Host) -> Option<Reply> {
+    if !dialogue.is_open() || !dialogue.tls(host, Hello::default()).await {
+        return None;
+    }
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let (reply, _) = dialogue.http("GET", request.as_bytes()).await?;
+    classify::is_proxys(&reply).then_some(reply)
+}
+
 /// A door in a command: `ORIGIN:443`; whoever runs it puts the origin's name there.
 pub(super) fn placeholder(door: SocketAddr) -> String {
     if PORTS.contains(&door.port()) { format!("ORIGIN:{}", door.port()) } else { "ORIGIN:PORT".to_owned() }

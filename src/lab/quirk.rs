@@ -28,7 +28,8 @@ pub enum Quirk {
     ClosesAfterRefusal,
     /// The 200 to a CONNECT has `Content-Length: 0`.
     LengthWithEstablished,
-    /// Takes a port that is none: what is beyond 16 bits is cut off, and what is no number counts as 443.
+    /// Takes a port that is none: what is beyond 16 bits is cut off, and what is no number, or is not there, counts
+    /// as 443.
     TakesBadPorts,
     // -- login
     /// Passes `Proxy-Authorization` on to the origin of a plain request.
