@@ -124,7 +124,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         id: "headers/hop-by-hop",
-        level: Level::Must,
+        level: Level::Should,
         reference: "RFC 9110 section 7.6.1",
         title: "What is meant for the proxy alone does not reach the origin",
         turn: Turn::Together,

@@ -24,8 +24,11 @@ type Judged = Result<Judgement, Judgement>;
 /// Enough to fill every buffer on the way of a usual proxy several times.
 const MUCH: u64 = 1 << 20;
 
-/// More than two sockets and a proxy hold back when nobody reads at the far end.
+/// More than a slow reader's socket takes.
 const MORE: u64 = 4 << 20;
+
+/// More than the sockets on the way hold when nobody reads from them.
+const FLOOD: u64 = 8 << 20;
 
 /// What patterns grow from. The same in every run: a second one must show the same bytes.
 const SEED: u64 = 0x5eed;
@@ -37,9 +40,9 @@ const QUIET: Duration = Duration::from_millis(300);
 const BEAT: Duration = Duration::from_millis(100);
 
 /// How a slow reader reads: so many bytes, so often, with a pause behind each.
-const SIP: u64 = 8 * 1024;
-const SIPS: u64 = 20;
-const PAUSE: Duration = Duration::from_millis(50);
+const SIP: u64 = 32 * 1024;
+const SIPS: u64 = 4;
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Silence that a proxy should stand, in seconds: what an hour of waiting needs.
 const IDLE_SECONDS: u64 = 3600;
@@ -185,7 +188,7 @@ async fn at_once(rig: &Rig) -> Judged {
     let send = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
         both_ways(talk, stream, patience, (&mut came, &mut sent)).await
     };
-    tunnel.talk("BOTH WAYS", patience + time_for(MORE), send).await;
+    tunnel.talk("BOTH WAYS", patience + time_for(FLOOD), send).await;
     Ok(judge_at_once(sent, &came, tunnel.finish()))
 }
 
@@ -198,9 +201,9 @@ async fn both_ways(
     (came, sent): (&mut Came, &mut Option<Answer>),
 ) -> Result<(), Failure> {
     let (mut from, mut to) = io::split(stream);
-    let mut up = Request::Verify { up: 0, down: MORE, seed: SEED }.line().into_bytes();
-    up.extend(Request::Verify { up: MORE, down: 0, seed: SEED }.line().into_bytes());
-    up.extend(Pattern::new(SEED, Direction::Up).bytes(0, usize::try_from(MORE).unwrap_or(0)));
+    let mut up = Request::Verify { up: 0, down: FLOOD, seed: SEED }.line().into_bytes();
+    up.extend(Request::Verify { up: FLOOD, down: 0, seed: SEED }.line().into_bytes());
+    up.extend(Pattern::new(SEED, Direction::Up).bytes(0, usize::try_from(FLOOD).unwrap_or(0)));
     let send = async {
         // What comes says more about a tunnel that broke than the error of a write.
         let _ = to.write_all(&up).await;
@@ -208,7 +211,7 @@ async fn both_ways(
     };
     let receive = async {
         talk.line(&mut from).await?;
-        talk.pattern(&mut from, (SEED, MORE), patience, came).await?;
+        talk.pattern(&mut from, (SEED, FLOOD), patience, came).await?;
         let silent = |_| Failure::new(FailureKind::TimedOut, "the origin does not say what arrived");
         *sent = Some(timeout(patience, talk.line(&mut from)).await.map_err(silent)??);
         Ok(())
@@ -222,8 +225,8 @@ async fn both_ways(
 
 fn judge_at_once(sent: Option<Answer>, came: &Came, seen: Observation) -> Judgement {
     let judgement = match (sent, seen.failure()) {
-        (Some(Answer::Received { count: MORE, differs: false }), None) => {
-            Judgement::pass(format!("{MORE} bytes pass each way at the same time"))
+        (Some(Answer::Received { count: FLOOD, differs: false }), None) => {
+            Judgement::pass(format!("{FLOOD} bytes pass each way at the same time"))
         }
         (Some(Answer::Received { count, differs: true }), _) => Judgement::fail("bytes arrive as others")
             .because(format!("byte {count} of those sent up arrived at the origin as another"))
@@ -758,10 +761,10 @@ mod tests {
 
     #[test]
     fn directions_that_wait_for_each_other_are_stuck() {
-        let all = Came { intact: MORE, altered: None };
+        let all = Came { intact: FLOOD, altered: None };
         let open = || tunnel().answered(reply("HTTP/1.1 200 OK\r\n\r\n")).0;
         let received = |count, differs| Some(Answer::Received { count, differs });
-        assert_eq!(judge_at_once(received(MORE, false), &all, open()).outcome, Outcome::Pass);
+        assert_eq!(judge_at_once(received(FLOOD, false), &all, open()).outcome, Outcome::Pass);
         fails(&judge_at_once(received(7, true), &all, open()), "as others", Some(codes::TUNNEL_CORRUPTED));
         fails(&judge_at_once(received(7, false), &all, open()), "do not arrive", Some(codes::TUNNEL_CORRUPTED));
         let stuck = judge_at_once(None, &all, tunnel().request_fails(FailureKind::TimedOut).0);
