@@ -1,6 +1,6 @@
 //! Tunnels: what becomes of bytes, of silence, and of the end of either side.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use tokio::{
     io::{self, AsyncWriteExt},
@@ -183,13 +183,13 @@ fn judge_large(wanted: u64, took: Duration, seen: Observation) -> Judgement {
 
 async fn at_once(rig: &Rig) -> Judged {
     let mut tunnel = rig.to_origin().await?;
-    let (mut came, mut sent) = (Came::default(), None);
+    let (mut came, mut told) = (Came::default(), None);
     let patience = rig.caller.patience();
     let send = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
-        both_ways(talk, stream, patience, (&mut came, &mut sent)).await
+        both_ways(talk, stream, patience, (&mut came, &mut told)).await
     };
     tunnel.talk("BOTH WAYS", patience + time_for(FLOOD), send).await;
-    Ok(judge_at_once(sent, &came, tunnel.finish()))
+    Ok(judge_at_once(told, &came, tunnel.finish()))
 }
 
 /// The origin sends and takes nothing as it does, and this side sends all the same. A proxy that must get rid of the bytes
@@ -198,33 +198,42 @@ async fn both_ways(
     talk: &mut Talk,
     stream: &mut Box<dyn Stream>,
     patience: Duration,
-    (came, sent): (&mut Came, &mut Option<Answer>),
+    (came, told): (&mut Came, &mut Option<Answer>),
 ) -> Result<(), Failure> {
     let (mut from, mut to) = io::split(stream);
     let mut up = Request::Verify { up: 0, down: FLOOD, seed: SEED }.line().into_bytes();
     up.extend(Request::Verify { up: FLOOD, down: 0, seed: SEED }.line().into_bytes());
     up.extend(Pattern::new(SEED, Direction::Up).bytes(0, usize::try_from(FLOOD).unwrap_or(0)));
+    let silent = |_| Failure::new(FailureKind::TimedOut, format!("nothing moved within {patience:?}"));
+    let all_came = Cell::new(false);
     let send = async {
-        // What comes says more about a tunnel that broke than the error of a write.
-        let _ = to.write_all(&up).await;
+        let mut rest = up.as_slice();
+        while !rest.is_empty() {
+            match timeout(patience, to.write(rest)).await {
+                Ok(Ok(written)) => rest = &rest[written..],
+                // What comes says more about a tunnel that broke than the error of a write.
+                Ok(Err(_)) => break,
+                // As long as the origin sends it need not take anything.
+                Err(_) if !all_came.get() => {}
+                Err(elapsed) => return Err(silent(elapsed)),
+            }
+        }
         let _ = to.flush().await;
+        Ok(())
     };
     let receive = async {
         talk.line(&mut from).await?;
         talk.pattern(&mut from, (SEED, FLOOD), patience, came).await?;
-        let silent = |_| Failure::new(FailureKind::TimedOut, "the origin does not say what arrived");
-        *sent = Some(timeout(patience, talk.line(&mut from)).await.map_err(silent)??);
+        all_came.set(true);
         Ok(())
     };
-    let mut receive = std::pin::pin!(receive);
-    tokio::select! {
-        done = &mut receive => done,
-        () = send => receive.await,
-    }
+    tokio::try_join!(send, receive)?;
+    *told = Some(timeout(patience, talk.line(&mut from)).await.map_err(silent)??);
+    Ok(())
 }
 
-fn judge_at_once(sent: Option<Answer>, came: &Came, seen: Observation) -> Judgement {
-    let judgement = match (sent, seen.failure()) {
+fn judge_at_once(told: Option<Answer>, came: &Came, seen: Observation) -> Judgement {
+    let judgement = match (told, seen.failure()) {
         (Some(Answer::Received { count: FLOOD, differs: false }), None) => {
             Judgement::pass(format!("{FLOOD} bytes pass each way at the same time"))
         }
@@ -271,10 +280,9 @@ async fn half_close_client(rig: &Rig) -> Judged {
     let (what, seed) = (Exchange::HalfCloseByClient, rig.seed());
     let mut tunnel = rig.to_origin().await?;
     let answered = tunnel.exchange(what, seed, 0).await;
-    let seen = tunnel.finish();
     // What arrived when no answer came back only the origin knows.
     let told = if answered { None } else { Some(recall(rig, what, seed).await?) };
-    Ok(judge_half_close_client(seen, told))
+    Ok(judge_half_close_client(tunnel.finish(), told))
 }
 
 async fn recall(rig: &Rig, what: Exchange, seed: u64) -> Result<Observation, Judgement> {
