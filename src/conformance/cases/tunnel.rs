@@ -4,7 +4,7 @@ use std::{cell::Cell, time::Duration};
 
 use tokio::{
     io::{self, AsyncWriteExt},
-    time::{Instant, interval, sleep, timeout},
+    time::{Instant, error::Elapsed, interval, sleep, timeout},
 };
 
 use crate::{
@@ -204,7 +204,7 @@ async fn both_ways(
     let mut up = Request::Verify { up: 0, down: FLOOD, seed: SEED }.line().into_bytes();
     up.extend(Request::Verify { up: FLOOD, down: 0, seed: SEED }.line().into_bytes());
     up.extend(Pattern::new(SEED, Direction::Up).bytes(0, usize::try_from(FLOOD).unwrap_or(0)));
-    let silent = |_| Failure::new(FailureKind::TimedOut, format!("nothing moved within {patience:?}"));
+    let silent = |_: Elapsed| Failure::new(FailureKind::TimedOut, format!("nothing moved within {patience:?}"));
     let all_came = Cell::new(false);
     let send = async {
         let mut rest = up.as_slice();
@@ -222,7 +222,7 @@ async fn both_ways(
         Ok(())
     };
     let receive = async {
-        talk.line(&mut from).await?;
+        timeout(patience, talk.line(&mut from)).await.map_err(silent)??;
         talk.pattern(&mut from, (SEED, FLOOD), patience, came).await?;
         all_came.set(true);
         Ok(())
