@@ -1,7 +1,6 @@
 //! `snapreach proxy`: validate a forward proxy before rollout.
 
 use std::{
-    fmt::Write as _,
     fs,
     future::Future,
     io::Write,
@@ -33,7 +32,7 @@ use crate::{
     model::{Observation, Secret},
     plan::{Budgets, Family, Proxy, Source, Trust},
     probe,
-    report::{Format, Style},
+    report::{Format, Page, Paint, Style},
 };
 
 /// Ports of storage's, at which an origin is expected that is given without a port.
@@ -150,20 +149,16 @@ fn list(args: &Args, profile: &Profile, wanted: &[&str]) -> Result<u8, Stop> {
     let cases = || catalogue().filter(|case| wanted.contains(&case.id) && !profile.skips(case.id));
     match args.format {
         Format::Text => {
-            let mut text = String::new();
-            for case in cases() {
-                // Writing to a String cannot fail.
-                let _ = writeln!(
-                    text,
-                    "{:<34} {:<6}  {}\n{:43}{}",
-                    case.id,
-                    profile.level(case.id, case.level),
-                    case.title,
-                    "",
-                    case.reference
-                );
-            }
-            output::print(&text)?;
+            let style = output::style(args.color, args.verbose);
+            output::to_stdout(|out| {
+                let page = &mut Page::new(out, style.width, style.color);
+                for case in cases() {
+                    let level = format!("  {}", profile.level(case.id, case.level));
+                    page.pieces(&[(Paint::Good, case.id), (Paint::Quiet, &level)])?;
+                    page.wrap("      ", 6, &format!("{} ({})", case.title, case.reference))?;
+                }
+                Ok(())
+            })?;
         }
         Format::Json => {
             let cases: Vec<_> = cases()
