@@ -11,7 +11,7 @@ use super::{
     nsg,
     options::{self, Options},
     output,
-    values::{self, Authority, Color, Depth, Disks, HostName, LayerBudget, Place, Size, within},
+    values::{self, Authority, Color, Depth, Disks, HostName, LayerBudget, Listen, Place, Size, within},
 };
 use crate::{azure::nsg::Protocol, model::Secret, report::Format};
 
@@ -43,7 +43,9 @@ Examples:
   curl --proxy http://127.0.0.1:PORT --cacert lab.pem 'https://acct.blob.core.windows.net/?comp=list'
       With the port of `proxy` in what was printed: fetch through the lab's proxy.
   snapreach lab --scenario proxy-port-denied -v
-      Play a scenario's faults, and show what the parties see.";
+      Play a scenario's faults, and show what the parties see.
+  snapreach lab --origin-only --listen 10.0.0.9
+      Beyond a proxy that is to be tried: the origin that its tunnels lead to, until Ctrl-C.";
 
 const NSG_EXAMPLES: &str = "\
 Examples:
@@ -463,6 +465,14 @@ pub(super) struct Lab {
     /// Scenario whose faults are played: a built-in name or a .toml file [default: healthy]
     #[arg(long, value_name = "FILE")]
     pub(super) scenario: Option<String>,
+
+    /// Run nothing but the origin that cases for proxies are tried with, for `proxy --lab-origin` on another machine
+    #[arg(long, requires = "listen", conflicts_with_all = ["scenario", "ca_file_out", "verbose"])]
+    pub(super) origin_only: bool,
+
+    /// Where: an address at which the proxy reaches this machine; without a port at 443, 8443 and 80
+    #[arg(long, value_name = "ADDR[:PORT]", requires = "origin_only")]
+    pub(super) listen: Option<Listen>,
 
     /// Write the certificate authority of the lab to FILE too, as PEM
     #[arg(long, value_name = "FILE")]

@@ -23,9 +23,10 @@ use super::{
     interrupt,
     options::DEFAULT_SCENARIO,
     output, scenarios,
+    values::Listen,
 };
 use crate::{
-    lab::{Event, Lab, Network},
+    lab::{Event, Lab, Network, OwnOrigin},
     plan::Proxy,
 };
 
@@ -62,6 +63,9 @@ struct Description<'a> {
 /// # Errors
 /// When the scenario cannot be used, a file cannot be written, or the lab cannot start.
 pub(super) fn run(args: &args::Lab) -> Result<u8, Stop> {
+    if let Some(listen) = args.listen {
+        return origin_only(listen);
+    }
     let scenario = scenarios::load(args.scenario.as_deref().unwrap_or(DEFAULT_SCENARIO))?;
     let cannot = |e: io::Error| Stop::CannotMeasure(format!("cannot start the lab: {e}"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(cannot)?;
@@ -104,6 +108,21 @@ fn pem(der: &[u8]) -> String {
 
 fn write(path: &Path, pem: &str) -> Result<(), Stop> {
     fs::write(path, pem).map_err(|e| Stop::usage(format!("cannot write the CA file {}: {e}", path.display())))
+}
+
+/// Runs the origin alone.
+fn origin_only(Listen { ip, port }: Listen) -> Result<u8, Stop> {
+    let cannot = |e: io::Error| match e.kind() {
+        io::ErrorKind::InvalidInput => Stop::usage(format!("--listen: {e}")),
+        _ => Stop::CannotMeasure(format!("cannot start the origin: {e}")),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(cannot)?;
+    let interrupted = interrupt::listen();
+    let origin = OwnOrigin::listen(ip, port).map_err(cannot)?;
+    // Addresses and words: nothing in it can fail to be written.
+    output::print(&format!("{}\n", serde_json::to_string(origin.places()).unwrap_or_default()))?;
+    runtime.block_on(interrupted);
+    Ok(exit::CLEAR)
 }
 
 /// One line of JSON.

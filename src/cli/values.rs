@@ -120,6 +120,25 @@ impl fmt::Display for Account {
     }
 }
 
+/// Where the origin listens: an address of this machine, at storage's ports or at one of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listen {
+    pub(super) ip: IpAddr,
+    pub(super) port: Option<u16>,
+}
+
+impl FromStr for Listen {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let with_port = || text.parse::<SocketAddr>().ok().filter(|at| at.port() != 0);
+        bare(text)
+            .map(|ip| Self { ip, port: None })
+            .or_else(|| with_port().map(|at| Self { ip: at.ip(), port: Some(at.port()) }))
+            .ok_or_else(|| Invalid::new("write an address of this machine, ADDR or ADDR:PORT"))
+    }
+}
+
 /// An address with an optional port, IPv6 in brackets when a port follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Endpoint<const DEFAULT_PORT: u16>(pub(super) SocketAddr);
@@ -128,11 +147,8 @@ impl<const DEFAULT_PORT: u16> FromStr for Endpoint<DEFAULT_PORT> {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|t| t.strip_suffix(']'))
-            .map_or_else(|| text.parse::<IpAddr>().ok(), |inner| inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6));
-        bare.map(|ip| SocketAddr::new(ip, DEFAULT_PORT))
+        bare(text)
+            .map(|ip| SocketAddr::new(ip, DEFAULT_PORT))
             .or_else(|| text.parse().ok())
             .filter(|address| address.port() != 0)
             .map(Self)
@@ -240,6 +256,13 @@ impl FromStr for Size {
             .map(Self)
             .ok_or_else(|| Invalid::new("write 64KiB, 100MiB or 1GiB, which is the most"))
     }
+}
+
+/// An address without a port, IPv6 in brackets or not.
+fn bare(text: &str) -> Option<IpAddr> {
+    text.strip_prefix('[')
+        .and_then(|t| t.strip_suffix(']'))
+        .map_or_else(|| text.parse().ok(), |inner| inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
 }
 
 /// `HOST:PORT:ADDR:PORT`: dial an address for a name, as curl's `--connect-to` with a literal address.

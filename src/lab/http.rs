@@ -79,8 +79,22 @@ impl Head {
         (first < end).then_some(first..end)
     }
 
+    /// Whether the connection ends with the answer (RFC 9112 section 9.3).
     pub(super) fn wants_close(&self) -> bool {
-        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        self.connection_names("close") || self.old && !self.connection_names("keep-alive")
+    }
+
+    /// Whether `Connection` has this option or header name.
+    pub(super) fn connection_names(&self, option: &str) -> bool {
+        let mut named = self.values("connection").flat_map(|value| value.split(|&b| b == b','));
+        named.any(|named| named.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
+    pub(super) fn waits(&self) -> bool {
+        !self.old
+            && self.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+            && self.framing() != Ok(Framing::Length(0))
     }
 
     /// How its body ends.

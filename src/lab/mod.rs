@@ -19,6 +19,7 @@ mod origin;
 mod own;
 mod pki;
 mod proxy;
+mod quirk;
 mod relay;
 mod spec;
 #[cfg(test)]
@@ -49,7 +50,7 @@ use self::{
     zone::Zone,
 };
 use crate::{
-    exchange::{Door as ExchangeDoor, DoorKind, Places},
+    exchange::{BAD_CERTIFICATE, Door as ExchangeDoor, DoorKind, Places},
     model::{Host, Secret},
     plan::{Credentials, DialMap, Proxy},
 };
@@ -57,6 +58,7 @@ use crate::{
 pub use log::{Event, View};
 pub use machine::MachineSpec;
 pub use own::OwnOrigin;
+pub use quirk::{Beyond, Hostile, MaxTunnels, Quirk, Scheme};
 #[cfg(feature = "scenario")]
 pub(crate) use spec::optional_duration;
 pub use spec::{
@@ -257,9 +259,10 @@ impl Parties {
             })
             .collect();
         chains.push(Certificate::Intercepted);
-        let tls = TlsConfigs::new(&mut pki, chains, spec.proxy.certificate, proxy.socket.ip())?;
-        let own_addresses: Vec<_> = own.iter().map(|own| own.door.address.ip()).collect();
         let (name, _) = zone::OWN_ORIGIN;
+        let own_addresses: Vec<_> = own.iter().map(|own| own.door.address.ip()).collect();
+        let masked = ([name, BAD_CERTIFICATE], own_addresses.as_slice());
+        let tls = TlsConfigs::new(&mut pki, chains, &spec.proxy, proxy.socket.ip(), (&masked.0, masked.1))?;
         let own_origin = own::Origin::new(&pki, name, &own_addresses)?;
 
         let dns_address = dns[0].0.address;

@@ -1,9 +1,13 @@
 //! Storage, on its three ports, and whoever stands in front of it.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::Acceptor};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::{
@@ -163,11 +167,14 @@ impl Connection<'_> {
     }
 }
 
+/// How long a peer may take to end its side after this side has ended.
+const LINGER: Duration = Duration::from_secs(30);
+
 /// Writes, ends this side in order, and reads until the peer ends too: a close with unread data would be a RST.
 pub(super) async fn last_words(mut io: impl Io, words: &[u8]) -> io::Result<()> {
     io.write_all(words).await?;
     io.shutdown().await?;
-    mute(io).await;
+    let _ = timeout(LINGER, mute(io)).await;
     Ok(())
 }
 

@@ -123,6 +123,14 @@ impl Pki {
         self.identity(vec![leaf.self_signed(&self.leaf_key).map_err(io::Error::other)?.der().clone()])
     }
 
+    /// A certificate of the inspection authority for every name of storage's, and for these.
+    pub(super) fn masking(&self, names: &[&str], addresses: &[IpAddr]) -> io::Result<Arc<ServerConfig>> {
+        let names = self.names.iter().map(String::as_str).chain(names.iter().copied());
+        let leaf = leaf_params(names, addresses)?;
+        let leaf = leaf.signed_by(&self.leaf_key, &self.inspection.issuer).map_err(io::Error::other)?;
+        Ok(self.identity(vec![leaf.der().clone(), self.inspection.issuing.clone()])?.server)
+    }
+
     fn identity(&self, chain: Vec<CertificateDer<'static>>) -> io::Result<Identity> {
         let leaf = chain.first().cloned().ok_or_else(|| io::Error::other("a chain without a leaf"))?;
         let server =

@@ -1,9 +1,17 @@
 //! The forward proxy: HTTP CONNECT and plain requests, with the answers of squid 5.7 unless the scenario says otherwise.
 
+mod answers;
+mod plain;
+mod tunnel;
+
 use std::{
+    collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,24 +23,53 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use self::answers::{answer, bare, challenge, established, squid, tinyproxy};
 use super::{
     fault::{
-        conn::{Breaker, mute},
-        half_close::Watched,
-        proto::{Certificate, ProxyReply, ProxyStatusReply, Tunnel},
+        conn::{Breaker, mute, reset},
+        proto::{ProxyReply, Tunnel},
         stream::Placed,
     },
-    forward::{self, Target, Unusable, VIA, host_and_port},
-    http::{self, Answer, Head, Io, read_head},
-    log::{Event, Meter},
-    origin::{self, alert, last_words},
+    forward::{Target, host_and_any_port, host_and_port},
+    http::{Answer, Framing, Head, Io, Unread, next_head},
+    log::Event,
+    origin::{alert, last_words},
+    quirk::{Beyond, Hostile, Quirk},
     relay,
     spec::{Fault, Login, Party},
-    world::{Door, World, stream_fault},
+    world::{World, stream_fault},
 };
 
 /// `unexpected_message` (RFC 8446 section 6): what a TLS server says to plaintext.
 const UNEXPECTED_MESSAGE: u8 = 10;
+
+/// How long a connection may be idle between requests.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long the head of a request may take from its first byte on.
+const HALF: Duration = Duration::from_secs(5);
+
+/// What the connections to the proxy share.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Tunnels that are open.
+    open: AtomicUsize,
+    /// Tunnels that were ever opened.
+    opened: AtomicUsize,
+    /// Nobody is served any more.
+    dead: AtomicBool,
+    /// Answers to plain requests.
+    cache: Mutex<HashMap<String, Vec<u8>>>,
+}
+
+/// The room that a tunnel takes.
+struct Room<'w>(&'w State);
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Serves one connection.
 pub(super) async fn serve(world: Arc<World>, stream: TcpStream, peer: SocketAddr) {
@@ -41,6 +78,10 @@ pub(super) async fn serve(world: Arc<World>, stream: TcpStream, peer: SocketAddr
 }
 
 async fn serve_connection(world: &World, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    if world.proxy.dead.load(Ordering::Relaxed) {
+        reset(stream);
+        return Ok(());
+    }
     let spec = &world.spec.proxy;
     let faults = world.proxy_faults();
     let stream = match faults.iter().find_map(|fault| fault.conn) {
@@ -81,13 +122,13 @@ impl<'w> Session<'w> {
         }
         let mut buffer = Vec::new();
         loop {
-            let head = match read_head(&mut io, &mut buffer).await {
-                Ok(Some(head)) => head,
-                Ok(None) => return Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                    return squid(400, "Bad Request", "ERR_PROTOCOL_UNKNOWN", 0).closing().write(&mut io, "").await;
+            let head = match self.hear(&mut io, &mut buffer).await {
+                Ok(head) => head,
+                Err(None) => return Ok(()),
+                Err(Some(answer)) => {
+                    self.finish(answer).closing().write(&mut io, "").await?;
+                    return last_words(io, b"").await;
                 }
-                Err(e) => return Err(e),
             };
             let answer = match self.decide(&head) {
                 Decision::Answer(answer) => answer,
@@ -95,13 +136,26 @@ impl<'w> Session<'w> {
                     self.log(&head, None);
                     return self.misbehave(io, reply).await;
                 }
-                Decision::Break(tunnel, host, port) => {
+                Decision::Crowded(beyond) => match beyond {
+                    Beyond::Refuse => squid(403, "Forbidden", "ERR_ACCESS_DENIED", 0),
+                    Beyond::Error => squid(500, "Internal Server Error", "ERR_CANNOT_FORWARD", 0).closing(),
+                    Beyond::Silent | Beyond::Dead => {
+                        let is_answered = beyond == Beyond::Dead;
+                        self.log(&head, is_answered.then_some(200));
+                        if is_answered {
+                            self.established().write(&mut io, "CONNECT").await?;
+                        }
+                        mute(io).await;
+                        return Ok(());
+                    }
+                },
+                Decision::Break(_room, tunnel, host, port) => {
                     self.log(&head, Some(200));
                     return self.break_tunnel(io, buffer, tunnel, &host, port).await;
                 }
-                Decision::Disturb(fault, host, port) => {
+                Decision::Disturb(_room, fault, host, port) => {
                     self.log(&head, Some(200));
-                    established().write(&mut io, "CONNECT").await?;
+                    self.established().write(&mut io, "CONNECT").await?;
                     return match self.dial(&host, port).await {
                         Ok(origin) => {
                             let faulty = Box::new(fault.apply(io, self.breaker.again()?));
@@ -110,10 +164,10 @@ impl<'w> Session<'w> {
                         Err(_) => last_words(io, b"").await,
                     };
                 }
-                Decision::Tunnel(host, port) => {
+                Decision::Tunnel(_room, host, port) => {
                     if self.world.spec.proxy.optimistic {
                         self.log(&head, Some(200));
-                        established().write(&mut io, "CONNECT").await?;
+                        self.established().write(&mut io, "CONNECT").await?;
                         return match self.dial(&host, port).await {
                             Ok(origin) => self.relay(io, origin, &head.target, &buffer, None).await,
                             Err(_) => last_words(io, b"").await,
@@ -122,27 +176,80 @@ impl<'w> Session<'w> {
                     match self.dial(&host, port).await {
                         Ok(origin) => {
                             self.log(&head, Some(200));
-                            established().write(&mut io, "CONNECT").await?;
+                            self.established().write(&mut io, "CONNECT").await?;
                             return self.relay(io, origin, &head.target, &buffer, None).await;
                         }
                         Err(answer) => answer,
                     }
                 }
-                Decision::Forward(target) => match self.forward(&mut io, &mut buffer, &head, &target).await {
-                    Ok((origin, status, start)) => {
-                        self.log(&head, Some(status));
-                        io.write_all(&start).await?;
-                        return relay::relay(&mut *io, origin, &Meter::default(), None).await;
+                Decision::Forward(target, framing) => {
+                    match self.forward(&mut io, &mut buffer, &head, &target, framing).await {
+                        Ok(passed) => {
+                            self.log(&head, Some(passed.status));
+                            return self.pass_on(io, passed, &head, &target).await;
+                        }
+                        // The body is not read.
+                        Err(answer) => answer.closing(),
                     }
-                    Err(answer) => answer,
-                },
+                }
             };
+            let mut answer = self.finish(answer);
+            // What follows is the content of a tunnel that there is not, or a body that nobody reads.
+            let follows = head.method == "CONNECT" && !buffer.is_empty() || head.framing() != Ok(Framing::Length(0));
+            answer.close |= head.wants_close() || follows;
             self.log(&head, Some(answer.status));
             answer.write(&mut io, &head.method).await?;
-            if answer.close || head.wants_close() {
+            if answer.close {
                 return last_words(io, b"").await;
             }
         }
+    }
+
+    /// Reads the next request. No head, but an answer to what came in its place; or nothing at all to say.
+    async fn hear(&self, io: &mut Box<dyn Io>, buffer: &mut Vec<u8>) -> Result<Head, Option<Answer>> {
+        if buffer.is_empty() && !matches!(timeout(IDLE, io.read_buf(buffer)).await, Ok(Ok(1..))) {
+            return Err(None);
+        }
+        let (hostile, answer) = match timeout(HALF, next_head(io, buffer)).await {
+            Ok(Ok(head)) => return Ok(head),
+            Ok(Err(Unread::End | Unread::Broken(_))) => (Hostile::HalfRequest, None),
+            Err(_) => (Hostile::HalfRequest, Some(squid(408, "Request Timeout", "ERR_REQUEST_START_TIMEOUT", 0))),
+            Ok(Err(Unread::TooLarge)) => {
+                (Hostile::HugeHead, Some(squid(431, "Request Header Fields Too Large", "ERR_TOO_BIG", 0)))
+            }
+            Ok(Err(Unread::Malformed)) => {
+                let is_text = buffer.first().is_some_and(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
+                let hostile = if is_text { Hostile::Malformed } else { Hostile::Binary };
+                (hostile, Some(squid(400, "Bad Request", "ERR_PROTOCOL_UNKNOWN", 0)))
+            }
+        };
+        if self.has(Quirk::DiesOf(hostile)) {
+            self.world.proxy.dead.store(true, Ordering::Relaxed);
+            return Err(None);
+        }
+        Err(answer)
+    }
+
+    fn has(&self, quirk: Quirk) -> bool {
+        self.world.spec.proxy.has(quirk)
+    }
+
+    fn established(&self) -> Answer {
+        let mut answer = established();
+        if self.has(Quirk::LengthWith200) {
+            answer.headers.push("Content-Length: 0".into());
+        }
+        answer
+    }
+
+    /// An answer of the proxy's own, as its quirks leave it.
+    fn finish(&self, mut answer: Answer) -> Answer {
+        let is_refusal = answer.status >= 400;
+        if is_refusal && self.has(Quirk::HidesReasons) {
+            answer = Answer { close: answer.close, ..bare(502, "Bad Gateway") };
+        }
+        answer.close |= is_refusal && self.has(Quirk::ClosesAfterRefusal);
+        answer
     }
 
     fn log(&self, head: &Head, status: Option<u16>) {
@@ -159,40 +266,123 @@ impl<'w> Session<'w> {
     }
 
     fn decide(&self, head: &Head) -> Decision<'w> {
+        let hosts = head.values("host").count();
+        let framing = match head.framing() {
+            Ok(framing) => Some(framing),
+            Err(_) => self.has(Quirk::PassesAmbiguousBodies).then_some(Framing::Chunked),
+        };
         let asked = if head.method == "CONNECT" {
-            host_and_port(&head.target, None).map(|(host, port)| (host, port, None))
+            let asked = host_and_port(&head.target, None);
+            let any = || self.has(Quirk::TakesBadPorts).then(|| host_and_any_port(&head.target)).flatten();
+            asked.or_else(any).map(|(host, port)| (host, port, None))
         } else {
             Target::of(&head.target).map(|target| (target.host.clone(), target.port, Some(target)))
         };
-        let Some((host, port, plain)) = asked else {
+        // RFC 9112 section 3.2: never two Hosts; none at all, squid lets pass. Section 6.3: no body that two would frame
+        // differently.
+        let (Some((host, port, plain)), Some(framing), 0..=1) = (asked, framing, hosts) else {
             return Decision::Answer(squid(400, "Bad Request", "ERR_INVALID_URL", 0).closing());
         };
-        if let Some(answer) = self.refuse_login(head) {
+        if let Some(answer) = self.refuse_login(head).or_else(|| self.refuse(head, &host, port, plain.is_some())) {
             return Decision::Answer(answer);
         }
         let world: &'w World = self.world;
-        match (world.request_fault(&host, port), plain) {
-            (Some(Fault { reply: Some(reply), .. }), _) => match answer(reply) {
+        let fault = world.request_fault(&host, port);
+        if let Some(Fault { reply: Some(reply), .. }) = fault {
+            return match answer(reply) {
                 Some(answer) => Decision::Answer(answer),
                 None => Decision::Misbehave(reply),
+            };
+        }
+        // A plain request has no tunnel to break or to disturb.
+        if let Some(target) = plain {
+            return Decision::Forward(target, framing);
+        }
+        let room = match self.room() {
+            Ok(room) => room,
+            Err(beyond) => return Decision::Crowded(beyond),
+        };
+        match fault {
+            Some(Fault { tunnel: Some(tunnel), .. }) => Decision::Break(room, tunnel, host, port),
+            fault => match fault.and_then(Fault::placed) {
+                Some(placed) => Decision::Disturb(room, placed, host, port),
+                None => Decision::Tunnel(room, host, port),
             },
-            // A plain request has no tunnel to break or to disturb.
-            (_, Some(target)) => Decision::Forward(target),
-            (Some(Fault { tunnel: Some(tunnel), .. }), None) => Decision::Break(tunnel, host, port),
-            (Some(fault), None) => match fault.placed() {
-                Some(placed) => Decision::Disturb(placed, host, port),
-                None => Decision::Tunnel(host, port),
-            },
-            (None, None) => Decision::Tunnel(host, port),
+        }
+    }
+
+    /// Room for one more tunnel.
+    fn room(&self) -> Result<Room<'w>, Beyond> {
+        let (spec, state) = (&self.world.spec.proxy, &self.world.proxy);
+        let room = Room(state);
+        let (before, ever) = (state.open.fetch_add(1, Ordering::Relaxed), state.opened.fetch_add(1, Ordering::Relaxed));
+        let last = spec.quirks.iter().find_map(|quirk| match quirk {
+            Quirk::StopsAfterTunnels(count) => Some(*count),
+            _ => None,
+        });
+        if last.is_some_and(|last| ever >= last) {
+            state.dead.store(true, Ordering::Relaxed);
+            return Err(Beyond::Silent);
+        }
+        match spec.max_tunnels {
+            Some(max) if before >= max.count => Err(max.beyond),
+            _ => Ok(room),
+        }
+    }
+
+    /// What the rules and the quirks of the proxy have against a request.
+    fn refuse(&self, head: &Head, host: &str, port: u16, is_plain: bool) -> Option<Answer> {
+        let has = |quirk| self.has(quirk);
+        let bad = || Some(squid(400, "Bad Request", "ERR_INVALID_URL", 0));
+        let denied = || Some(squid(403, "Forbidden", "ERR_ACCESS_DENIED", 0));
+        if head.old && has(Quirk::RefusesHttp10) {
+            return Some(squid(505, "HTTP Version Not Supported", "ERR_UNSUP_HTTPVERSION", 0));
+        }
+        if head.header("user-agent").is_none() && has(Quirk::WantsUserAgent) {
+            return denied();
+        }
+        if is_plain {
+            let is_put = head.method == "PUT";
+            let has_length = matches!(head.framing(), Ok(Framing::Length(1..)));
+            return if is_put && has(Quirk::RefusesPut) {
+                Some(squid(405, "Method Not Allowed", "ERR_UNSUP_REQ", 0))
+            } else if (is_put || head.method == "POST") && !has_length && has(Quirk::DemandsLength) {
+                Some(squid(411, "Length Required", "ERR_INVALID_REQ", 0))
+            } else {
+                None
+            };
+        }
+        let is_odd = host.starts_with('[') && has(Quirk::RefusesIpv6Literals)
+            || host.ends_with('.') && has(Quirk::RefusesTrailingDots)
+            || has(Quirk::WantsHost) && head.header("host") != Some(&head.target);
+        if is_odd {
+            return bad();
+        }
+        if has(Quirk::CaseSensitiveNames) && host.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Some(squid(500, "Internal Server Error", "ERR_CANNOT_FORWARD", 0).closing());
+        }
+        match &self.world.spec.proxy.ports {
+            Some(ports) if !ports.contains(&port) => denied(),
+            _ => None,
         }
     }
 
     fn refuse_login(&self, head: &Head) -> Option<Answer> {
         let spec = &self.world.spec.proxy;
+        if let Some(scheme) = spec.quirks.iter().find_map(|quirk| match quirk {
+            Quirk::AsksFor(scheme) => Some(*scheme),
+            _ => None,
+        }) {
+            return Some(challenge(scheme));
+        }
         let required = spec.requires.as_ref()?;
         let given = head.header("proxy-authorization");
-        let right = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(required));
-        if given == Some(right.as_str()) {
+        let right = base64::engine::general_purpose::STANDARD.encode(required);
+        // Case does not count in the name of a scheme (RFC 9110 section 11.1).
+        let is_right = given
+            .and_then(|given| given.split_once(' '))
+            .is_some_and(|(scheme, token)| scheme.eq_ignore_ascii_case("basic") && token.trim_start() == right);
+        if is_right || given.is_some() && self.has(Quirk::AnyLogin) {
             return None;
         }
         Some(match (spec.login, given) {
@@ -240,234 +430,15 @@ impl<'w> Session<'w> {
             }
         }
     }
-
-    async fn break_tunnel(
-        self,
-        mut io: Box<dyn Io>,
-        mut buffer: Vec<u8>,
-        tunnel: &Tunnel,
-        host: &str,
-        port: u16,
-    ) -> io::Result<()> {
-        let authority = format!("{host}:{port}");
-        if let Tunnel::Early(text) = tunnel {
-            // In one piece, as a server does that takes CONNECT for a GET.
-            let mut bytes = ESTABLISHED.as_bytes().to_vec();
-            bytes.extend_from_slice(text.as_bytes());
-            return last_words(io, &bytes).await;
-        }
-        if *tunnel == Tunnel::EarlyLost {
-            buffer.clear();
-            let mut lost = [0; 4096];
-            // What has arrived; nothing is waited for.
-            while matches!(timeout(Duration::ZERO, io.read(&mut lost)).await, Ok(Ok(1..))) {}
-        }
-        established().write(&mut io, "CONNECT").await?;
-        match tunnel {
-            Tunnel::Early(_) | Tunnel::Close => last_words(io, b"").await,
-            Tunnel::Mute => {
-                mute(io).await;
-                Ok(())
-            }
-            Tunnel::CloseAfterHello | Tunnel::Reset | Tunnel::Bytes(_) => {
-                if buffer.is_empty() && io.read_buf(&mut buffer).await? == 0 {
-                    return Ok(());
-                }
-                match tunnel {
-                    Tunnel::Bytes(text) => last_words(io, text.as_bytes()).await,
-                    Tunnel::Reset => {
-                        self.breaker.arm();
-                        Ok(())
-                    }
-                    _ => last_words(io, b"").await,
-                }
-            }
-            Tunnel::Intercept => {
-                let config = self.world.tls.chain(Certificate::Intercepted);
-                let session = TlsAcceptor::from(config).accept(io).await?;
-                let ip = self.addresses(host).first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0]));
-                let door = Door { address: SocketAddr::new(ip, port), by_proxy: true };
-                origin::serve_inside(self.world, door, self.peer, session, self.breaker).await;
-                Ok(())
-            }
-            Tunnel::EarlyLost => match self.dial(host, port).await {
-                Ok(origin) => self.relay(io, origin, &authority, &[], None).await,
-                Err(_) => last_words(io, b"").await,
-            },
-            Tunnel::HalfCloseKills => match self.dial(host, port).await {
-                Ok(origin) => {
-                    let (io, end) = Watched::new(io);
-                    tokio::select! {
-                        done = self.relay(Box::new(io), origin, &authority, &buffer, None) => done,
-                        () = end.notified() => Ok(()),
-                    }
-                }
-                Err(_) => last_words(io, b"").await,
-            },
-            Tunnel::Idle(limit) => match self.dial(host, port).await {
-                Ok(origin) => self.relay(io, origin, &authority, &buffer, Some(*limit)).await,
-                Err(_) => last_words(io, b"").await,
-            },
-        }
-    }
-
-    fn addresses(&self, host: &str) -> Vec<IpAddr> {
-        let literal = host.trim_start_matches('[').trim_end_matches(']');
-        literal.parse().map_or_else(|_| self.world.zone.addresses(host), |ip| vec![ip])
-    }
-
-    /// Reaches the origin, or says why not as squid does.
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, Answer> {
-        let mut failure = squid(500, "Internal Server Error", "ERR_CANNOT_FORWARD", 0);
-        for ip in self.addresses(host) {
-            let door = self.world.behind_proxy.get(&SocketAddr::new(ip, port));
-            let error = match door {
-                None => ERRNO_REFUSED,
-                Some(door) => match timeout(self.world.proxy_patience, TcpStream::connect(door)).await {
-                    Ok(Ok(stream)) => return Ok(stream),
-                    Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => ERRNO_REFUSED,
-                    Ok(Err(_)) => ERRNO_UNREACHABLE,
-                    Err(_) => ERRNO_TIMED_OUT,
-                },
-            };
-            failure = squid(503, "Service Unavailable", "ERR_CONNECT_FAIL", error);
-        }
-        Err(failure.closing())
-    }
-
-    /// Sends a plain request to its origin. Returns the connection for the rest of the answer, its status, and its start
-    /// as the client gets it; or why there is none.
-    async fn forward(
-        &self,
-        client: &mut Box<dyn Io>,
-        buffer: &mut Vec<u8>,
-        head: &Head,
-        target: &Target,
-    ) -> Result<(TcpStream, u16, Vec<u8>), Answer> {
-        if head.header("transfer-encoding").is_some() {
-            return Err(squid(501, "Not Implemented", "ERR_UNSUP_REQ", 0).closing());
-        }
-        let mut origin = self.dial(&target.host, target.port).await?;
-        let sent = async {
-            origin.set_nodelay(true)?;
-            origin.write_all(&target.request(head)).await?;
-            http::pass_body(client, buffer, head.content_length(), &mut origin).await
-        };
-        if sent.await.is_err() {
-            // The origin must not wait for what the client does not send; and it may have answered all the same.
-            let _ = origin.shutdown().await;
-        }
-        let (error, errno) = match forward::answer(&mut origin).await {
-            Ok((status, start)) => return Ok((origin, status, start)),
-            Err(Unusable::Nothing) => ("ERR_ZERO_SIZE_OBJECT", 0),
-            Err(Unusable::Invalid) => ("ERR_INVALID_RESP", 0),
-            Err(Unusable::Broken) => ("ERR_READ_ERROR", ERRNO_RESET),
-        };
-        Err(squid(502, "Bad Gateway", error, errno).closing())
-    }
-
-    async fn relay(
-        &self,
-        mut client: Box<dyn Io>,
-        mut origin: TcpStream,
-        authority: &str,
-        early: &[u8],
-        idle: Option<Duration>,
-    ) -> io::Result<()> {
-        origin.set_nodelay(true)?;
-        let meter = self.world.log.add_tunnel(authority);
-        origin.write_all(early).await?;
-        meter.up.fetch_add(early.len() as u64, Ordering::Relaxed);
-        relay::relay(&mut *client, origin, &meter, idle).await
-    }
 }
 
 enum Decision<'w> {
     Answer(Answer),
     Misbehave(&'w ProxyReply),
-    Break(&'w Tunnel, String, u16),
-    Disturb(Placed, String, u16),
-    Tunnel(String, u16),
-    Forward(Target),
-}
-
-// ---- answers
-
-const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
-const ERRNO_RESET: i32 = 104;
-const ERRNO_TIMED_OUT: i32 = 110;
-const ERRNO_REFUSED: i32 = 111;
-const ERRNO_UNREACHABLE: i32 = 113;
-
-fn established() -> Answer {
-    Answer::new(200, "Connection established", &[], "")
-}
-
-/// The answer of a fault, if it is a complete one.
-fn answer(reply: &ProxyReply) -> Option<Answer> {
-    Some(match reply {
-        ProxyReply::SquidDenied => squid(403, "Forbidden", "ERR_ACCESS_DENIED", 0),
-        ProxyReply::TinyproxyPort => tinyproxy(403, "Access violation", &[]),
-        ProxyReply::TinyproxyHost => tinyproxy(403, "Filtered", &[]),
-        ProxyReply::TinyproxyClient => tinyproxy(403, "Access denied", &[]),
-        ProxyReply::Page(page) => http::page(*page),
-        ProxyReply::Reply(reply) => http::custom(reply),
-        ProxyReply::ProxyStatus(reply) => proxy_status(reply),
-        _ => return None,
-    })
-}
-
-/// squid's answer with an error page (squid 5.7; the `X-Squid-Error` header is its key). What its tunnel code answers, 500
-/// and 503, names neither cache nor path.
-fn squid(status: u16, reason: &str, error: &str, errno: i32) -> Answer {
-    let mut answer = Answer::new(
-        status,
-        reason,
-        &[
-            "Server: squid/5.7",
-            "Mime-Version: 1.0",
-            &format!("Date: {}", http::date(0)),
-            "Content-Type: text/html;charset=utf-8",
-            &format!("X-Squid-Error: {error} {errno}"),
-            "Vary: Accept-Language",
-            "Content-Language: en",
-        ],
-        format!(
-            "<!DOCTYPE html PUBLIC \"-//W3C//DTD HTML 4.01//EN\" \"http://www.w3.org/TR/html4/strict.dtd\">\n\
-             <html><head>\n<title>ERROR: The requested URL could not be retrieved</title>\n</head><body id={error}>\n\
-             <div id=\"titles\">\n<h1>ERROR</h1>\n<h2>The requested URL could not be retrieved</h2>\n</div>\n\
-             </body></html>\n"
-        ),
-    );
-    if !matches!(status, 500 | 503) {
-        answer
-            .headers
-            .extend(["X-Cache: MISS from proxy", "X-Cache-Lookup: NONE from proxy:3128", VIA].map(Into::into));
-    }
-    answer
-}
-
-/// tinyproxy's answer (1.11.1): the reason phrase is its key, and the connection ends.
-fn tinyproxy(status: u16, reason: &str, headers: &[&str]) -> Answer {
-    let mut all = vec!["Server: tinyproxy/1.11.1", "Content-Type: text/html"];
-    all.extend(headers);
-    let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\n<html>\n<head><title>{status} {reason}</title></head>\n\
-         <body>\n<h1>{reason}</h1>\n<hr />\n<p><em>Generated by tinyproxy version 1.11.1.</em></p>\n</body>\n</html>\n"
-    );
-    let mut answer = Answer::new(status, reason, &all, body).closing();
-    // As 1.11.1 has it: its filters speak HTTP/1.1, its access list and its login HTTP/1.0.
-    answer.old = !matches!(reason, "Access violation" | "Filtered");
-    answer
-}
-
-fn proxy_status(reply: &ProxyStatusReply) -> Answer {
-    let mut answer = Answer::new(
-        reply.status,
-        "Proxy Error",
-        &[&format!("Proxy-Status: proxy.example.net; error={}{}", reply.error, reply.parameters)],
-        "",
-    );
-    answer.headers.extend(reply.retry_after.map(|seconds| format!("Retry-After: {seconds}")));
-    answer.closing()
+    /// There is no room for the tunnel.
+    Crowded(Beyond),
+    Break(Room<'w>, &'w Tunnel, String, u16),
+    Disturb(Room<'w>, Placed, String, u16),
+    Tunnel(Room<'w>, String, u16),
+    Forward(Target, Framing),
 }

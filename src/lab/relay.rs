@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{http::Io, log::Meter};
@@ -36,49 +36,112 @@ pub(super) fn shorten_queue(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_recv_buffer_size(QUEUE);
 }
 
-/// Moves bytes until both ways ended, one failed, or nothing moved for `idle`. The end of one way is passed on and leaves
-/// the other way open.
+/// How bytes are moved; by default well.
+#[derive(Debug, Default)]
+pub(super) struct Manner {
+    /// The tunnel is cut when nothing moved for so long.
+    pub(super) idle: Option<Duration>,
+    /// The tunnel is cut after so long.
+    pub(super) lifetime: Option<Duration>,
+    /// The tunnel is cut when the client does not take within so long what is there for it.
+    pub(super) slow: Option<Duration>,
+    /// What the origin sent right before its end is lost.
+    pub(super) loses_last_bytes: bool,
+    /// The client is not told that the origin has reset the connection.
+    pub(super) keeps_after_reset: bool,
+}
+
+/// How long a client may take for what is outstanding when the origin has gone.
+const OUTSTANDING: Duration = Duration::from_millis(250);
+
+/// How soon an end must follow for bytes to be the last ones.
+const END: Duration = Duration::from_millis(20);
+
+/// Moves bytes until both ways ended or one failed. The end of one way is passed on and leaves the other way open.
 pub(super) async fn relay(
     client: &mut dyn Io,
     mut origin: TcpStream,
     meter: &Meter,
-    idle: Option<Duration>,
+    manner: &Manner,
 ) -> io::Result<()> {
     shorten_queue(&origin);
     let clock = IdleClock(Mutex::new(Instant::now()));
     let (from_client, to_client) = tokio::io::split(client);
     let (from_origin, to_origin) = origin.split();
-    let up = pump(from_client, to_origin, &meter.up, &clock);
-    let down = pump(from_origin, to_client, &meter.down, &clock);
+    let up = Way { moved: &meter.up, clock: &clock, manner, to_client: false }.pump(from_client, to_origin);
+    let down = Way { moved: &meter.down, clock: &clock, manner, to_client: true }.pump(from_origin, to_client);
     tokio::select! {
         done = async { tokio::try_join!(up, down) } => done.map(|_| ()),
-        () = clock.expire(idle) => Ok(()),
+        () = clock.expire(manner.idle) => Ok(()),
+        () = expire(manner.lifetime) => Ok(()),
     }
 }
 
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    moved: &AtomicU64,
-    clock: &IdleClock,
-) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(LITTLE);
-    loop {
-        let n = from.read_buf(&mut buffer).await?;
-        clock.touch();
-        if n == 0 {
-            return to.shutdown().await;
-        }
-        // Counted first: whoever has seen the bytes must find them in the log.
-        moved.fetch_add(n as u64, Ordering::Relaxed);
-        to.write_all(&buffer).await?;
-        to.flush().await?;
-        let full = n == buffer.capacity();
-        buffer.clear();
-        if full {
-            buffer.reserve_exact(LARGE);
+async fn expire(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One direction.
+struct Way<'t> {
+    moved: &'t AtomicU64,
+    clock: &'t IdleClock,
+    manner: &'t Manner,
+    to_client: bool,
+}
+
+impl Way<'_> {
+    async fn pump(self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let mut buffer = Vec::with_capacity(LITTLE);
+        loop {
+            let n = match from.read_buf(&mut buffer).await {
+                Err(_) if self.to_client && self.manner.keeps_after_reset => return std::future::pending().await,
+                read => read?,
+            };
+            self.clock.touch();
+            if n == 0 || self.to_client && self.manner.loses_last_bytes && ends(&mut from, &mut buffer).await? {
+                return to.shutdown().await;
+            }
+            // Counted first: whoever has seen the bytes must find them in the log.
+            self.moved.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+            let written = async {
+                to.write_all(&buffer).await?;
+                to.flush().await
+            };
+            match (self.to_client, self.manner.slow) {
+                (true, Some(limit)) => timeout(limit, written).await.map_err(|_| io::ErrorKind::TimedOut)??,
+                (true, None) => written.await?,
+                (false, _) => match written.await {
+                    Err(_) if self.manner.keeps_after_reset => {}
+                    // The origin takes no more; what it has sent before still goes to a client that takes it.
+                    Err(error) => {
+                        sleep(OUTSTANDING).await;
+                        return Err(error);
+                    }
+                    Ok(()) => {}
+                },
+            }
+            let full = n == buffer.capacity();
+            buffer.clear();
+            if full {
+                buffer.reserve_exact(LARGE);
+            }
         }
     }
+}
+
+/// Whether the end follows at once; if not, what follows is read.
+async fn ends(from: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> io::Result<bool> {
+    while buffer.len() < LARGE {
+        match timeout(END, from.read_buf(buffer)).await {
+            Ok(Ok(0)) => return Ok(true),
+            Ok(read) => _ = read?,
+            Err(_) => break,
+        }
+    }
+    Ok(false)
 }
 
 /// When a byte last moved.

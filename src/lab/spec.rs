@@ -17,6 +17,7 @@ use super::{
         stream::{Direction, Placed, Stream},
     },
     machine::MachineSpec,
+    quirk::{MaxTunnels, Quirk},
 };
 
 /// All parties.
@@ -391,6 +392,24 @@ pub struct ProxySpec {
     pub optimistic: bool,
     /// Addresses that it reaches beside those of the lab, each with the socket on loopback that plays it.
     pub reach: BTreeMap<SocketAddr, SocketAddr>,
+    /// Whether it reaches loopback addresses as they are.
+    pub reach_loopback: bool,
+    /// The only ports to which it takes CONNECT; default: all.
+    pub ports: Option<Vec<u16>>,
+    /// How many tunnels it has at once; default: as many as are wanted.
+    pub max_tunnels: Option<MaxTunnels>,
+    /// How much later than it could it reaches an origin.
+    #[serde(deserialize_with = "duration")]
+    #[cfg_attr(feature = "scenario", schemars(with = "String"))]
+    pub connect_delay: Duration,
+    /// In what it is bad.
+    pub quirks: Vec<Quirk>,
+}
+
+impl ProxySpec {
+    pub(super) fn has(&self, quirk: Quirk) -> bool {
+        self.quirks.contains(&quirk)
+    }
 }
 
 /// How the proxy asks for credentials.

@@ -1,6 +1,7 @@
 //! The lab on the wire, seen through plain sockets, rustls and hickory-proto.
 
 mod own;
+mod quirks;
 
 use std::{
     io,

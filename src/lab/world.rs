@@ -20,7 +20,9 @@ use super::{
     },
     log::Log,
     pki::Pki,
-    spec::{Fault, LabSpec, NameSpec, Party, Way, covers},
+    proxy,
+    quirk::Quirk,
+    spec::{Fault, LabSpec, NameSpec, Party, ProxySpec, Way, covers},
     zone::Zone,
 };
 
@@ -48,6 +50,8 @@ pub(super) struct World {
     pub(super) behind_proxy: HashMap<SocketAddr, SocketAddr>,
     /// How long the proxy waits for an origin.
     pub(super) proxy_patience: Duration,
+    /// What the proxy's connections share.
+    pub(super) proxy: proxy::State,
     /// How often each fault was in question so far.
     counts: Vec<AtomicU32>,
 }
@@ -64,6 +68,7 @@ impl World {
             counts: spec.faults.iter().map(|_| AtomicU32::new(0)).collect(),
             // Shorter than a scenario's own patience, so that the proxy is the one that reports.
             proxy_patience: Duration::from_millis(400),
+            proxy: proxy::State::default(),
             spec,
             log,
             tls,
@@ -134,14 +139,17 @@ pub(super) struct TlsConfigs {
     pub(super) healthy: Arc<ServerConfig>,
     pub(super) client_certificate: Arc<ServerConfig>,
     pub(super) proxy: Arc<ServerConfig>,
+    /// What a proxy presents that masks certificates.
+    pub(super) masking: Option<Arc<ServerConfig>>,
 }
 
 impl TlsConfigs {
     pub(super) fn new(
         pki: &mut Pki,
         chains: impl IntoIterator<Item = Certificate>,
-        proxy: Certificate,
+        proxy: &ProxySpec,
         proxy_address: IpAddr,
+        masked: (&[&str], &[IpAddr]),
     ) -> io::Result<Self> {
         let chains = chains
             .into_iter()
@@ -151,7 +159,8 @@ impl TlsConfigs {
             chains,
             healthy: pki.server(Certificate::Healthy, false, &[])?,
             client_certificate: pki.server(Certificate::Healthy, true, &[])?,
-            proxy: pki.server(proxy, false, &[proxy_address])?,
+            proxy: pki.server(proxy.certificate, false, &[proxy_address])?,
+            masking: if proxy.has(Quirk::MasksCertificates) { Some(pki.masking(masked.0, masked.1)?) } else { None },
         })
     }
 

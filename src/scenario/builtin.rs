@@ -41,6 +41,7 @@ pub(super) const ALL: &[BuiltIn] = built_in! {
     "dns-timeout"
     "dns-unreachable"
     "healthy"
+    "healthy-proxy"
     "healthy-storage"
     "host-metadata-unexpected"
     "host-metadata-unreachable"

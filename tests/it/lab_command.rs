@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
@@ -13,6 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+use snapreach::exchange::{Answer, DoorKind, Places};
 
 use crate::support::{self, findings, report};
 
@@ -29,9 +31,13 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(&[&["--ca-file-out", "ca.pem"], arguments].concat())
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = support::snapreach();
-        command.arg("lab").args(["--ca-file-out", "ca.pem"]).args(arguments).current_dir(folder.path());
+        command.arg("lab").args(arguments).current_dir(folder.path());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -186,6 +192,35 @@ fn curl_fetches_directly_and_through_the_proxy() {
 }
 
 #[test]
+fn the_origin_runs_alone_and_says_where_it_is() {
+    let lab = Running::start_with(&["--origin-only", "--listen", "127.0.0.1"]);
+    let places: Places = serde_json::from_value(lab.said.clone()).unwrap();
+    for kind in [DoorKind::Refuses, DoorKind::Silent, DoorKind::Resets] {
+        assert!(places.of(kind).next().is_some(), "{places:?}");
+    }
+    for port in [443, 8443, 80] {
+        let serves = places.of(DoorKind::Serves).any(|door| door.port() == port);
+        assert_ne!(serves, places.missing.iter().any(|(missing, _)| *missing == port), "{places:?}");
+    }
+    let door = places.of(DoorKind::Serves).next().unwrap();
+    let mut stream = TcpStream::connect(door).unwrap();
+    stream.write_all(b"snapreach/1 certificate\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    assert!(matches!(Answer::parse(line.as_bytes()), Some(Answer::Certificate(_))), "{line}");
+    assert_eq!(lab.end(Signal::SIGTERM), (String::new(), String::new()));
+}
+
+#[test]
+fn the_origin_takes_the_one_port_that_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let lab = Running::start_with(&["--origin-only", "--listen", &free.to_string()]);
+    let places: Places = serde_json::from_value(lab.said.clone()).unwrap();
+    assert!(places.of(DoorKind::Serves).eq([free]) && places.missing.is_empty(), "{places:?}");
+    lab.end(Signal::SIGINT);
+}
+
+#[test]
 fn what_cannot_be_used_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("typo.toml"), "abuot = \"x\"\n").unwrap();
@@ -198,6 +233,11 @@ fn what_cannot_be_used_is_refused() {
     refused(&["--scenario", "healty"], "did you mean `healthy`?");
     refused(&["--scenario", "typo.toml"], "typo.toml:1:1: ");
     refused(&["--scenario", "missing.toml"], "missing.toml:1:1: cannot read");
+    refused(&["--origin-only"], "--listen");
+    refused(&["--listen", "127.0.0.1"], "--origin-only");
+    refused(&["--origin-only", "--listen", "0.0.0.0"], "no address at which a proxy can reach");
+    refused(&["--origin-only", "--listen", "here"], "ADDR:PORT");
+    refused(&["--origin-only", "--listen", "127.0.0.1", "--scenario", "healthy"], "cannot be used with");
     refused(&["--ca-file-out", "no/such/folder/ca.pem"], "cannot write the CA file no/such/folder/ca.pem");
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn serve(
             }
         };
         let (answer, content) = answer(io, &mut buffer, &head, inside).await?;
-        let close = answer.close || closes(&head);
+        let close = answer.close || head.wants_close();
         let answer = Answer { close, ..answer };
         within(PATIENCE, answer.write_head(io, &head.method, content.length())).await?;
         if head.method != "HEAD" {
@@ -57,16 +57,6 @@ pub(super) async fn serve(
         }
     }
     end(io).await
-}
-
-/// Whether the connection ends with the answer (RFC 9112 section 9.3).
-fn closes(head: &Head) -> bool {
-    let names = |option: &str| {
-        head.values("connection").any(|value| {
-            value.split(|&b| b == b',').any(|named| named.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
-        })
-    };
-    names("close") || head.old && !names("keep-alive")
 }
 
 /// What stands behind the head of an answer.
@@ -122,8 +112,7 @@ async fn answer(
     if matches!(framing, Framing::Length(length) if length > MAX_BYTES) {
         return Ok((refuse(413, "Content Too Large"), Content::none()));
     }
-    let awaited = head.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
-    if awaited && !head.old && framing != Framing::Length(0) && buffer.is_empty() {
+    if head.waits() && buffer.is_empty() {
         within(PATIENCE, io.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")).await?;
         within(PATIENCE, io.flush()).await?;
     }

@@ -6,10 +6,10 @@ use crate::exchange::{
     Request,
 };
 
-const OWN: &str = "origin.snapreach.test";
+pub(super) const OWN: &str = "origin.snapreach.test";
 
 /// A tunnel of the lab's proxy to a door of the origin.
-async fn tunnel_to(lab: &Lab, door: SocketAddr) -> TcpStream {
+pub(super) async fn tunnel_to(lab: &Lab, door: SocketAddr) -> TcpStream {
     let mut stream = connect(lab.network().addresses["proxy"]).await;
     stream.write_all(format!("CONNECT {door} HTTP/1.1\r\nHost: {door}\r\n\r\n").as_bytes()).await.unwrap();
     let head = head(&mut stream).await;
@@ -17,12 +17,12 @@ async fn tunnel_to(lab: &Lab, door: SocketAddr) -> TcpStream {
     stream
 }
 
-fn door(lab: &Lab, port: u16) -> SocketAddr {
+pub(super) fn door(lab: &Lab, port: u16) -> SocketAddr {
     lab.network().places.of(DoorKind::Serves).find(|door| door.port() == port).unwrap()
 }
 
 /// The fingerprint that the origin tells of itself.
-async fn told(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Fingerprint {
+pub(super) async fn told(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Fingerprint {
     stream.write_all(Request::Certificate.line().as_bytes()).await.unwrap();
     let mut line = Vec::new();
     while line.last() != Some(&b'\n') {
@@ -34,13 +34,17 @@ async fn told(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Fingerprint
     }
 }
 
-fn presented(session: &TlsStream<TcpStream>) -> Fingerprint {
+pub(super) fn presented(session: &TlsStream<TcpStream>) -> Fingerprint {
     let leaf = &session.get_ref().1.peer_certificates().unwrap()[0];
     Fingerprint(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf).as_ref().try_into().unwrap())
 }
 
 /// Sends a request with `Connection: close`, and takes the answer apart: status line and headers, body.
-async fn http(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str, body: &[u8]) -> (String, Vec<u8>) {
+pub(super) async fn http(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &str,
+    body: &[u8],
+) -> (String, Vec<u8>) {
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.write_all(body).await.unwrap();
     let bytes = rest(stream).await.unwrap();
@@ -48,7 +52,7 @@ async fn http(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str,
     (String::from_utf8(bytes[..end].to_vec()).unwrap(), bytes[end..].to_vec())
 }
 
-fn asking(method: &str, path: &str, headers: &str) -> String {
+pub(super) fn asking(method: &str, path: &str, headers: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: {OWN}\r\nConnection: close\r\n{headers}\r\n")
 }
 
