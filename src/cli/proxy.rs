@@ -386,7 +386,7 @@ impl Setting {
 
 /// Tries the proxies, one after the other, until all is done or the run is interrupted.
 fn measure(args: &Args, parties: &[Party], setting: &Setting) -> Result<Vec<Validation>, Stop> {
-    let runtime = probe::runtime().map_err(cannot)?;
+    let runtime = probe::runtime().map_err(|e| cannot(&e))?;
     let mut interrupt = pin!(interrupt::listen());
     let bar = CaseBar::new(args.quiet);
     let result = runtime.block_on(async {
@@ -418,7 +418,7 @@ fn measure(args: &Args, parties: &[Party], setting: &Setting) -> Result<Vec<Vali
     result
 }
 
-fn cannot(e: std::io::Error) -> Stop {
+fn cannot(e: &std::io::Error) -> Stop {
     Stop::CannotMeasure(format!("cannot measure: {e}"))
 }
 
@@ -430,7 +430,7 @@ async fn first_reached(
 ) -> Result<Run, Stop> {
     let mut last = None;
     for request in requests {
-        let run = carry_out(request, bar, &mut *interrupt).await.map_err(cannot)?;
+        let run = carry_out(request, bar, &mut *interrupt).await.map_err(|e| cannot(&e))?;
         if !run.is_unreachable() {
             return Ok(run);
         }

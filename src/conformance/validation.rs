@@ -197,9 +197,10 @@ fn verdict(context: &Context, counts: &Counts, none: Option<(&Finding, bool)>, t
     };
     let untried = || untried_ports(&context.ports, tried);
     let (status, summary) = if let Some((finding, no_way)) = none {
-        match no_way {
-            true => (Status::Inconclusive, format!("{proxy} cannot be reached: {}", finding.summary)),
-            false => (Status::Blocked, format!("{proxy} is no forward proxy: {}", finding.summary)),
+        if no_way {
+            (Status::Inconclusive, format!("{proxy} cannot be reached: {}", finding.summary))
+        } else {
+            (Status::Blocked, format!("{proxy} is no forward proxy: {}", finding.summary))
         }
     } else if counts.fail_must > 0 {
         let n = failed(counts.fail_must, "must");
