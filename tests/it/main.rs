@@ -20,6 +20,7 @@ mod nsg;
 mod played;
 mod predictions;
 mod programs;
+mod proxy_command;
 mod readme;
 mod real_proxies;
 mod replies;
