@@ -27,7 +27,7 @@ pub enum Quirk {
     /// Ends the connection with each answer that is a refusal.
     ClosesAfterRefusal,
     /// The 200 to a CONNECT has `Content-Length: 0`.
-    LengthWith200,
+    LengthWithEstablished,
     /// Takes a port that is none: what is beyond 16 bits is cut off, and what is no number, or is not there, counts
     /// as 443.
     TakesBadPorts,
