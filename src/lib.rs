@@ -58,7 +58,7 @@
 //! * how it looks: [`report`]
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
 //! * what a forward proxy is tried with, and what is right: [`conformance`], `cases/`, one file per group; what mends it:
-//!   `fixes.rs`
+//!   `fixes.rs`; which product it is: `product.rs`; how it looks: `report/`
 //! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`
 
 pub mod azure;

@@ -36,8 +36,8 @@ Exit codes, the same for every command
 
     0  Clear, or every expectation was met, or the gate passed. Warnings do not
        change it, unless --strict was given.
-    1  Blocked, or an expectation failed, or a regression was proved. With
-       --strict a degraded verdict as well.
+    1  Blocked, or an expectation failed, or a regression was proved, or a proxy
+       fails a case of level must. With --strict a degraded verdict as well.
     2  The command line, a configuration or an input file is wrong. The message
        names the file, the line, the key and what is allowed. Nothing was probed.
     3  Inconclusive: it could not be measured, or the statistics cannot decide.

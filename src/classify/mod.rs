@@ -67,6 +67,13 @@ pub(crate) fn answer(reply: &Reply) -> Code {
     proxy_reply::judge(reply, false).code
 }
 
+/// Whether an answer is marked as a proxy's own, wherever it was read.
+#[cfg(feature = "conformance")]
+#[must_use]
+pub(crate) fn is_proxys(reply: &Reply) -> bool {
+    proxy_reply::is_marked(reply)
+}
+
 /// As [`assess`], without one of the comparisons: for the test that every comparison counts.
 fn assess_without(record: &Record, skip: Option<&str>) -> Assessment {
     let mut case = case::Case::new(record);

@@ -106,7 +106,7 @@ Examples:
 Exit codes: 0 the last attempt succeeded, 1 it failed, 2 a path cannot be read or holds nothing known, 3 cannot tell.";
 
 /// The scenario of `proxy --lab` without a name.
-const PROXY_SCENARIO: &str = "healthy";
+const PROXY_SCENARIO: &str = "healthy-proxy";
 
 const EXPECTED: &str = "What is expected";
 const ORIGIN: &str = "The origin beyond the proxy";
@@ -328,7 +328,7 @@ pub(super) struct Proxy {
     #[arg(long, value_name = "WHEN", help_heading = OUTPUT)]
     pub(super) color: Option<Color>,
 
-    /// Run against the embedded lab instead of a proxy [default SCENARIO: healthy]
+    /// Run against the embedded lab instead of a proxy [default SCENARIO: healthy-proxy]
     ///
     /// The lab plays proxy and origin on loopback addresses; no packet leaves this machine. SCENARIO is a built-in name or
     /// a .toml file.

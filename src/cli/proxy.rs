@@ -1,7 +1,6 @@
 //! `snapreach proxy`: validate a forward proxy before rollout.
 
 use std::{
-    fmt::Write as _,
     fs,
     future::Future,
     io::Write,
@@ -33,7 +32,7 @@ use crate::{
     model::{Observation, Secret},
     plan::{Budgets, Family, Proxy, Source, Trust},
     probe,
-    report::{Format, Style},
+    report::{Format, Page, Paint, Style},
 };
 
 /// Ports of storage's, at which an origin is expected that is given without a port.
@@ -150,20 +149,16 @@ fn list(args: &Args, profile: &Profile, wanted: &[&str]) -> Result<u8, Stop> {
     let cases = || catalogue().filter(|case| wanted.contains(&case.id) && !profile.skips(case.id));
     match args.format {
         Format::Text => {
-            let mut text = String::new();
-            for case in cases() {
-                // Writing to a String cannot fail.
-                let _ = writeln!(
-                    text,
-                    "{:<34} {:<6}  {}\n{:43}{}",
-                    case.id,
-                    profile.level(case.id, case.level),
-                    case.title,
-                    "",
-                    case.reference
-                );
-            }
-            output::print(&text)?;
+            let style = output::style(args.color, args.verbose);
+            output::to_stdout(|out| {
+                let page = &mut Page::new(out, style.width, style.color);
+                for case in cases() {
+                    let level = format!("  {}", profile.level(case.id, case.level));
+                    page.pieces(&[(Paint::Good, case.id), (Paint::Quiet, &level)])?;
+                    page.wrap("      ", 6, &format!("{} ({})", case.title, case.reference))?;
+                }
+                Ok(())
+            })?;
         }
         Format::Json => {
             let cases: Vec<_> = cases()
@@ -391,7 +386,7 @@ impl Setting {
 
 /// Tries the proxies, one after the other, until all is done or the run is interrupted.
 fn measure(args: &Args, parties: &[Party], setting: &Setting) -> Result<Vec<Validation>, Stop> {
-    let runtime = probe::runtime().map_err(cannot)?;
+    let runtime = probe::runtime().map_err(|e| cannot(&e))?;
     let mut interrupt = pin!(interrupt::listen());
     let bar = CaseBar::new(args.quiet);
     let result = runtime.block_on(async {
@@ -423,7 +418,7 @@ fn measure(args: &Args, parties: &[Party], setting: &Setting) -> Result<Vec<Vali
     result
 }
 
-fn cannot(e: std::io::Error) -> Stop {
+fn cannot(e: &std::io::Error) -> Stop {
     Stop::CannotMeasure(format!("cannot measure: {e}"))
 }
 
@@ -435,7 +430,7 @@ async fn first_reached(
 ) -> Result<Run, Stop> {
     let mut last = None;
     for request in requests {
-        let run = carry_out(request, bar, &mut *interrupt).await.map_err(cannot)?;
+        let run = carry_out(request, bar, &mut *interrupt).await.map_err(|e| cannot(&e))?;
         if !run.is_unreachable() {
             return Ok(run);
         }

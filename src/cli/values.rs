@@ -162,6 +162,13 @@ impl<const DEFAULT_PORT: u16> fmt::Display for Endpoint<DEFAULT_PORT> {
     }
 }
 
+/// An address without a port, IPv6 in brackets or not.
+fn bare(text: &str) -> Option<IpAddr> {
+    text.strip_prefix('[')
+        .and_then(|t| t.strip_suffix(']'))
+        .map_or_else(|| text.parse().ok(), |inner| inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
+}
+
 /// `HOST:PORT` as a proxy is asked for it: a name or an address, IPv6 in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Authority {
@@ -256,13 +263,6 @@ impl FromStr for Size {
             .map(Self)
             .ok_or_else(|| Invalid::new("write 64KiB, 100MiB or 1GiB, which is the most"))
     }
-}
-
-/// An address without a port, IPv6 in brackets or not.
-fn bare(text: &str) -> Option<IpAddr> {
-    text.strip_prefix('[')
-        .and_then(|t| t.strip_suffix(']'))
-        .map_or_else(|| text.parse().ok(), |inner| inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
 }
 
 /// `HOST:PORT:ADDR:PORT`: dial an address for a name, as curl's `--connect-to` with a literal address.
@@ -484,6 +484,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_proxy_is_asked_for_has_a_port_and_an_origin_may() {
+        for text in ["acct.blob.core.windows.net:443", "10.0.0.4:8443", "[2001:db8::4]:443"] {
+            assert_eq!(text.parse::<Authority>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+        }
+        for text in ["10.0.0.9", "origin.example", "[2001:db8::4]"] {
+            assert!(text.parse::<Authority>().unwrap_err().to_string().contains("HOST:PORT"), "{text}");
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+        }
+        for text in ["", ":443", "a:0", "a:b", "a b:443"] {
+            assert!(text.parse::<Authority>().is_err(), "{text}");
+        }
+        assert_eq!("2001:db8::4".parse::<Place>().unwrap().to_string(), "[2001:db8::4]");
+    }
+
+    #[test]
+    fn sizes_have_a_unit_and_a_bound() {
+        for (text, bytes) in [("64KiB", 65_536), ("100MiB", 100 << 20), ("1GiB", 1 << 30)] {
+            assert_eq!(text.parse::<Size>().unwrap().0, bytes);
+        }
+        for text in ["", "0KiB", "5", "1GB", "2GiB", "1TiB", "99999999999999999999KiB", "18014398509481985KiB"] {
+            assert!(text.parse::<Size>().unwrap_err().to_string().contains("64KiB"), "{text}");
+        }
+    }
+
+    #[test]
     fn endpoints_take_a_default_port() {
         let parse = |text: &str| text.parse::<Endpoint<53>>().map(|e| e.0.to_string());
         assert_eq!(parse("10.0.0.4").unwrap(), "10.0.0.4:53");
@@ -516,7 +542,10 @@ mod tests {
     proptest! {
         #[test]
         fn parsers_never_panic_and_what_they_print_they_read(text in "[\\[\\]:.0-9a-z]{0,30}|\\PC{0,20}") {
-            let _ = (port(&text), text.parse::<Account>());
+            let _ = (port(&text), text.parse::<Account>(), text.parse::<Size>(), text.parse::<HostName>());
+            if let Ok(value) = text.parse::<Place>() {
+                prop_assert_eq!(value.to_string().parse::<Place>().unwrap(), value);
+            }
             if let Ok(value) = text.parse::<LayerBudget>() {
                 prop_assert_eq!(value.to_string().parse::<LayerBudget>().unwrap(), value);
             }

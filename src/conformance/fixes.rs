@@ -113,11 +113,13 @@ fn place(product: Product, remedy: &Remedy) -> (&'static str, &'static str) {
 
 type Setting = Option<(Vec<String>, &'static str)>;
 
+#[expect(clippy::unnecessary_wraps, reason = "the form of what is looked up in a product")]
 fn set<S: Into<String>>(lines: impl IntoIterator<Item = S>, note: &'static str) -> Setting {
     Some((lines.into_iter().map(Into::into).collect(), note))
 }
 
 /// No setting of the product does it, for this reason.
+#[expect(clippy::unnecessary_wraps, reason = "the form of what is looked up in a product")]
 fn cannot(why: &'static str) -> Setting {
     Some((Vec::new(), why))
 }

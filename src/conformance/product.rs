@@ -253,91 +253,13 @@ pub struct KnownDefault {
 
 /// The defaults of a product that hurt backups, measured on the release that Debian 12 ships (squid 5.7, tinyproxy 1.11,
 /// haproxy 2.6, privoxy 3.0, cntlm 0.92, ncat 7.93, pproxy 2.7); those of Apache are from its manual.
+#[must_use]
 pub fn known_defaults(product: Product) -> Vec<KnownDefault> {
-    let known = |what, case, remedy| KnownDefault { what, case, remedy };
     match product {
-        Product::Squid => vec![
-            known(
-                "CONNECT to port 443 alone",
-                Some("connect/port-8443"),
-                Some(Remedy::AllowPorts { ports: vec![8443] }),
-            ),
-            known("only its own host is let in (Debian)", None, Some(Remedy::AllowClient)),
-            known(
-                "a silent tunnel is closed after 15 minutes",
-                Some("tunnel/idle"),
-                Some(Remedy::IdleTimeout { seconds: 7200 }),
-            ),
-            known(
-                "an endpoint that stays silent is reported after 61 s, later than clients wait",
-                Some("errors/silent"),
-                Some(Remedy::ConnectTimeout { seconds: 10 }),
-            ),
-            known(
-                "a name server that is down is reported after 35 s, as a 500 without the reason",
-                None,
-                Some(Remedy::NameServer),
-            ),
-            known(
-                "1024 file descriptors under systemd: tunnel 460 is accepted and never answered",
-                Some("limits/concurrent"),
-                Some(Remedy::Descriptors { count: 16384 }),
-            ),
-        ],
-        Product::Tinyproxy => vec![
-            known(
-                "100 clients: the next one connects and waits in silence",
-                Some("limits/concurrent"),
-                Some(Remedy::Clients { count: 3000 }),
-            ),
-            known(
-                "a silent tunnel is closed after 10 minutes",
-                Some("tunnel/idle"),
-                Some(Remedy::IdleTimeout { seconds: 7200 }),
-            ),
-            known(
-                "a silent endpoint is reported after 134 s, a dead name server after 10 s, both as 500 Unable to connect",
-                Some("errors/silent"),
-                None,
-            ),
-            known("a wrong login is answered 401, not 407", None, None),
-            known(
-                "beyond 510 tunnels 500 Unable to connect, with the usual 1024 file descriptors",
-                Some("limits/concurrent"),
-                Some(Remedy::Descriptors { count: 65535 }),
-            ),
-        ],
-        Product::Privoxy => vec![
-            known(
-                "128 clients: the next one gets 503 Too many open connections",
-                Some("limits/concurrent"),
-                Some(Remedy::Clients { count: 3000 }),
-            ),
-            known(
-                "a silent tunnel is closed after 5 minutes",
-                Some("tunnel/idle"),
-                Some(Remedy::IdleTimeout { seconds: 7200 }),
-            ),
-            known("a silent endpoint is reported after 30 s", Some("errors/silent"), None),
-            known("bytes in the same packet as the CONNECT are lost", Some("connect/early-data"), None),
-        ],
-        Product::Haproxy => vec![
-            known(
-                "a silent tunnel is closed after 50 s (Debian's timeout client and server)",
-                Some("tunnel/idle"),
-                Some(Remedy::IdleTimeout { seconds: 7200 }),
-            ),
-            known(
-                "a CONNECT that takes 50 s gets haproxy's own 504, or nothing in mode tcp, before the proxy's reason",
-                Some("errors/silent"),
-                Some(Remedy::ConnectTimeout { seconds: 10 }),
-            ),
-            known(
-                "over maxconn clients wait, then their connects time out",
-                Some("limits/concurrent"),
-                Some(Remedy::Clients { count: 20000 }),
-            ),
-        ],
+        Product::Squid => squid(),
+        Product::Tinyproxy => tinyproxy(),
+        Product::Privoxy => privoxy(),
+        Product::Haproxy => haproxy(),
         Product::Cntlm => vec![
             known(
                 "beyond 510 tunnels it answers 200, and the tunnel is dead; no setting changes that",
@@ -377,6 +299,100 @@ pub fn known_defaults(product: Product) -> Vec<KnownDefault> {
     }
 }
 
+fn known(what: &'static str, case: Option<&'static str>, remedy: Option<Remedy>) -> KnownDefault {
+    KnownDefault { what, case, remedy }
+}
+
+fn squid() -> Vec<KnownDefault> {
+    vec![
+        known("CONNECT to port 443 alone", Some("connect/port-8443"), Some(Remedy::AllowPorts { ports: vec![8443] })),
+        known("only its own host is let in (Debian)", None, Some(Remedy::AllowClient)),
+        known(
+            "a silent tunnel is closed after 15 minutes",
+            Some("tunnel/idle"),
+            Some(Remedy::IdleTimeout { seconds: 7200 }),
+        ),
+        known(
+            "an endpoint that stays silent is reported after 61 s, later than clients wait",
+            Some("errors/silent"),
+            Some(Remedy::ConnectTimeout { seconds: 10 }),
+        ),
+        known(
+            "a name server that is down is reported after 35 s, as a 500 without the reason",
+            None,
+            Some(Remedy::NameServer),
+        ),
+        known(
+            "1024 file descriptors under systemd: tunnel 460 is accepted and never answered",
+            Some("limits/concurrent"),
+            Some(Remedy::Descriptors { count: 16384 }),
+        ),
+    ]
+}
+
+fn tinyproxy() -> Vec<KnownDefault> {
+    vec![
+        known(
+            "100 clients: the next one connects and waits in silence",
+            Some("limits/concurrent"),
+            Some(Remedy::Clients { count: 3000 }),
+        ),
+        known(
+            "a silent tunnel is closed after 10 minutes",
+            Some("tunnel/idle"),
+            Some(Remedy::IdleTimeout { seconds: 7200 }),
+        ),
+        known(
+            "a silent endpoint is reported after 134 s, a dead name server after 10 s, both as 500 Unable to connect",
+            Some("errors/silent"),
+            None,
+        ),
+        known("a wrong login is answered 401, not 407", None, None),
+        known(
+            "beyond 510 tunnels 500 Unable to connect, with the usual 1024 file descriptors",
+            Some("limits/concurrent"),
+            Some(Remedy::Descriptors { count: 65535 }),
+        ),
+    ]
+}
+
+fn privoxy() -> Vec<KnownDefault> {
+    vec![
+        known(
+            "128 clients: the next one gets 503 Too many open connections",
+            Some("limits/concurrent"),
+            Some(Remedy::Clients { count: 3000 }),
+        ),
+        known(
+            "a silent tunnel is closed after 5 minutes",
+            Some("tunnel/idle"),
+            Some(Remedy::IdleTimeout { seconds: 7200 }),
+        ),
+        known("a silent endpoint is reported after 30 s", Some("errors/silent"), None),
+        known("bytes in the same packet as the CONNECT are lost", Some("connect/early-data"), None),
+    ]
+}
+
+fn haproxy() -> Vec<KnownDefault> {
+    vec![
+        known(
+            "a silent tunnel is closed after 50 s (Debian's timeout client and server)",
+            Some("tunnel/idle"),
+            Some(Remedy::IdleTimeout { seconds: 7200 }),
+        ),
+        known(
+            "a CONNECT that takes 50 s gets haproxy's own 504, or nothing in mode tcp, before the proxy's reason",
+            Some("errors/silent"),
+            Some(Remedy::ConnectTimeout { seconds: 10 }),
+        ),
+        known(
+            "over maxconn clients wait, then their connects time out",
+            Some("limits/concurrent"),
+            Some(Remedy::Clients { count: 20000 }),
+        ),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -386,8 +402,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        classify::testing::Walk,
         http::{Parsed, parse_head},
-        model::Excerpt,
+        model::{Excerpt, RequestEvidence, Step},
     };
 
     #[derive(Deserialize)]
@@ -439,8 +456,8 @@ mod tests {
                 all.push(told);
             }
         }
-        let shown: String = by_proxy.iter().map(|(proxy, told)| format!("{proxy}: {}\n", told.join(" | "))).collect();
-        insta::assert_snapshot!(shown);
+        let shown: Vec<_> = by_proxy.iter().map(|(proxy, told)| format!("{proxy}: {}", told.join(" | "))).collect();
+        insta::assert_snapshot!(shown.join("\n"));
     }
 
     #[test]
@@ -464,11 +481,11 @@ mod tests {
         let head = b"HTTP/1.1 403 Forbidden\r\nServer: nginx/1.22.1\r\n\r\n";
         let Ok(Parsed::Complete(reply, _)) = parse_head(head, 0) else { panic!("a head") };
         let walk = |tunnelled: bool| {
-            let mut observation = crate::classify::testing::Walk::proxied("a:443").connected().0;
+            let mut observation = Walk::proxied("a:443").connected().0;
             if tunnelled {
                 observation.steps.push(step(Evidence::Tunnel(Box::default())));
             }
-            let request = crate::model::RequestEvidence { reply: Some((*reply).clone()), ..Default::default() };
+            let request = RequestEvidence { reply: Some((*reply).clone()), ..Default::default() };
             observation.steps.push(step(Evidence::Request(Box::new(request))));
             observation
         };
@@ -476,8 +493,8 @@ mod tests {
         assert!(recognise([&walk(true)]).is_empty());
     }
 
-    fn step(evidence: Evidence) -> crate::model::Step {
-        crate::model::Step { leg: Leg::Proxy, start_us: 0, elapsed_us: 0, evidence, failure: None }
+    fn step(evidence: Evidence) -> Step {
+        Step { leg: Leg::Proxy, start_us: 0, elapsed_us: 0, evidence, failure: None }
     }
 
     #[test]

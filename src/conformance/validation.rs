@@ -195,11 +195,14 @@ fn verdict(context: &Context, counts: &Counts, none: Option<(&Finding, bool)>, t
     let failed = |n: usize, level: &str| {
         format!("{} of level {level} {}", plural(n, "case"), if n == 1 { "fails" } else { "fail" })
     };
-    let untried = || untried_ports(&context.ports, tried);
+    let untried = untried_ports(&context.ports, tried);
+    // What is merely good to know degrades nothing.
+    let warned = tried.iter().filter(|one| one.outcome() == Outcome::Warn && one.level < Level::May).count();
     let (status, summary) = if let Some((finding, no_way)) = none {
-        match no_way {
-            true => (Status::Inconclusive, format!("{proxy} cannot be reached: {}", finding.summary)),
-            false => (Status::Blocked, format!("{proxy} is no forward proxy: {}", finding.summary)),
+        if no_way {
+            (Status::Inconclusive, format!("{proxy} cannot be reached: {}", finding.summary))
+        } else {
+            (Status::Blocked, format!("{proxy} is no forward proxy: {}", finding.summary))
         }
     } else if counts.fail_must > 0 {
         let n = failed(counts.fail_must, "must");
@@ -208,20 +211,15 @@ fn verdict(context: &Context, counts: &Counts, none: Option<(&Finding, bool)>, t
         (Status::Inconclusive, format!("the run was ended before all was known about {proxy}"))
     } else if counts.pass + counts.warn + counts.fail_should + counts.fail_may == 0 {
         (Status::Inconclusive, format!("nothing could be found out about {proxy}"))
-    } else if let untried = untried()
-        && !untried.is_empty()
-    {
+    } else if !untried.is_empty() {
         let ports = untried.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
         (Status::Inconclusive, format!("whether {proxy} lets port {ports} through could not be tried"))
-    } else if counts.fail_should + counts.warn > 0 {
+    } else if counts.fail_should + warned > 0 {
         let parts = [
             (counts.fail_should > 0).then(|| failed(counts.fail_should, "should")),
-            (counts.warn > 0).then(|| {
-                format!(
-                    "{} {} with a reservation",
-                    plural(counts.warn, "case"),
-                    if counts.warn == 1 { "passes" } else { "pass" }
-                )
+            (warned > 0).then(|| {
+                let pass = if warned == 1 { "passes" } else { "pass" };
+                format!("{} {pass} with a reservation", plural(warned, "case"))
             }),
         ];
         let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -248,4 +246,64 @@ fn untried_ports(ports: &[u16], tried: &[Tried]) -> Vec<u16> {
         tried.iter().any(|one| one.id == id && one.level == Level::Must && one.outcome() == Outcome::NotRun)
     };
     ports.iter().copied().filter(|&port| open(port) && !reached(port)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::Judgement;
+
+    fn judged(interrupted: bool, cases: &[(&'static str, Level, Judgement)]) -> Verdict {
+        let tried: Vec<Tried> = cases
+            .iter()
+            .map(|(id, level, judgement)| Tried {
+                id,
+                group: "connect",
+                level: *level,
+                reference: "",
+                title: "",
+                elapsed_ms: 0,
+                judgements: vec![judgement.clone()],
+            })
+            .collect();
+        let context =
+            Context { proxy: "http://p:1".to_owned(), ports: vec![443, 8443], interrupted, ..Context::default() };
+        verdict(&context, &Counts::of(&tried), None, &tried)
+    }
+
+    #[test]
+    fn the_worst_that_is_known_decides() {
+        let (pass, fail, warn) = (Judgement::pass(""), Judgement::fail(""), Judgement::warn(""));
+        let open = Judgement::not_run("");
+        let all = |level, judgement: &Judgement| {
+            judged(false, &[("a/b", Level::Must, pass.clone()), ("a/c", level, judgement.clone())])
+        };
+        for (level, judgement, status) in [
+            (Level::Must, &pass, Status::Clear),
+            (Level::Must, &fail, Status::Blocked),
+            (Level::Must, &warn, Status::Degraded),
+            (Level::Must, &open, Status::Clear),
+            (Level::Should, &fail, Status::Degraded),
+            (Level::Should, &warn, Status::Degraded),
+            (Level::May, &fail, Status::Clear),
+            (Level::May, &warn, Status::Clear),
+        ] {
+            assert_eq!(all(level, judgement).status, status, "{level} {judgement:?}");
+        }
+        assert_eq!(judged(false, &[("a/b", Level::Must, open.clone())]).status, Status::Inconclusive);
+        assert_eq!(judged(true, &[("a/b", Level::Must, pass.clone())]).status, Status::Inconclusive);
+        assert_eq!(judged(true, &[("a/b", Level::Must, fail)]).status, Status::Blocked);
+    }
+
+    #[test]
+    fn nothing_is_clear_while_a_port_that_backups_need_was_not_tried() {
+        let (pass, open) = (Judgement::pass(""), Judgement::not_run(""));
+        let port = |judgement: &Judgement| ("connect/port-8443", Level::Must, judgement.clone());
+        let verdict = judged(false, &[("connect/port-443", Level::Must, pass.clone()), port(&open)]);
+        assert_eq!(verdict.status, Status::Inconclusive);
+        assert!(verdict.summary.contains("port 8443"), "{}", verdict.summary);
+        // A real endpoint at that port proves as much.
+        let reached = ("connect/allow", Level::Must, pass.about("acct.example:8443"));
+        assert_eq!(judged(false, &[port(&open), reached]).status, Status::Clear);
+    }
 }

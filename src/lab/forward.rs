@@ -50,7 +50,8 @@ impl Target {
 
     /// The request's head as the origin gets it. The connection ends with the answer.
     pub(super) fn request(&self, head: &Head, proxy: &ProxySpec) -> Vec<u8> {
-        let mut request = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", head.method, self.path_for(proxy), self.authority);
+        let host = head.header("host").filter(|_| proxy.has(Quirk::KeepsHost)).unwrap_or(&self.authority);
+        let mut request = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", head.method, self.path_for(proxy));
         if proxy.has(Quirk::LosesBodies) && head.framing() != Ok(Framing::Length(0)) {
             request += "Content-Length: 0\r\n";
         }
@@ -105,7 +106,8 @@ pub(super) fn host_and_port(authority: &str, default: Option<u16>) -> Option<(St
 /// The same as [`Quirk::TakesBadPorts`] has it.
 pub(super) fn host_and_any_port(authority: &str) -> Option<(String, u16)> {
     let (host, port) = apart(authority);
-    let [.., high, low] = port?.parse::<u64>().unwrap_or(443).to_be_bytes();
+    let port = port.and_then(|port| port.parse::<u64>().ok()).unwrap_or(443);
+    let [.., high, low] = port.to_be_bytes();
     is_host(host).then(|| (host.to_owned(), u16::from_be_bytes([high, low])))
 }
 
@@ -259,6 +261,7 @@ mod tests {
         ] {
             assert_eq!(target(wrong), None, "{wrong}");
         }
+        assert_eq!(host_and_any_port("a"), Some(("a".into(), 443)));
         assert_eq!(host_and_any_port("a:65979"), Some(("a".into(), 443)));
         assert_eq!(host_and_any_port("a:x"), Some(("a".into(), 443)));
     }

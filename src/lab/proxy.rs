@@ -236,7 +236,7 @@ impl<'w> Session<'w> {
 
     fn established(&self) -> Answer {
         let mut answer = established();
-        if self.has(Quirk::LengthWith200) {
+        if self.has(Quirk::LengthWithEstablished) {
             answer.headers.push("Content-Length: 0".into());
         }
         answer

@@ -27,8 +27,9 @@ pub enum Quirk {
     /// Ends the connection with each answer that is a refusal.
     ClosesAfterRefusal,
     /// The 200 to a CONNECT has `Content-Length: 0`.
-    LengthWith200,
-    /// Takes a port that is none: what is beyond 16 bits is cut off, and what is no number counts as 443.
+    LengthWithEstablished,
+    /// Takes a port that is none: what is beyond 16 bits is cut off, and what is no number, or is not there, counts
+    /// as 443.
     TakesBadPorts,
     // -- login
     /// Passes `Proxy-Authorization` on to the origin of a plain request.
@@ -45,6 +46,8 @@ pub enum Quirk {
     KeepsAfterReset,
     /// Loses what the origin sent right before its end.
     LosesLastBytes,
+    /// Gets rid of what one side sent before it takes anything from the other.
+    OneWayAtATime,
     /// Cuts a tunnel whose client takes nothing for 200 ms.
     CutsSlowReaders,
     /// Cuts a tunnel of this age, busy or not.
@@ -80,6 +83,8 @@ pub enum Quirk {
     NormalisesQueries,
     /// Passes on what is meant for one connection alone.
     KeepsHopByHop,
+    /// Passes on the client's `Host`, whatever the request target says.
+    KeepsHost,
     /// Adds no `Via`.
     NoVia,
     /// Answers a GET again from its cache, whatever the request says about it.

@@ -373,6 +373,7 @@ pub struct Ede {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each one is a key of the scenario file")]
 pub struct ProxySpec {
     /// Whether its port speaks TLS.
     pub tls: bool,

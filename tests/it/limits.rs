@@ -70,13 +70,14 @@ fn products_with_limits_of_their_own_are_at_these() {
             "tinyproxy",
             &["-d", "-c", "DIR/conf"][..],
             tinyproxy.as_str(),
-            "the proxy holds 100 tunnels and leaves further CONNECTs unanswered: a limit of clients",
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and leaves further CONNECTs unanswered: a \
+             limit of clients",
         ),
         (
             "privoxy",
             &["--no-daemon", "DIR/conf"],
             privoxy,
-            "the proxy holds 128 tunnels and answers further CONNECTs with `HTTP/1.1 503 Too many open connections`: a \
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and answers further CONNECTs with `HTTP/1.1 503 Too many open connections`: a \
              limit of clients",
         ),
     ] {

@@ -1,6 +1,9 @@
 //! Every console block of the README does what it says, and every scenario in it can be read.
 
-use snapreach::scenario::{Scenario, Variables};
+use snapreach::{
+    conformance::Profile,
+    scenario::{Scenario, Variables},
+};
 
 #[test]
 fn console_blocks() {
@@ -21,4 +24,14 @@ fn scenarios() {
     for scenario in scenarios {
         scenario.unwrap();
     }
+}
+
+#[test]
+fn profiles() {
+    let readme = include_str!("../../README.md");
+    let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let profiles: Vec<_> = blocks.filter(|block| block.contains("[levels]")).collect();
+    assert_eq!(profiles.len(), 1);
+    let profile = Profile::parse("README", profiles[0]).unwrap();
+    assert_eq!((profile.name.as_str(), profile.tunnels), ("estate", 500));
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use crate::{
+    classify::{self, codes},
     conformance::{
         case::{Case, Judgement, Level, Remedy, Trial, Turn, Unit},
-        rig::{Rig, Said, Way, code, heard, placeholder, said, said_by},
+        rig::{Rig, Said, Way, code, heard, page_inside, placeholder, said, said_by},
     },
     exchange::{DoorKind, ECHO_PATH, Echo, Exchange},
     http::Reply,
@@ -177,7 +178,7 @@ fn timed(judgement: Judgement, seen: Observation) -> Judgement {
 fn remedy(seen: &Observation, otherwise: Remedy) -> Remedy {
     match (said(seen), code(seen)) {
         (Said::Login, _) => Remedy::NoLogin,
-        (_, Some(crate::classify::codes::PROXY_CLIENT_DENIED)) => Remedy::AllowClient,
+        (_, Some(codes::PROXY_CLIENT_DENIED)) => Remedy::AllowClient,
         (Said::Failed, Some(Code(code))) if code.starts_with("dns.") => Remedy::NameServer,
         _ => otherwise,
     }
@@ -194,19 +195,58 @@ fn port(rig: &Rig, port: u16) -> Trial<'_> {
             // Where nothing but TLS may pass, the survey has shown that TLS does.
             || opened && rig.open.iter().any(|way| way.door == door && way.tls);
         let wanted = rig.profile.ports.contains(&port);
-        vec![judge_port(port, wanted, proved, dialogue.finish()).reproduced(rig.curl(&placeholder(door)))]
+        let seen = dialogue.finish();
+        let end = if opened && !proved { ends_tls(rig, door).await } else { None };
+        vec![judge_port(port, wanted, proved, end.as_ref(), seen).reproduced(rig.curl(&placeholder(door)))]
     })
 }
 
-/// `wanted`: the profile needs it, so it must be allowed; else it is good to know.
-fn judge_port(port: u16, wanted: bool, proved: bool, seen: Observation) -> Judgement {
+/// Somebody in place of the origin at the end of a tunnel.
+#[derive(Debug)]
+struct TlsEnd {
+    /// Who issued his certificate.
+    issuer: String,
+    /// What he answered in place of the origin.
+    page: Option<Reply>,
+}
+
+/// Whether somebody else than the origin shakes hands at the end of the tunnel.
+async fn ends_tls(rig: &Rig, door: SocketAddr) -> Option<TlsEnd> {
+    let mut dialogue = rig.tunnel_to(door).await;
+    let host = Host::Ip(door.ip());
+    if !dialogue.tls(&host, Hello::default()).await {
+        return None;
+    }
+    let leaf = dialogue.handshake()?.chain.first()?.clone();
+    let request = format!("GET {ECHO_PATH} HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\n\r\n");
+    let (page, body) = dialogue.http("GET", request.as_bytes()).await.unzip();
+    let own = serde_json::from_slice::<Echo>(&body.unwrap_or_default()).ok().and_then(|echo| echo.certificate);
+    (own.as_ref() != Some(&leaf.sha256)).then(|| TlsEnd { issuer: leaf.issuer.clone(), page })
+}
+
+/// `end`: somebody who ends TLS in the tunnel. `wanted`: the profile needs it, so it must be allowed; else it is good to know.
+fn judge_port(port: u16, wanted: bool, proved: bool, end: Option<&TlsEnd>, seen: Observation) -> Judgement {
     let judgement = match said(&seen) {
         _ if proved => Judgement::pass(format!("a tunnel to port {port} carries bytes both ways")),
-        Said::Opened => {
-            Judgement::fail(format!("the proxy says that a tunnel to port {port} stands, and it carries nothing"))
-                .because(heard(&seen))
-                .code(code(&seen))
-        }
+        Said::Opened => match end {
+            Some(TlsEnd { page: Some(page), .. }) if said_by(page) == Said::Denied => Judgement::fail(format!(
+                "no tunnel to port {port}: the proxy opens one to say inside TLS that it is denied"
+            ))
+            .because(format!("the proxy answered `{}` there", page.status_line()))
+            .code(Some(classify::answer(page)))
+            .remedy(Remedy::AllowPorts { ports: vec![port] }),
+            Some(TlsEnd { issuer, .. }) => {
+                Judgement::fail(format!("what opens to port {port} is no tunnel: the proxy ends TLS there itself"))
+                    .because(format!("the certificate's issuer is `{issuer}`"))
+                    .code(Some(codes::TLS_INTERCEPTED))
+                    .remedy(Remedy::NoInspection)
+            }
+            None => {
+                Judgement::fail(format!("the proxy says that a tunnel to port {port} stands, and it carries nothing"))
+                    .because(heard(&seen))
+                    .code(code(&seen))
+            }
+        },
         Said::Unasked => Judgement::not_run("the proxy could not be asked").because(heard(&seen)).code(code(&seen)),
         _ => {
             let judgement =
@@ -227,16 +267,21 @@ async fn denied_ports(rig: &Rig) -> Vec<Judgement> {
         let shut = SocketAddr::new(door.ip(), port);
         let mut dialogue = rig.caller.call(&format!("the origin:{port}")).await;
         dialogue.connect(&shut.to_string(), Ask::Usual { along: &[] }).await;
+        let page = page_inside(&mut dialogue, &Host::Ip(shut.ip())).await;
         let remedy = Remedy::LimitPorts { ports: rig.profile.ports.clone() };
-        let judgement = judge_shut(&format!("port {port}"), remedy, dialogue.finish());
+        let judgement = judge_shut(&format!("port {port}"), remedy, page.as_ref(), dialogue.finish());
         judgements.push(judgement.about(format!("port {port}")).reproduced(rig.curl(&format!("ORIGIN:{port}"))));
     }
     judgements
 }
 
-/// Whether something is shut by a rule. Who merely failed to reach it has not shut it.
-fn judge_shut(what: &str, remedy: Remedy, seen: Observation) -> Judgement {
+/// Whether something is shut by a rule. Who merely failed to reach it has not shut it. `page`: what the proxy said inside
+/// TLS, where it opens everything in order to say so.
+fn judge_shut(what: &str, remedy: Remedy, page: Option<&Reply>, seen: Observation) -> Judgement {
     let judgement = match said(&seen) {
+        Said::Opened if page.is_some_and(|page| said_by(page) == Said::Denied) => {
+            Judgement::pass(format!("{what} is shut by a rule, as the proxy says inside TLS"))
+        }
         Said::Denied => Judgement::pass(format!("{what} is shut by a rule")),
         Said::Login => Judgement::not_run("the proxy wants a login first, so its rules do not show"),
         Said::Unasked => Judgement::not_run("the proxy could not be asked"),
@@ -317,8 +362,9 @@ async fn deny(rig: &Rig) -> Vec<Judgement> {
     for endpoint in &rig.profile.deny {
         let mut dialogue = rig.caller.call(endpoint).await;
         dialogue.connect(endpoint, Ask::Usual { along: &[] }).await;
+        let page = page_inside(&mut dialogue, &Host::Name(host_of(endpoint).into())).await;
         let remedy = Remedy::DenyHosts { hosts: vec![host_of(endpoint).to_owned()] };
-        let judgement = judge_shut(endpoint, remedy, dialogue.finish());
+        let judgement = judge_shut(endpoint, remedy, page.as_ref(), dialogue.finish());
         judgements.push(judgement.about(endpoint.clone()).reproduced(rig.curl(endpoint)));
     }
     judgements
@@ -357,7 +403,7 @@ fn judge_get(answer: Option<(Reply, Vec<u8>)>, seen: Observation) -> Judgement {
                 Said::Denied => judgement.remedy(Remedy::AllowPorts { ports: vec![80] }),
                 _ => judgement,
             }
-            .code((!reply.is_success()).then(|| crate::classify::answer(&reply)))
+            .code((!reply.is_success()).then(|| classify::answer(&reply)))
         }
     };
     judgement.seen([seen])
@@ -703,11 +749,13 @@ fn judge_200(proved: bool, seen: Observation) -> Judgement {
         judgement.because(format!("`{framing}`")).remedy(Remedy::Replace)
     } else if proved {
         Judgement::pass("nothing but the head of the 200 comes before the origin's first byte")
-    } else {
+    } else if let Some((_, _, FailureKind::Foreign | FailureKind::Differs)) = seen.failure() {
         Judgement::fail("what follows the 200 is not the origin's")
             .because(heard(&seen))
             .code(code(&seen))
             .remedy(Remedy::Replace)
+    } else {
+        Judgement::not_run("no bytes of the origin's come through; connect/port-443 says why")
     };
     timed(judgement, seen)
 }
@@ -780,12 +828,28 @@ mod tests {
             (login(), false, Outcome::Fail, Some(&Remedy::NoLogin)),
             (silent(), false, Outcome::Fail, Some(&allow)),
         ] {
-            assert_eq!(of(&judge_port(8443, true, proved, seen)), (outcome, remedy));
+            assert_eq!(of(&judge_port(8443, true, proved, None, seen)), (outcome, remedy));
         }
         let unasked = Walk::proxied("the origin:443").connect_fails(FailureKind::Refused).0;
-        assert_eq!(judge_port(443, true, false, unasked).outcome, Outcome::NotRun);
+        assert_eq!(judge_port(443, true, false, None, unasked).outcome, Outcome::NotRun);
         // Nobody should open a port for a case that only wants to know.
-        assert_eq!(of(&judge_port(80, false, false, denied())), (Outcome::Fail, None));
+        assert_eq!(of(&judge_port(80, false, false, None, denied())), (Outcome::Fail, None));
+    }
+
+    #[test]
+    fn who_ends_tls_opens_no_tunnel() {
+        let end = |page| TlsEnd { issuer: "O=Example Corp".into(), page };
+        let judgement = judge_port(443, true, false, Some(&end(None)), opened());
+        assert_eq!(of(&judgement), (Outcome::Fail, Some(&Remedy::NoInspection)));
+        let denied = end(Some(reply("HTTP/1.1 403 Forbidden\r\nX-Squid-Error: ERR_ACCESS_DENIED 0\r\n\r\n")));
+        let judgement = judge_port(8443, true, false, Some(&denied), opened());
+        assert_eq!(of(&judgement), (Outcome::Fail, Some(&Remedy::AllowPorts { ports: vec![8443] })));
+        let inside = |text: &str| {
+            let page = reply(text);
+            judge_shut("port 22", Remedy::LimitPorts { ports: vec![443] }, Some(&page), opened()).outcome
+        };
+        assert_eq!(inside("HTTP/1.1 403 Forbidden\r\nX-Squid-Error: ERR_ACCESS_DENIED 0\r\n\r\n"), Outcome::Pass);
+        assert_eq!(inside("HTTP/1.1 503 x\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n"), Outcome::Fail);
     }
 
     #[test]
@@ -802,7 +866,7 @@ mod tests {
             (silent(), Outcome::Fail),
             (login(), Outcome::NotRun),
         ] {
-            let judgement = judge_shut("port 22", Remedy::LimitPorts { ports: vec![443] }, seen);
+            let judgement = judge_shut("port 22", Remedy::LimitPorts { ports: vec![443] }, None, seen);
             assert_eq!(judgement.outcome, outcome, "{}", judgement.summary);
         }
     }
@@ -908,7 +972,12 @@ mod tests {
         ] {
             assert_eq!(judge_200(true, opened_with(headers, early)).outcome, outcome, "{headers}{early:?}");
         }
-        assert_eq!(judge_200(false, opened_with("", None)).outcome, Outcome::Fail);
+        let exchanged = |kind| {
+            let exchange = Exchange::Integrity { bytes: FEW };
+            judge_200(false, walk().tunnelled().exchanged(exchange, Some(kind), |_| ()).0).outcome
+        };
+        assert_eq!(exchanged(FailureKind::Foreign), Outcome::Fail);
+        assert_eq!(exchanged(FailureKind::Closed), Outcome::NotRun);
         assert_eq!(judge_200(false, denied()).outcome, Outcome::NotRun);
     }
 }

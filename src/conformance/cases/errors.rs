@@ -6,7 +6,7 @@ use crate::{
     classify::{self, codes as c},
     conformance::{
         case::{Case, Judgement, Level, Remedy, Turn, Unit},
-        rig::{Rig, Said, code, heard, placeholder, said},
+        rig::{Rig, Said, code, heard, page_inside, placeholder, said},
     },
     exchange::{BAD_CERTIFICATE, DoorKind, ECHO_PATH, Echo, Exchange},
     http::Reply,
@@ -97,14 +97,16 @@ async fn unresolvable(rig: &Rig) -> Vec<Judgement> {
     let port = rig.open.first().map_or(443, |way| way.door.port());
     let mut dialogue = rig.caller.call("a name that does not exist").await;
     dialogue.connect(&format!("{NOWHERE}:{port}"), Ask::Usual { along: &[] }).await;
-    let judgement = judge(UNRESOLVABLE, rig.caller.patience(), dialogue.finish());
+    let page = page_inside(&mut dialogue, &Host::Name(NOWHERE.into())).await;
+    let judgement = judge(UNRESOLVABLE, rig.caller.patience(), page.as_ref(), dialogue.finish());
     vec![judgement.reproduced(rig.curl(&format!("{NOWHERE}:443")))]
 }
 
 async fn beyond(rig: &Rig, kind: DoorKind, trouble: Trouble) -> Vec<Judgement> {
     let Some(door) = rig.door(kind, None) else { return vec![no_door(rig, trouble)] };
-    let dialogue = rig.tunnel_to(door).await;
-    let judgement = judge(trouble, rig.caller.patience(), dialogue.finish());
+    let mut dialogue = rig.tunnel_to(door).await;
+    let page = page_inside(&mut dialogue, &Host::Ip(door.ip())).await;
+    let judgement = judge(trouble, rig.caller.patience(), page.as_ref(), dialogue.finish());
     vec![judgement.reproduced(rig.curl(&placeholder(door)))]
 }
 
@@ -115,7 +117,8 @@ fn no_door(rig: &Rig, trouble: Trouble) -> Judgement {
     Judgement::not_run(format!("the origin has no address that {}", trouble.words))
 }
 
-fn judge(trouble: Trouble, patience: Duration, seen: Observation) -> Judgement {
+/// `page`: what the proxy said inside TLS, where it opens everything in order to say so.
+fn judge(trouble: Trouble, patience: Duration, page: Option<&Reply>, seen: Observation) -> Judgement {
     let Trouble { words, right, near } = trouble;
     let told = code(&seen);
     let has = |codes: &[Code]| told.is_some_and(|told| codes.contains(&told));
@@ -125,6 +128,12 @@ fn judge(trouble: Trouble, patience: Duration, seen: Observation) -> Judgement {
         }
         Said::Login => Judgement::not_run("the proxy wants a login first, so no error shows"),
         Said::Unasked => Judgement::not_run("the proxy could not be asked").because(heard(&seen)),
+        Said::Opened if page.is_some() => {
+            Judgement::warn(format!("the proxy opens a tunnel to an endpoint that {words}, and reports it inside TLS"))
+                .because(page.map(|page| format!("it answered `{}` there", page.status_line())).unwrap_or_default())
+                .code(page.map(classify::answer))
+                .remedy(Remedy::NoInspection)
+        }
         Said::Opened => Judgement::fail(format!("the proxy says that a tunnel stands, to an endpoint that {words}"))
             .because(heard(&seen))
             .code(Some(c::PROXY_OPTIMISTIC_CONNECT))
@@ -163,6 +172,9 @@ fn judge(trouble: Trouble, patience: Duration, seen: Observation) -> Judgement {
 
 async fn reset(rig: &Rig) -> Vec<Judgement> {
     let Some(door) = rig.door(DoorKind::Resets, None) else { return vec![no_door(rig, RESETS)] };
+    if let Err(judgement) = rig.way() {
+        return vec![judgement];
+    }
     let mut dialogue = rig.tunnel_to(door).await;
     dialogue.exchange(Exchange::Integrity { bytes: 1 }, rig.seed(), 0).await;
     let judgement = judge_reset(rig.caller.patience(), dialogue.finish());
@@ -182,16 +194,19 @@ fn judge_reset(patience: Duration, seen: Observation) -> Judgement {
             .code(code(&seen))
             .remedy(Remedy::Replace)
             .seen([seen]),
-        _ => judge(RESETS, patience, seen),
+        _ => judge(RESETS, patience, None, seen),
     }
 }
 
 async fn certificate(rig: &Rig) -> Vec<Judgement> {
-    let way = match rig.way() {
-        Ok(way) => way,
-        Err(judgement) => return vec![judgement],
+    // Who ends TLS himself leads no way to the origin, and is whom this is about.
+    let opened = rig.surveyed.iter().find(|surveyed| said(&surveyed.observation) == Said::Opened);
+    let door = match (rig.way(), opened) {
+        (Ok(way), _) => way.door,
+        (Err(_), Some(surveyed)) => surveyed.door,
+        (Err(judgement), None) => return vec![judgement],
     };
-    let mut dialogue = rig.tunnel_to(way.door).await;
+    let mut dialogue = rig.tunnel_to(door).await;
     dialogue.tls(&Host::Name(BAD_CERTIFICATE.into()), Hello::default()).await;
     let request = format!("GET {ECHO_PATH} HTTP/1.1\r\nHost: {BAD_CERTIFICATE}\r\nConnection: close\r\n\r\n");
     let answer = dialogue.http("GET", request.as_bytes()).await;
@@ -306,10 +321,13 @@ mod tests {
             (SILENT, status("connection_refused"), Outcome::Fail),
             (SILENT, fails(FailureKind::TimedOut), Outcome::Fail),
         ] {
-            let judgement = judge(trouble, PATIENCE, seen);
+            let judgement = judge(trouble, PATIENCE, None, seen);
             assert_eq!(judgement.outcome, outcome, "{}: {:?}", judgement.summary, judgement.evidence);
         }
-        let silent = judge(SILENT, PATIENCE, fails(FailureKind::TimedOut));
+        let page = reply("HTTP/1.1 503 x\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n");
+        let inside = judge(REFUSED, PATIENCE, Some(&page), walk().tunnelled().0);
+        assert_eq!((inside.outcome, inside.code), (Outcome::Warn, Some(c::TCP_REFUSED)));
+        let silent = judge(SILENT, PATIENCE, None, fails(FailureKind::TimedOut));
         assert_eq!(silent.remedy, Some(Remedy::ConnectTimeout { seconds: 10 }));
     }
 

@@ -1,6 +1,6 @@
 //! Requests that no honest client sends: the proxy may do with them what it likes, as long as it serves afterwards.
 
-use std::{iter, time::Duration};
+use std::{iter, net::SocketAddr, time::Duration};
 
 use crate::{
     conformance::{
@@ -10,7 +10,7 @@ use crate::{
     exchange::{ECHO_PATH, Echo},
     http::Reply,
     model::Observation,
-    probe::dialogue::{Dialogue, End, Reaction},
+    probe::dialogue::{Dialogue, End, Reaction, Seen},
 };
 
 /// A proxy that says nothing for so long after the last byte waits for more.
@@ -171,17 +171,41 @@ const BAD_PORT: Attack = Attack {
     unanswered: Opened::Wrong,
 };
 
-/// Whether a tunnel can be had after, or in spite of, something.
+/// What the proxy does with an ordinary CONNECT, by which it shows that it still serves.
+#[derive(Clone, Copy)]
+struct Usual {
+    door: SocketAddr,
+    /// How the tunnel to the door is used; `None`: the proxy opens none, and an answer must do.
+    way: Option<Way>,
+}
+
+impl Usual {
+    /// As the survey has shown it.
+    fn of(rig: &Rig) -> Result<Self, Box<Judgement>> {
+        let answered = rig.surveyed.iter().find(|surveyed| surveyed.observation.reply().is_some());
+        match (rig.way(), answered) {
+            (Ok(way), _) => Ok(Self { door: way.door, way: Some(way) }),
+            (Err(_), Some(surveyed)) => Ok(Self { door: surveyed.door, way: None }),
+            (Err(judgement), None) => Err(Box::new(judgement)),
+        }
+    }
+}
+
+/// What is left of the service after, or in spite of, something.
 struct Aftermath {
     serves: bool,
     seen: Observation,
 }
 
 impl Aftermath {
-    async fn of(rig: &Rig, way: Way) -> Self {
-        let mut dialogue = rig.tunnel_to(way.door).await;
-        let serves = rig.prove(&mut dialogue, way).await;
-        Self { serves, seen: dialogue.finish() }
+    async fn of(rig: &Rig, Usual { door, way }: Usual) -> Self {
+        let mut dialogue = rig.tunnel_to(door).await;
+        let proved = match way {
+            Some(way) => rig.prove(&mut dialogue, way).await,
+            None => false,
+        };
+        let seen = dialogue.finish();
+        Self { serves: proved || way.is_none() && seen.reply().is_some(), seen }
     }
 
     /// What is said, unless the proxy serves no more: then that is worse.
@@ -198,15 +222,15 @@ impl Aftermath {
 }
 
 async fn attack(rig: &Rig, attack: Attack) -> Vec<Judgement> {
-    let way = match rig.way() {
-        Ok(way) => way,
-        Err(judgement) => return vec![judgement],
+    let usual = match Usual::of(rig) {
+        Ok(usual) => usual,
+        Err(judgement) => return vec![*judgement],
     };
     let mut dialogue = rig.caller.call(attack.words).await;
-    let request = (attack.request)(&way.door.to_string());
+    let request = (attack.request)(&usual.door.to_string());
     let reaction = dialogue.provoke(attack.words, &with_login(&dialogue, request), SILENCE, false).await;
     let judgement = judge_attack(&attack, &reaction).seen([dialogue.finish()]);
-    let judgement = Aftermath::of(rig, way).await.weigh(&format!("after {}", attack.words), judgement);
+    let judgement = Aftermath::of(rig, usual).await.weigh(&format!("after {}", attack.words), judgement);
     vec![judgement.reproduced(rig.printf(attack.printed))]
 }
 
@@ -241,11 +265,11 @@ fn answered(reply: &Reply) -> String {
 }
 
 async fn halves(rig: &Rig) -> Vec<Judgement> {
-    let way = match rig.way() {
-        Ok(way) => way,
-        Err(judgement) => return vec![judgement],
+    let usual = match Usual::of(rig) {
+        Ok(usual) => usual,
+        Err(judgement) => return vec![*judgement],
     };
-    let half = format!("CONNECT {} HTTP/1.1\r\nHost: ", way.door);
+    let half = format!("CONNECT {} HTTP/1.1\r\nHost: ", usual.door);
     let mut held = Vec::new();
     for _ in 0..HALVES {
         let mut dialogue = rig.caller.call("half a request").await;
@@ -256,29 +280,28 @@ async fn halves(rig: &Rig) -> Vec<Judgement> {
             .await;
         held.push(dialogue);
     }
-    let aftermath = Aftermath::of(rig, way).await;
-    let judgement = judge_halves(aftermath);
+    let during = Aftermath::of(rig, usual).await;
     drop(held);
+    let judgement = judge_halves(during, Aftermath::of(rig, usual).await);
     vec![judgement.reproduced(rig.printf(r"CONNECT ORIGIN:443 HTTP/1.1\r\nHost: "))]
 }
 
-fn judge_halves(aftermath: Aftermath) -> Judgement {
-    aftermath.weigh(
-        &format!("while {HALVES} requests do not end"),
-        Judgement::pass("requests that never end hold up no others"),
-    )
+fn judge_halves(during: Aftermath, after: Aftermath) -> Judgement {
+    let judgement = Judgement::pass("requests that never end hold up no others");
+    let judgement = after.weigh("after requests that did not end", judgement);
+    during.weigh(&format!("while {HALVES} requests do not end"), judgement)
 }
 
 // ---- plain requests
 
 /// A door to which plain requests go, if they reach the origin at all.
-async fn plain_way(rig: &Rig) -> Result<(std::net::SocketAddr, Way), Judgement> {
-    let way = rig.way()?;
-    let door = rig.plain_door().unwrap_or(way.door);
+async fn plain_way(rig: &Rig) -> Result<(SocketAddr, Usual), Box<Judgement>> {
+    let usual = Usual::of(rig)?;
+    let door = rig.plain_door().unwrap_or(usual.door);
     let (answer, _) = rig.plain(door, "GET", ECHO_PATH, "", b"").await;
     match answer.and_then(|(_, body)| echo_in(&body)) {
-        Some(_) => Ok((door, way)),
-        None => Err(Judgement::not_run("no plain request reaches the origin; connect/get-80 says why")),
+        Some(_) => Ok((door, usual)),
+        None => Err(Box::new(Judgement::not_run("no plain request reaches the origin; connect/get-80 says why"))),
     }
 }
 
@@ -294,9 +317,9 @@ fn is_origins(reply: &Reply) -> bool {
 }
 
 async fn smuggling(rig: &Rig) -> Vec<Judgement> {
-    let (door, way) = match plain_way(rig).await {
+    let (door, usual) = match plain_way(rig).await {
         Ok(found) => found,
-        Err(judgement) => return vec![judgement],
+        Err(judgement) => return vec![*judgement],
     };
     let mut dialogue = rig.caller.call(&rig.name(door)).await;
     let login = dialogue.login();
@@ -309,7 +332,7 @@ async fn smuggling(rig: &Rig) -> Vec<Judgement> {
     );
     let reaction = dialogue.provoke("POST", request.as_bytes(), SILENCE, true).await;
     let judgement = judge_smuggling(&reaction).seen([dialogue.finish()]);
-    let judgement = Aftermath::of(rig, way).await.weigh("after a request with two lengths", judgement);
+    let judgement = Aftermath::of(rig, usual).await.weigh("after a request with two lengths", judgement);
     let at = placeholder(door);
     let command = rig.printf(&format!(
         r"POST http://{at}{ECHO_PATH} HTTP/1.1\r\nHost: {at}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -357,9 +380,9 @@ const INJECTIONS: [(&str, &str, &str); 3] = [
 ];
 
 async fn injection(rig: &Rig) -> Vec<Judgement> {
-    let (door, way) = match plain_way(rig).await {
+    let (door, usual) = match plain_way(rig).await {
         Ok(found) => found,
-        Err(judgement) => return vec![judgement],
+        Err(judgement) => return vec![*judgement],
     };
     let mut judgements = Vec::new();
     let at = placeholder(door);
@@ -371,7 +394,7 @@ async fn injection(rig: &Rig) -> Vec<Judgement> {
         );
         let reaction = dialogue.provoke("GET", request.as_bytes(), SILENCE, true).await;
         let judgement = judge_injection(words, &reaction).seen([dialogue.finish()]);
-        let judgement = Aftermath::of(rig, way).await.weigh(&format!("after {words} in a header"), judgement);
+        let judgement = Aftermath::of(rig, usual).await.weigh(&format!("after {words} in a header"), judgement);
         let command = rig.printf(&format!(
             r"GET http://{at}{ECHO_PATH} HTTP/1.1\r\nHost: {at}\r\nX-Snapreach: {printed}\r\nConnection: close\r\n\r\n"
         ));
@@ -445,10 +468,14 @@ mod tests {
     #[test]
     fn who_serves_no_more_has_failed_whatever_it_said() {
         let walk = || Walk::proxied("the origin:443").connected();
-        let after = |serves, seen| Aftermath { serves, seen }.weigh("after that", Judgement::pass("fine")).outcome;
-        assert_eq!(after(true, walk().tunnelled().0), Outcome::Pass);
-        let dead = walk().tunnel_fails(FailureKind::TimedOut, TunnelEvidence::default()).0;
-        assert_eq!(after(false, dead), Outcome::Fail);
+        let fine = || Aftermath { serves: true, seen: walk().tunnelled().0 };
+        let seen = walk().tunnel_fails(FailureKind::TimedOut, TunnelEvidence::default()).0;
+        let dead = || Aftermath { serves: false, seen: seen.clone() };
+        assert_eq!(fine().weigh("after that", Judgement::pass("fine")).outcome, Outcome::Pass);
+        assert_eq!(dead().weigh("after that", Judgement::pass("fine")).outcome, Outcome::Fail);
+        assert_eq!(judge_halves(fine(), fine()).outcome, Outcome::Pass);
+        assert!(judge_halves(dead(), dead()).summary.starts_with("while 8 requests do not end"));
+        assert!(judge_halves(fine(), dead()).summary.starts_with("after requests"));
     }
 
     #[test]

@@ -136,24 +136,24 @@ fn in_one_piece(validation: &Validation, out: &mut dyn Write) -> io::Result<()> 
         .collect();
     let fixes =
         validation.products.iter().flat_map(|known| remedies.iter().filter_map(|remedy| fix(remedy, known.product)));
-    let mut files: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut by_file: Vec<(&str, Vec<String>)> = Vec::new();
     for Fix { file, lines, .. } in fixes.filter(|fix| !fix.lines.is_empty()) {
-        let at = files.iter().position(|(known, _)| *known == file).unwrap_or_else(|| {
-            files.push((file, Vec::new()));
-            files.len() - 1
+        let at = by_file.iter().position(|(known, _)| *known == file).unwrap_or_else(|| {
+            by_file.push((file, Vec::new()));
+            by_file.len() - 1
         });
-        let all = &mut files[at].1;
+        let all = &mut by_file[at].1;
         let new: Vec<String> = lines.into_iter().filter(|line| !all.contains(line)).collect();
         all.extend(new);
     }
-    if remedies.len() < 2 || files.is_empty() {
+    if remedies.len() < 2 || by_file.is_empty() {
         return Ok(());
     }
     writeln!(
         out,
         "\n## All changes in one piece\n\nRead them before you use them; VM\\_SUBNET is the addresses of the machines."
     )?;
-    files.iter().try_for_each(|(file, lines)| {
+    by_file.iter().try_for_each(|(file, lines)| {
         writeln!(out, "\n{}:", code(file))?;
         block(lines, out)
     })

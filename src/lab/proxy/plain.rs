@@ -72,7 +72,7 @@ impl Session<'_> {
         origin: &mut TcpStream,
     ) -> Result<(u16, Vec<u8>), Unusable> {
         let spec = &self.world.spec.proxy;
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         let broken = |_| Unusable::Broken;
         origin.set_nodelay(true).map_err(broken)?;
         let _ = origin.write_all(&target.request(head, spec)).await;
@@ -80,14 +80,14 @@ impl Session<'_> {
             // Whoever speaks first: the origin, or a client that has lost its patience.
             while buffer.is_empty() {
                 tokio::select! {
-                    answer = forward::answer(origin, &mut heard, spec) => match answer? {
+                    answer = forward::answer(origin, &mut received, spec) => match answer? {
                         (100, start) => {
                             client.write_all(&start).await.map_err(broken)?;
                             client.flush().await.map_err(broken)?;
                             break;
                         }
                         (101..200, _) => {}
-                        (status, start) => return Ok((status, [start, heard].concat())),
+                        (status, start) => return Ok((status, [start, received].concat())),
                     },
                     read = client.read_buf(buffer) => if !matches!(read, Ok(1..)) { return Err(Unusable::Broken) },
                 }
@@ -103,9 +103,9 @@ impl Session<'_> {
             let _ = origin.shutdown().await;
         }
         loop {
-            let (status, start) = forward::answer(origin, &mut heard, spec).await?;
+            let (status, start) = forward::answer(origin, &mut received, spec).await?;
             if !(100..200).contains(&status) {
-                return Ok((status, [start, heard].concat()));
+                return Ok((status, [start, received].concat()));
             }
         }
     }

@@ -15,8 +15,12 @@ fn quirk(quirk: &str) -> Lab {
     proxy(&format!("quirks = [{quirk}]"))
 }
 
+fn address(lab: &Lab) -> SocketAddr {
+    lab.network().addresses["proxy"]
+}
+
 async fn status(lab: &Lab, request: &str) -> u16 {
-    let mut stream = connect(lab.network().addresses["proxy"]).await;
+    let mut stream = connect(address(lab)).await;
     stream.write_all(request.as_bytes()).await.unwrap();
     code(&head(&mut stream).await)
 }
@@ -31,7 +35,7 @@ fn connect_to(target: &str, headers: &str) -> String {
 
 /// A plain request through the proxy, as the origin got it.
 async fn echo(lab: &Lab, method: &str, query: &str, headers: &str, body: &[u8]) -> (String, Option<Echo>) {
-    let mut stream = connect(lab.network().addresses["proxy"]).await;
+    let mut stream = connect(address(lab)).await;
     let request = asking(method, &format!("http://{OWN}{ECHO_PATH}{query}"), headers);
     let (head, body) = http(&mut stream, &request, body).await;
     (head, serde_json::from_slice(&body).ok())
@@ -40,7 +44,7 @@ async fn echo(lab: &Lab, method: &str, query: &str, headers: &str, body: &[u8]) 
 /// Whether the proxy still opens a tunnel.
 async fn serves(lab: &Lab) -> bool {
     let opened = async {
-        let mut stream = TcpStream::connect(lab.network().addresses["proxy"]).await?;
+        let mut stream = TcpStream::connect(address(lab)).await?;
         stream.write_all(connect_to(&door(lab, 443).to_string(), "").as_bytes()).await?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await?;
@@ -54,7 +58,7 @@ async fn connect_is_refused_for_its_form_alone() {
     let v6 = lab("").network().places.of(DoorKind::Serves).find(SocketAddr::is_ipv6).unwrap();
     let old = format!("CONNECT {OWN}:443 HTTP/1.0\r\n\r\n");
     let agent = connect_to(&format!("{OWN}:443"), "User-Agent: curl/8\r\n");
-    for (quirk, request, refused) in [
+    for (name, request, refused) in [
         ("'refuses_ipv6_literals'", connect_to(&v6.to_string(), ""), 400),
         ("'refuses_trailing_dots'", connect_to(&format!("{OWN}.:443"), ""), 400),
         ("'case_sensitive_names'", connect_to("ORIGIN.snapreach.test:443", ""), 500),
@@ -63,9 +67,9 @@ async fn connect_is_refused_for_its_form_alone() {
         ("'wants_host'", format!("CONNECT {OWN}:443 HTTP/1.1\r\nHost: {OWN}\r\n\r\n"), 400),
     ] {
         assert_eq!(status(&lab(""), &request).await, 200, "{request}");
-        assert_eq!(status(&self::quirk(quirk), &request).await, refused, "{quirk}");
+        assert_eq!(status(&quirk(name), &request).await, refused, "{name}");
     }
-    let wants = self::quirk("'wants_user_agent'");
+    let wants = quirk("'wants_user_agent'");
     assert_eq!(
         (status(&wants, &agent).await, status(&wants, &connect_to(&format!("{OWN}:443"), "")).await),
         (200, 403)
@@ -73,7 +77,7 @@ async fn connect_is_refused_for_its_form_alone() {
     for (port, taken) in [("65979", 200), ("x", 200), ("+443", 200)] {
         let request = connect_to(&format!("{OWN}:{port}"), "");
         assert_eq!(status(&lab(""), &request).await, 400, "{port}");
-        assert_eq!(status(&self::quirk("'takes_bad_ports'"), &request).await, taken, "{port}");
+        assert_eq!(status(&quirk("'takes_bad_ports'"), &request).await, taken, "{port}");
     }
 }
 
@@ -82,7 +86,7 @@ async fn ports_are_limited_and_a_refusal_keeps_the_connection() {
     let right = connect_to(&format!("{OWN}:443"), "");
     for (quirks, kept) in [("", true), ("quirks = ['closes_after_refusal']", false)] {
         let lab = proxy(&format!("ports = [443]\n{quirks}"));
-        let mut stream = connect(lab.network().addresses["proxy"]).await;
+        let mut stream = connect(address(&lab)).await;
         stream.write_all(connect_to(&format!("{OWN}:8443"), "").as_bytes()).await.unwrap();
         let refusal = head(&mut stream).await;
         assert_eq!((code(&refusal), refusal.contains("Connection: close")), (403, !kept), "{refusal}");
@@ -101,19 +105,17 @@ async fn ports_are_limited_and_a_refusal_keeps_the_connection() {
 
 #[tokio::test]
 async fn the_200_may_have_a_length() {
-    let mut stream = connect(quirk_proxy(&quirk("'length_with200'"))).await;
+    let lab = quirk("'length_with_established'");
+    let mut stream = connect(address(&lab)).await;
     stream.write_all(connect_to(&format!("{OWN}:443"), "").as_bytes()).await.unwrap();
     assert!(head(&mut stream).await.contains("\r\nContent-Length: 0\r\n"));
-}
-
-fn quirk_proxy(lab: &Lab) -> SocketAddr {
-    lab.network().addresses["proxy"]
 }
 
 #[tokio::test]
 async fn logins_are_asked_for_and_taken() {
     let ask = async |keys: &str, login: &str| {
-        let mut stream = connect(quirk_proxy(&proxy(keys))).await;
+        let lab = proxy(keys);
+        let mut stream = connect(address(&lab)).await;
         stream.write_all(connect_to(&format!("{OWN}:443"), login).as_bytes()).await.unwrap();
         head(&mut stream).await
     };
@@ -200,7 +202,7 @@ async fn there_is_room_for_so_many_tunnels() {
     for (beyond, answer) in [("refuse", Some(403)), ("error", Some(500)), ("dead", Some(200)), ("silent", None)] {
         let lab = proxy(&format!("max_tunnels = {{ count = 2, beyond = '{beyond}' }}"));
         let held = [tunnel_to(&lab, door(&lab, 443)).await, tunnel_to(&lab, door(&lab, 443)).await];
-        let mut third = connect(quirk_proxy(&lab)).await;
+        let mut third = connect(address(&lab)).await;
         third.write_all(connect_to(&format!("{OWN}:443"), "").as_bytes()).await.unwrap();
         match answer {
             Some(expected) => assert_eq!(code(&head(&mut third).await), expected),
@@ -216,7 +218,7 @@ async fn there_is_room_for_so_many_tunnels() {
     for _ in 0..2 {
         drop(tunnel_to(&lab, door(&lab, 443)).await);
     }
-    let mut third = connect(quirk_proxy(&lab)).await;
+    let mut third = connect(address(&lab)).await;
     third.write_all(connect_to(&format!("{OWN}:443"), "").as_bytes()).await.unwrap();
     assert!(timeout(SILENCE, third.read_u8()).await.is_err());
     assert!(!serves(&lab).await);
@@ -277,8 +279,8 @@ async fn plain_requests_arrive_as_they_were_sent() {
     let headers = "x-ms-date: today\r\nRange: bytes=5-9\r\nAuthorization: SharedKey a:b\r\nConnection: x-own, keep-alive\r\n\
         X-Own: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n";
     let query = "?sv=2024-08-04&sig=a%2fb%2B%20c";
-    let (head, echo) = self::echo(&lab(""), "GET", query, headers, b"").await;
-    let echo = echo.unwrap();
+    let (head, arrived) = echo(&lab(""), "GET", query, headers, b"").await;
+    let echo = arrived.unwrap();
     assert_eq!(echo.target, format!("{ECHO_PATH}{query}"));
     let value = |name: &'static str| echo.header(name).collect::<Vec<_>>().join("|");
     assert_eq!(
@@ -353,7 +355,7 @@ async fn a_client_that_waits_to_continue_is_told_to() {
     let request = asking("PUT", &format!("http://{OWN}{ECHO_PATH}"), "Expect: 100-continue\r\nContent-Length: 3\r\n");
     for (quirks, told) in [("", true), ("'swallows_expect'", false)] {
         let lab = quirk(quirks);
-        let mut stream = connect(quirk_proxy(&lab)).await;
+        let mut stream = connect(address(&lab)).await;
         stream.write_all(request.as_bytes()).await.unwrap();
         if told {
             assert_eq!(head(&mut stream).await, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -377,7 +379,7 @@ async fn hostile_clients_get_an_answer_and_harm_nobody_unless_the_proxy_dies_of_
     ] {
         for dies in [false, true] {
             let lab = if dies { quirk(&format!("{{ dies_of = '{hostile}' }}")) } else { lab("") };
-            let mut stream = connect(quirk_proxy(&lab)).await;
+            let mut stream = connect(address(&lab)).await;
             stream.write_all(request).await.unwrap();
             stream.shutdown().await.unwrap();
             let answer = String::from_utf8_lossy(&rest(&mut stream).await.unwrap_or_default()).into_owned();

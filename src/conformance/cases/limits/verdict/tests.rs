@@ -59,14 +59,14 @@ fn each_product_has_its_own_way_of_being_full() {
             "squid, 1,024 descriptors",
             459,
             How::Silent,
-            "the proxy holds 459 tunnels and leaves further CONNECTs unanswered: its limit of 1024 file descriptors",
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and leaves further CONNECTs unanswered: its limit of 1024 file descriptors",
             &descriptors,
         ),
         (
             "tinyproxy, MaxClients 100",
             100,
             How::Silent,
-            "the proxy holds 100 tunnels and leaves further CONNECTs unanswered: a limit of clients, which in \
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and leaves further CONNECTs unanswered: a limit of clients, which in \
              tinyproxy is 100 by default",
             &clients,
         ),
@@ -74,7 +74,7 @@ fn each_product_has_its_own_way_of_being_full() {
             "tinyproxy, 1,024 descriptors",
             510,
             answered("HTTP/1.0 500 Unable to connect"),
-            "the proxy holds 510 tunnels and answers further CONNECTs with `HTTP/1.0 500 Unable to connect`: its limit of \
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and answers further CONNECTs with `HTTP/1.0 500 Unable to connect`: its limit of \
              1024 file descriptors",
             &descriptors,
         ),
@@ -82,7 +82,7 @@ fn each_product_has_its_own_way_of_being_full() {
             "privoxy, its default",
             128,
             answered("HTTP/1.1 503 Too many open connections"),
-            "the proxy holds 128 tunnels and answers further CONNECTs with `HTTP/1.1 503 Too many open connections`: a \
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and answers further CONNECTs with `HTTP/1.1 503 Too many open connections`: a \
              limit of clients, which in privoxy is 128 or 256 by default",
             &clients,
         ),
@@ -90,14 +90,14 @@ fn each_product_has_its_own_way_of_being_full() {
             "privoxy, 1,024 descriptors",
             510,
             How::NoConnection,
-            "the proxy holds 510 tunnels and takes no further connection: its limit of 1024 file descriptors",
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and takes no further connection: its limit of 1024 file descriptors",
             &descriptors,
         ),
         (
             "cntlm",
             510,
             How::Dead,
-            "the proxy holds 510 tunnels and opens further ones that carry nothing: its 1024 file descriptors, more of \
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and opens further ones that carry nothing: its 1024 file descriptors, more of \
              which a program that waits with select(2) cannot use",
             &Remedy::Replace,
         ),
@@ -105,14 +105,14 @@ fn each_product_has_its_own_way_of_being_full() {
             "haproxy, maxconn 500",
             500,
             How::Silent,
-            "the proxy holds 500 tunnels of the 2000 that are wanted, and leaves further CONNECTs unanswered",
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and leaves further CONNECTs unanswered",
             &clients,
         ),
         (
             "squid, acl maxconn 50",
             50,
             answered("HTTP/1.1 403 Forbidden"),
-            "the proxy holds 50 tunnels of the 2000 that are wanted, and answers further CONNECTs with `HTTP/1.1 403 \
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and answers further CONNECTs with `HTTP/1.1 403 \
              Forbidden`",
             &clients,
         ),
@@ -120,7 +120,7 @@ fn each_product_has_its_own_way_of_being_full() {
             "one that hangs up",
             300,
             How::HungUp,
-            "the proxy holds 300 tunnels of the 2000 that are wanted, and breaks further connections off",
+            "the proxy holds fewer than the 2000 tunnels that are wanted, and breaks further connections off",
             &clients,
         ),
     ] {
