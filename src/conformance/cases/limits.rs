@@ -6,7 +6,7 @@ mod verdict;
 
 use crate::conformance::{
     case::{Case, Judgement, Level, Trial, Turn},
-    rig::{Rig, Way},
+    rig::{Rig, Way, placeholder},
 };
 
 pub(in crate::conformance) use load::Load;
@@ -18,7 +18,14 @@ pub(super) const CASES: &[Case] = &[
         reference: "a snapshot of many disks opens tunnels one after another, under a deadline",
         title: "A CONNECT is answered quickly while little else goes on",
         turn: Turn::Load,
-        run: |rig| with_way(rig, async move |way| pace::judge_latency(&pace::latency(rig, way).await)),
+        run: |rig| {
+            with_way(rig, async move |way| {
+                let times = "-o /dev/null -w '%{time_pretransfer}\\n' -H 'Connection: close'";
+                let command =
+                    format!("{} --proxytunnel {times} 'http://{}/?[1-100]'", rig.curl_command(), placeholder(way.door));
+                pace::judge_latency(&pace::latency(rig, way).await).reproduced(command)
+            })
+        },
     },
     Case {
         id: "limits/rate",
@@ -26,7 +33,14 @@ pub(super) const CASES: &[Case] = &[
         reference: "machines that are backed up at the same hour ask at the same time",
         title: "Tunnels open also when several are asked for at once",
         turn: Turn::Load,
-        run: |rig| with_way(rig, async move |way| pace::judge_rate(&pace::rate(rig, way).await)),
+        run: |rig| {
+            with_way(rig, async move |way| {
+                let many = "-Z --parallel-immediate --parallel-max 64 -o /dev/null";
+                let command =
+                    format!("{} --proxytunnel {many} 'http://{}/?[1-400]'", rig.curl_command(), placeholder(way.door));
+                pace::judge_rate(&pace::rate(rig, way).await).reproduced(command)
+            })
+        },
     },
     Case {
         id: "limits/concurrent",
@@ -34,7 +48,7 @@ pub(super) const CASES: &[Case] = &[
         reference: "every disk of every machine under backup holds tunnels at the same time",
         title: "As many tunnels stand at once as the estate needs, each carrying bytes",
         turn: Turn::Load,
-        run: |rig| under_load(rig, verdict::judge_concurrent),
+        run: |rig| under_load(rig, verdict::judge_concurrent, hold),
     },
     Case {
         id: "limits/recovers",
@@ -42,7 +56,7 @@ pub(super) const CASES: &[Case] = &[
         reference: "the next backup goes through the same proxy",
         title: "After the load an ordinary CONNECT is served at once",
         turn: Turn::Load,
-        run: |rig| under_load(rig, verdict::judge_recovers),
+        run: |rig| under_load(rig, verdict::judge_recovers, |rig, way| rig.curl(&placeholder(way.door))),
     },
 ];
 
@@ -56,11 +70,20 @@ fn with_way<'r>(rig: &'r Rig, run: impl AsyncFnOnce(Way) -> Judgement + 'r) -> T
 }
 
 /// The two cases that look at the same load: it is put on the proxy once.
-fn under_load(rig: &Rig, judge: fn(&Load) -> Judgement) -> Trial<'_> {
+fn under_load(rig: &Rig, judge: fn(&Load) -> Judgement, command: fn(&Rig, Way) -> String) -> Trial<'_> {
     with_way(rig, async move |way| {
         if rig.options.tunnels == 0 {
             return Judgement::not_run("no tunnels are to be held open at once");
         }
-        judge(rig.load.get_or_init(|| load::measure(rig, way)).await)
+        judge(rig.load.get_or_init(|| load::measure(rig, way)).await).reproduced(command(rig, way))
     })
+}
+
+/// Holds as many tunnels for 20 seconds, and counts those that were opened.
+fn hold(rig: &Rig, way: Way) -> String {
+    let (wanted, curl, origin) = (rig.options.tunnels, rig.curl_command(), placeholder(way.door));
+    format!(
+        "for i in $(seq {wanted}); do sleep 30 | {curl} --proxytunnel --max-time 20 -w '%{{http_connect}}\\n' \
+         telnet://{origin} & done 2>/dev/null | grep -c 200"
+    )
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::load::{Opener, Stop};
 use crate::{
     conformance::{
-        case::{Judgement, Outcome, Remedy, Unit},
+        case::{Judgement, Remedy, Unit},
         rig::{Rig, Way},
     },
     model::{Layer, Leg, Observation},
@@ -137,12 +137,6 @@ pub(super) fn judge_latency(samples: &Samples) -> Judgement {
         Some(stop) => Judgement::warn("most tunnels open in time, and some do not open").because(stop.heard.clone()),
         None => Judgement::pass(format!("95 of 100 tunnels are open within {limit_ms} ms")),
     };
-    let judgement = match judgement.outcome {
-        Outcome::Fail => judgement.reproduce(
-            "curl -s -p -x PROXY -o /dev/null -w '%{time_connect} %{time_pretransfer}\\n' 'http://HOST:443/?[1-100]' -H 'Connection: close'",
-        ),
-        _ => judgement,
-    };
     let mut sorted = took.clone();
     sorted.sort_by(f64::total_cmp);
     let shown = [("p50", 50), ("p95", 95), ("p99", 99)];
@@ -172,10 +166,6 @@ pub(super) fn judge_rate(rungs: &[Rung]) -> Judgement {
                 .code(stop.code)
                 .figure("failed", rung.failed.0 as f64, Unit::Count)
                 .remedy(Remedy::Clients { count: rung.at_once * 2 })
-                .reproduce(format!(
-                    "curl -s -Z --parallel-immediate --parallel-max {} -p -x PROXY -o /dev/null 'http://HOST:443/?[1-{}]'",
-                    rung.at_once, PER_RUNG
-                ))
         }
         None => match rungs.last() {
             Some(last) => Judgement::pass(format!("tunnels open with up to {} asked for at once", last.at_once)),
@@ -208,7 +198,10 @@ fn knee(rungs: &[Rung]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{conformance::cases::limits::load::How, model::FailureKind};
+    use crate::{
+        conformance::{case::Outcome, cases::limits::load::How},
+        model::FailureKind,
+    };
 
     fn silent() -> Stop {
         Stop { how: How::Silent, heard: "tunnel with the proxy: no answer in time".into(), code: None }

@@ -46,8 +46,7 @@ fn concurrent(load: &Load) -> Judgement {
             .because("each had carried a line to the origin and one back before")
             .figure("lost", count(load.lost), Unit::Count)
             .code(Some(codes::PROXY_OVERLOADED))
-            .remedy(Remedy::Clients { count: ample(wanted) })
-            .reproduce(reproduce(wanted));
+            .remedy(Remedy::Clients { count: ample(wanted) });
     }
     match &load.end {
         End::Stopped { stop, edge } => stopped(load, stop, *edge),
@@ -75,8 +74,7 @@ fn stands(load: &Load) -> Judgement {
         return Judgement::fail("tunnels that were closed make no room for others")
             .because(format!("{closed} were closed, and fewer could be opened again"))
             .code(Some(codes::PROXY_OVERLOADED))
-            .remedy(Remedy::Clients { count: ample(wanted) })
-            .reproduce(reproduce(wanted));
+            .remedy(Remedy::Clients { count: ample(wanted) });
     }
     if possible < wanted {
         let judgement = Judgement::warn(format!(
@@ -131,8 +129,7 @@ fn stopped(load: &Load, stop: &Stop, edge: Option<usize>) -> Judgement {
     let judgement = judgement
         .because(stop.heard.clone())
         .code(if released { Some(codes::PROXY_OVERLOADED) } else { stop.code })
-        .remedy(remedy)
-        .reproduce(reproduce(wanted));
+        .remedy(remedy);
     let judgement = match stop.how {
         How::Dead if !load.origin_here => {
             judgement.because("unless it is the origin's, elsewhere: see ulimit -n there")
@@ -223,22 +220,13 @@ pub(super) fn judge_recovers(load: &Load) -> Judgement {
             .because("all tunnels of the load had been closed")
             .because(stop.heard.clone())
             .code(stop.code)
-            .remedy(Remedy::Clients { count: ample(load.wanted) })
-            .reproduce("curl -s -S -p -x PROXY -o /dev/null -w '%{http_connect}\\n' http://HOST:443/"),
+            .remedy(Remedy::Clients { count: ample(load.wanted) }),
     }
 }
 
 /// Half as many again: other clients want tunnels too.
 fn ample(wanted: usize) -> usize {
     wanted + wanted / 2
-}
-
-/// Holds as many tunnels from a shell, and counts the answers that open one.
-fn reproduce(wanted: usize) -> String {
-    format!(
-        "for i in $(seq {wanted}); do (printf 'CONNECT HOST:443 HTTP/1.1\\r\\nHost: HOST:443\\r\\n\\r\\n'; sleep 20) \
-         | nc PROXY PORT & done | grep -c '^HTTP/1.. 200'"
-    )
 }
 
 #[expect(clippy::cast_precision_loss)]

@@ -133,7 +133,6 @@ fn each_product_has_its_own_way_of_being_full() {
             says(&judgement, "it is a limit, and no outage") && says(&judgement, "it is not this side"),
             "{product}"
         );
-        assert!(judgement.reproduce.is_some(), "{product}");
     }
 }
 
