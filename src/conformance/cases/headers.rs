@@ -160,18 +160,20 @@ pub(super) const CASES: &[Case] = &[
 
 async fn request(rig: &Rig) -> Judged {
     let asked = ask(rig, "GET", ECHO_PATH, &lines(&REQUEST_HEADERS), b"").await?;
-    let shown: String = REQUEST_HEADERS.iter().map(|(name, value)| format!("-H '{name}: {value}' ")).collect();
+    let shown: String =
+        REQUEST_HEADERS.iter().fold(String::new(), |shown, (name, value)| shown + "-H '" + name + ": " + value + "' ");
     Ok(judge_request(&REQUEST_HEADERS, asked).shown_by(|| rig.curl_plain(&format!("{shown}http://ORIGIN{ECHO_PATH}"))))
 }
 
 fn judge_request(sent: &[(&str, &str)], asked: Asked) -> Judgement {
     asked.judge(|echo| {
         let changes = changes(sent, echo);
-        match changes.is_empty() {
-            true => Judgement::pass("the x-ms-* headers of a request arrive unchanged"),
-            false => changes
+        if changes.is_empty() {
+            Judgement::pass("the x-ms-* headers of a request arrive unchanged")
+        } else {
+            changes
                 .into_iter()
-                .fold(spoilt("x-ms-* headers of a request do not arrive as they were sent"), Judgement::because),
+                .fold(spoilt("x-ms-* headers of a request do not arrive as they were sent"), Judgement::because)
         }
     })
 }
@@ -197,9 +199,10 @@ async fn authorization(rig: &Rig) -> Judged {
 fn judge_authorization(asked: Asked) -> Judgement {
     asked.judge(|echo| {
         let changes = changes(&[AUTHORIZATION], echo);
-        match changes.is_empty() {
-            true => Judgement::pass("Authorization arrives unchanged"),
-            false => changes.into_iter().fold(spoilt("the login for the origin does not arrive"), Judgement::because),
+        if changes.is_empty() {
+            Judgement::pass("Authorization arrives unchanged")
+        } else {
+            changes.into_iter().fold(spoilt("the login for the origin does not arrive"), Judgement::because)
         }
     })
 }
@@ -211,11 +214,14 @@ async fn query(rig: &Rig) -> Judged {
 }
 
 fn judge_query(target: &str, asked: Asked) -> Judgement {
-    asked.judge(|echo| match origin_form(&echo.target) == target {
-        true => Judgement::pass("the query arrives byte for byte"),
-        false => spoilt("the query does not arrive as it was sent: storage refuses its signature")
-            .because(format!("sent: `{target}`"))
-            .because(format!("arrived: `{}`", origin_form(&echo.target))),
+    asked.judge(|echo| {
+        if origin_form(&echo.target) == target {
+            Judgement::pass("the query arrives byte for byte")
+        } else {
+            spoilt("the query does not arrive as it was sent: storage refuses its signature")
+                .because(format!("sent: `{target}`"))
+                .because(format!("arrived: `{}`", origin_form(&echo.target)))
+        }
     })
 }
 
@@ -311,11 +317,12 @@ fn judge_answer(asked: Asked) -> Judgement {
             ([sent], Some(came)) if *sent == came => {}
             (_, Some(came)) => changes.push(format!("{ECHO_HEADER} came back as `{came}`")),
         }
-        match changes.is_empty() {
-            true => Judgement::pass("the x-ms-* headers of an answer come back unchanged"),
-            false => changes
+        if changes.is_empty() {
+            Judgement::pass("the x-ms-* headers of an answer come back unchanged")
+        } else {
+            changes
                 .into_iter()
-                .fold(spoilt("headers of an answer do not come back as they were sent"), Judgement::because),
+                .fold(spoilt("headers of an answer do not come back as they were sent"), Judgement::because)
         }
     })
 }
@@ -528,7 +535,7 @@ fn spoilt(summary: &str) -> Judgement {
 }
 
 fn lines(fields: &[(&str, &str)]) -> String {
-    fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+    fields.iter().fold(String::new(), |lines, (name, value)| lines + name + ": " + value + "\r\n")
 }
 
 /// The authority of a door in an `http` URI.

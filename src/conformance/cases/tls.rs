@@ -254,7 +254,7 @@ fn judge_hello(what: &str, seen: Observation) -> Judgement {
             .because(format!("TLS in the tunnel: {}", ended(kind)))
             .code(code(&seen))
             .remedy(Remedy::NoInspection),
-        (Err(judgement), _) => judgement,
+        (Err(judgement), _) => *judgement,
     };
     judgement.seen([seen])
 }
@@ -279,14 +279,16 @@ fn judge_demand(open: &[Way], why: Option<Judgement>) -> Judgement {
 // ---- what they have in common
 
 /// The handshake with whoever is at the end of the tunnel, if it succeeded; or what to say of it.
-fn handshake(seen: &Observation) -> Result<&HandshakeEvidence, Judgement> {
+fn handshake(seen: &Observation) -> Result<&HandshakeEvidence, Box<Judgement>> {
     let step = seen.step(Layer::Handshake, Leg::Origin);
     match step.map(|step| (&step.evidence, &step.failure)) {
         Some((Evidence::Handshake(handshake), None)) => Ok(handshake),
-        Some((_, Some(failure))) => Err(Judgement::fail("TLS does not pass through the tunnel")
-            .because(format!("TLS in the tunnel: {}", ended(failure.kind)))
-            .code(code(seen))),
-        _ => Err(Judgement::not_run("the proxy opens no tunnel there").because(heard(seen))),
+        Some((_, Some(failure))) => Err(Box::new(
+            Judgement::fail("TLS does not pass through the tunnel")
+                .because(format!("TLS in the tunnel: {}", ended(failure.kind)))
+                .code(code(seen)),
+        )),
+        _ => Err(Box::new(Judgement::not_run("the proxy opens no tunnel there").because(heard(seen)))),
     }
 }
 
