@@ -46,14 +46,16 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Stop {
 fn parse(path: &Path, text: &str) -> Result<File, Stop> {
     match toml::from_str(text) {
         Ok(options) => Ok(File { path: Some(path.to_owned()), options }),
-        Err(e) => {
-            let at = e.span().map_or(0, |span| span.start);
-            let (line, column) = position(text, at);
-            let mut message = e.message().to_owned();
-            secrets::of_toml(text).scrub(&mut message);
-            Err(Stop::usage(format!("{}:{line}:{column}: {message}", path.display())))
-        }
+        Err(e) => Err(wrong(path, text, e.span().map_or(0, |span| span.start), e.message())),
     }
+}
+
+/// What is wrong at a byte of a TOML file, without what may be a secret in it.
+pub(super) fn wrong(path: &Path, text: &str, at: usize, message: &str) -> Stop {
+    let (line, column) = position(text, at);
+    let mut message = message.to_owned();
+    secrets::of_toml(text).scrub(&mut message);
+    Stop::usage(format!("{}:{line}:{column}: {message}", path.display()))
 }
 
 /// Line and column, both from 1, of a byte offset; columns count characters.

@@ -2,9 +2,11 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     future::Future,
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     pin::pin,
 };
 
@@ -12,8 +14,9 @@ use serde_json::json;
 
 use super::{
     args::Proxy as Args,
+    config,
     exit::{self, Stop},
-    interrupt,
+    interrupt, nearest,
     output::{self, Outputs},
     progress::{self, CaseBar},
     request, scenarios,
@@ -21,8 +24,9 @@ use super::{
 };
 use crate::{
     conformance::{
-        self, Case, Context, Level, Options, Origin, Profile, Progress, Request, Run, Validation, catalogue,
-        report::{self, FORMATS},
+        self, Case, Comparison, Context, Level, Options, Origin, Profile, Progress, Request, Run, Validation,
+        catalogue,
+        report::{self, FORMATS, Report},
     },
     exchange::{Door, DoorKind, Places},
     lab::{Lab, OwnOrigin},
@@ -56,9 +60,17 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     let parties = parties(args)?;
     let setting = Setting::new(args, profile, wanted)?;
     let validations = measure(args, &parties, &setting)?;
-    let validation = &validations[0];
-    let code = exit::of_verdict(&validation.verdict, validation.context.interrupted, args.strict);
-    let write = |format, style: &Style, out: &mut dyn Write| report::write(format, validation, style, out);
+    let comparison = match validations.as_slice() {
+        [first, second] => Some(Comparison::new(first, second)),
+        _ => None,
+    };
+    let interrupted = validations.iter().any(|validation| validation.context.interrupted);
+    let (report, verdict) = match &comparison {
+        Some(comparison) => (Report::Two(comparison), &comparison.verdict),
+        None => (Report::One(&validations[0]), &validations[0].verdict),
+    };
+    let code = exit::of_verdict(verdict, interrupted, args.strict);
+    let write = |format, style: &Style, out: &mut dyn Write| report::write(format, report, style, out);
     match outputs.write_with(write, write) {
         Ok(()) => Ok(code),
         // The verdict stands, also when it reached only some of its readers.
@@ -73,7 +85,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
 
 /// The profile, with what the command line says about it.
 fn profile(args: &Args) -> Result<Profile, Stop> {
-    let mut profile = Profile::load(&args.profile).map_err(Stop::usage)?;
+    let built_in = Profile::default();
+    let mut profile = if args.profile == built_in.name { built_in } else { read_profile(Path::new(&args.profile))? };
     if let Some(disks) = args.disks {
         (profile.ports, profile.plain_ports) = match disks {
             Disks::Managed => (vec![443, 8443], Vec::new()),
@@ -85,6 +98,23 @@ fn profile(args: &Args) -> Result<Profile, Stop> {
     profile.deny.extend(args.deny.iter().map(ToString::to_string));
     profile.tunnels = args.tunnels.unwrap_or(profile.tunnels);
     Ok(profile)
+}
+
+fn read_profile(path: &Path) -> Result<Profile, Stop> {
+    let text = fs::read_to_string(path).map_err(|e| {
+        let near = nearest::of(&path.to_string_lossy(), &["azure-backup"]);
+        let meant = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        Stop::usage(format!("--profile {}: {e}{meant}; it is azure-backup, or a TOML file", path.display()))
+    })?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    Profile::parse(&name, &text).map_err(|e| {
+        let meant = e.unknown.as_deref().map_or_else(String::new, |word| {
+            let known: Vec<_> = conformance::names().collect();
+            let meant = nearest::of(word, &known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            format!("{meant}; `snapreach proxy --list` lists all")
+        });
+        config::wrong(path, &text, e.at, &format!("{}{meant}", e.message))
+    })
 }
 
 /// The ids of the cases that level and filters leave.
@@ -379,7 +409,7 @@ fn measure(args: &Args, parties: &[Party], setting: &Setting) -> Result<Vec<Vali
             }
             let context = context(args, party, &setting.profile, &beyond);
             validations.push(match located {
-                Err(lookup) => Validation::unreachable(*lookup, context),
+                Err(lookup) => Validation::without_address(*lookup, context),
                 Ok(addresses) => {
                     let requests = addresses.iter().map(|&address| setting.request(party, address, &beyond));
                     Validation::new(first_reached(requests, &bar, &mut interrupt).await?, context)
@@ -406,7 +436,7 @@ async fn first_reached(
     let mut last = None;
     for request in requests {
         let run = carry_out(request, bar, &mut *interrupt).await.map_err(cannot)?;
-        if run.unreachable.is_none() {
+        if !run.is_unreachable() {
             return Ok(run);
         }
         last = Some(run);

@@ -166,7 +166,7 @@ fn squid(remedy: &Remedy) -> Setting {
         Remedy::IdleTimeout { seconds } => set([format!("read_timeout {seconds} seconds")], ""),
         Remedy::ConnectTimeout { seconds } => set([format!("connect_timeout {seconds} seconds")], ""),
         Remedy::Clients { count } => set(
-            [format!("max_filedescriptors {}", 2 * count + 1024)],
+            [format!("max_filedescriptors {}", (2 * count + 1024).max(16_384))],
             "and raise the number in `acl … maxconn`, if there is one",
         ),
         Remedy::Descriptors { count } => set(
@@ -209,9 +209,7 @@ fn tinyproxy(remedy: &Remedy) -> Setting {
             [format!("Timeout {seconds}")],
             "it cuts silent tunnels after the same time: weigh one against the other",
         ),
-        Remedy::Clients { count } => {
-            set([format!("MaxClients {}", count + count / 2)], "with LimitNOFILE=65535 in its unit")
-        }
+        Remedy::Clients { count } => set([format!("MaxClients {count}")], "with LimitNOFILE=65535 in its unit"),
         Remedy::Descriptors { .. } => set(["# systemctl edit tinyproxy: [Service] LimitNOFILE=65535"], ""),
         Remedy::TellReasons => cannot("it says 500 Unable to connect for whatever fails beyond"),
         Remedy::LeaveRequestsAlone => set(["# remove: Anonymous, AddHeader, Filter"], ""),
@@ -275,7 +273,7 @@ fn privoxy(remedy: &Remedy) -> Setting {
         Remedy::IdleTimeout { seconds } => set([format!("socket-timeout {seconds}")], ""),
         Remedy::ConnectTimeout { .. } => cannot("it gives up after 30 s, whatever is set"),
         Remedy::Clients { count } => {
-            set([format!("max-client-connections {}", count + count / 2)], "with LimitNOFILE=65535 in its unit")
+            set([format!("max-client-connections {count}")], "with LimitNOFILE=65535 in its unit")
         }
         Remedy::Descriptors { .. } => set(["# systemctl edit privoxy: [Service] LimitNOFILE=65535"], ""),
         Remedy::LeaveRequestsAlone => set(["{ -filter -crunch-client-header -hide-user-agent }", "/"], ""),

@@ -7,6 +7,7 @@
 
 mod case;
 mod cases;
+mod compare;
 pub mod fixes;
 pub mod product;
 mod profile;
@@ -17,7 +18,8 @@ mod validation;
 
 pub use case::{Case, Figure, Judgement, Level, Outcome, Remedy, Turn, Unit};
 pub use cases::catalogue;
-pub use profile::Profile;
+pub use compare::{Change, Comparison, Difference};
+pub use profile::{Profile, ProfileError, names};
 pub use rig::Options;
 pub use run::{Progress, Request, Run, Tried, locate, look_up, run};
 pub use validation::{Context, Counts, Origin, Validation};

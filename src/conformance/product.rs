@@ -280,14 +280,14 @@ pub fn known_defaults(product: Product) -> Vec<KnownDefault> {
             ),
             known(
                 "1024 file descriptors under systemd: tunnel 460 is accepted and never answered",
-                Some("limits/tunnels"),
+                Some("limits/concurrent"),
                 Some(Remedy::Descriptors { count: 16384 }),
             ),
         ],
         Product::Tinyproxy => vec![
             known(
                 "100 clients: the next one connects and waits in silence",
-                Some("limits/tunnels"),
+                Some("limits/concurrent"),
                 Some(Remedy::Clients { count: 3000 }),
             ),
             known(
@@ -303,14 +303,14 @@ pub fn known_defaults(product: Product) -> Vec<KnownDefault> {
             known("a wrong login is answered 401, not 407", None, None),
             known(
                 "beyond 510 tunnels 500 Unable to connect, with the usual 1024 file descriptors",
-                Some("limits/tunnels"),
+                Some("limits/concurrent"),
                 Some(Remedy::Descriptors { count: 65535 }),
             ),
         ],
         Product::Privoxy => vec![
             known(
                 "128 clients: the next one gets 503 Too many open connections",
-                Some("limits/tunnels"),
+                Some("limits/concurrent"),
                 Some(Remedy::Clients { count: 3000 }),
             ),
             known(
@@ -334,14 +334,14 @@ pub fn known_defaults(product: Product) -> Vec<KnownDefault> {
             ),
             known(
                 "over maxconn clients wait, then their connects time out",
-                Some("limits/tunnels"),
+                Some("limits/concurrent"),
                 Some(Remedy::Clients { count: 20000 }),
             ),
         ],
         Product::Cntlm => vec![
             known(
                 "beyond 510 tunnels it answers 200, and the tunnel is dead; no setting changes that",
-                Some("limits/tunnels"),
+                Some("limits/concurrent"),
                 None,
             ),
             known("an IPv6 literal is answered by closing", Some("connect/ipv6-literal"), None),
@@ -355,7 +355,7 @@ pub fn known_defaults(product: Product) -> Vec<KnownDefault> {
             ),
             known(
                 "each tunnel holds a worker: MaxRequestWorkers bounds them",
-                Some("limits/tunnels"),
+                Some("limits/concurrent"),
                 Some(Remedy::Clients { count: 3000 }),
             ),
         ],
@@ -367,7 +367,7 @@ pub fn known_defaults(product: Product) -> Vec<KnownDefault> {
                 None,
             ),
             known("a request of 12 KB (a large Negotiate ticket) is answered 413", None, None),
-            known("a burst of connects overflows its listen queue", Some("limits/tunnels"), None),
+            known("a burst of connects overflows its listen queue", Some("limits/concurrent"), None),
         ],
         Product::Pproxy => vec![known("every failure is a close without a byte", Some("errors/refused"), None)],
         Product::AzureFirewall => {

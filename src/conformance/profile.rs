@@ -1,10 +1,12 @@
 //! What is expected of a proxy.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 
-use super::case::Level;
+use super::{case::Level, cases::catalogue};
+use crate::model::Host;
 
 /// What an estate expects of its proxy: the built-in `azure-backup`, or a TOML file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,18 +54,20 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// The built-in profile of that name, or the one in that file.
+    /// Reads a profile from TOML; what it leaves out is as in `azure-backup`, but for the name.
     ///
     /// # Errors
-    /// A sentence with file, line, key and what is allowed.
-    pub fn load(name: &str) -> Result<Self, String> {
-        if name == Self::default().name {
-            return Ok(Self::default());
-        }
-        let text = std::fs::read_to_string(Path::new(name)).map_err(|e| {
-            format!("cannot read the profile {name}: {e}; it is a TOML file, or the built-in azure-backup")
-        })?;
-        toml::from_str(&text).map_err(|e| format!("{name}: {e}"))
+    /// Where the text is wrong, and what is allowed there.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ProfileError> {
+        let told = |e: toml::de::Error| ProfileError {
+            at: e.span().map_or(0, |span| span.start),
+            message: e.message().trim_end().to_owned(),
+            unknown: None,
+        };
+        let places: Places = toml::from_str(text).map_err(told)?;
+        let profile: Self = toml::from_str(text).map_err(told)?;
+        places.check()?;
+        Ok(if places.name.is_none() { Self { name: name.to_owned(), ..profile } } else { profile })
     }
 
     /// The level of a case here.
@@ -78,5 +82,117 @@ impl Profile {
     pub fn skips(&self, id: &str) -> bool {
         let group = id.split('/').next().unwrap_or(id);
         self.skip.iter().any(|skipped| skipped == id || skipped == group)
+    }
+}
+
+/// What is wrong with a profile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ProfileError {
+    /// The byte at which it is.
+    pub at: usize,
+    /// What is wrong, with the key, and what is allowed.
+    pub message: String,
+    /// A word that should be the id of a case, or a group.
+    pub unknown: Option<String>,
+}
+
+/// Every case id and group: what a profile may name.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let groups: std::collections::BTreeSet<&str> = catalogue().map(super::case::Case::group).collect();
+    groups.into_iter().chain(catalogue().map(|case| case.id))
+}
+
+/// The values that serde takes whatever they say, each with its place.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Places {
+    name: Option<toml::Value>,
+    ports: Spanned<toml::Value>,
+    allow: Vec<Spanned<toml::Value>>,
+    deny: Vec<Spanned<toml::Value>>,
+    levels: BTreeMap<Spanned<String>, toml::Value>,
+    skip: Vec<Spanned<toml::Value>>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            name: None,
+            ports: Spanned::new(0..0, toml::Value::Boolean(true)),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            levels: BTreeMap::new(),
+            skip: Vec::new(),
+        }
+    }
+}
+
+impl Places {
+    fn check(&self) -> Result<(), ProfileError> {
+        let error = |at: usize, message: String, unknown| Err(ProfileError { at, message, unknown });
+        if self.ports.get_ref().as_array().is_some_and(Vec::is_empty) {
+            return error(self.ports.span().start, "ports: name at least one port, as [443, 8443]".into(), None);
+        }
+        for (key, entries) in [("allow", &self.allow), ("deny", &self.deny)] {
+            for entry in entries {
+                let text = entry.get_ref().as_str().unwrap_or_default();
+                if !is_authority(text) {
+                    let message = format!("{key}: write HOST:PORT, as \"acct.blob.core.windows.net:443\"");
+                    return error(entry.span().start, message, None);
+                }
+            }
+        }
+        let skipped = self.skip.iter().map(|name| ("skip", name.span(), name.get_ref().as_str().unwrap_or_default()));
+        let levelled = self.levels.keys().map(|name| ("levels", name.span(), name.get_ref().as_str()));
+        for (key, span, name) in skipped.chain(levelled) {
+            if names().all(|known| known != name) {
+                let message = format!("{key}: there is no case and no group `{name}`");
+                return error(span.start, message, Some(name.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_authority(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| host.parse::<Host>().is_ok() && port.parse::<u16>().is_ok_and(|port| port != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_azure_backup_with_what_it_says() {
+        let text = "denied-ports = [22, 23, 25]\nallow = [\"acct.blob.core.windows.net:443\", \"[2001:db8::4]:443\"]\n\
+                    skip = [\"connect/port-80\"]\n[levels]\ntunnel = \"must\"\n\"connect/port-8443\" = \"may\"\n";
+        let profile = Profile::parse("estate", text).unwrap();
+        assert_eq!((profile.name.as_str(), profile.ports.as_slice()), ("estate", &[443, 8443][..]));
+        assert_eq!(profile.level("tunnel/idle", Level::Should), Level::Must);
+        assert_eq!(profile.level("connect/port-8443", Level::Must), Level::May);
+        assert!(profile.skips("connect/port-80") && !profile.skips("connect/port-443"));
+        assert_eq!(Profile::parse("x", "name = \"given\"").unwrap().name, "given");
+    }
+
+    #[test]
+    fn errors_are_where_the_word_is() {
+        for (text, at, part) in [
+            ("prots = [443]", "prots", "`ports`"),
+            ("ports = [443, 70000]", "70000", "u16"),
+            ("ports = []", "[]", "at least one port"),
+            ("tunnels = \"many\"", "\"many\"", "usize"),
+            ("allow = [\"a:443\", \"acct\"]", "\"acct\"", "HOST:PORT"),
+            ("deny = [\"a:0\"]", "\"a:0\"", "HOST:PORT"),
+            ("skip = [\"tunel\"]", "\"tunel\"", "no group `tunel`"),
+            ("[levels]\n\"tunnel/idel\" = \"must\"", "\"tunnel/idel\"", "no case"),
+            ("[levels]\ntunnel = \"always\"", "\"always\"", "`should`"),
+            ("ports = [", "", ""),
+        ] {
+            let error = Profile::parse("x", text).unwrap_err();
+            assert!(error.message.contains(part), "{text}: {error:?}");
+            assert!(text[error.at..].starts_with(at), "{text}: {error:?}");
+        }
     }
 }

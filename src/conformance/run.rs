@@ -17,11 +17,12 @@ use super::{
     case::{Case, Judgement, Level, Outcome, Turn},
     cases,
     profile::Profile,
-    rig::{Options, Rig},
+    rig::{Options, Rig, code},
 };
 use crate::{
+    classify::codes,
     exchange::Places,
-    model::{Host, Observation},
+    model::{Host, Layer, Leg, Observation},
     plan::{Budgets, Proxy, Source, Trust},
     probe::dialogue::{self, Caller},
 };
@@ -70,14 +71,23 @@ pub struct Run {
     pub elapsed: Duration,
     /// Whether it was ended before it was done.
     pub interrupted: bool,
-    /// The first connection to the proxy, if that failed: no case was tried then.
-    pub unreachable: Option<Box<Observation>>,
+    /// Connections which show that there is no proxy to try: it cannot be reached, or something else listens there. No
+    /// case was tried then.
+    pub no_proxy: Vec<Observation>,
     /// What was seen at the doors before any case ran.
     pub survey: Vec<Observation>,
     /// What came of each case, in the order of the catalogue.
     pub tried: Vec<Tried>,
     /// Things that the user should know about the run itself.
     pub notes: Vec<String>,
+}
+
+impl Run {
+    /// Whether not even a connection to the proxy came about.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        !self.no_proxy.is_empty() && !self.no_proxy.iter().any(|seen| seen.step(Layer::Tunnel, Leg::Proxy).is_some())
+    }
 }
 
 /// What came of a case.
@@ -139,10 +149,13 @@ pub async fn run(request: Request, progress: &Progress, interrupt: impl Future<O
     let work = async {
         let contact = caller.call("the proxy").await.finish();
         if contact.failed().is_some() && !caller.is_halted() {
-            let tried = cases.iter().map(|case| left_out(case, &rig, "the proxy cannot be reached"));
-            return (tried.enumerate().collect(), Vec::new(), Some(Box::new(contact)));
+            return (leave_out(&cases, &rig, "the proxy cannot be reached"), Vec::new(), vec![contact]);
         }
         rig.survey().await;
+        if !rig.surveyed.is_empty() && rig.surveyed.iter().all(|surveyed| is_no_proxy(&surveyed.observation)) {
+            let seen = rig.surveyed.iter().map(|surveyed| surveyed.observation.clone()).collect();
+            return (leave_out(&cases, &rig, "what listens there is no forward proxy"), Vec::new(), seen);
+        }
         let mut tried = Vec::new();
         for turn in [Turn::Together, Turn::Alone, Turn::Load] {
             let at_once = if turn == Turn::Together { AT_ONCE } else { 1 };
@@ -159,10 +172,10 @@ pub async fn run(request: Request, progress: &Progress, interrupt: impl Future<O
         }
         tried.sort_by_key(|(at, _)| *at);
         let survey: Vec<_> = rig.surveyed.iter().map(|surveyed| surveyed.observation.clone()).collect();
-        (tried, survey, None)
+        (tried, survey, Vec::new())
     };
     let mut work = pin!(work);
-    let ((tried, survey, unreachable), interrupted) = tokio::select! {
+    let ((tried, survey, no_proxy), interrupted) = tokio::select! {
         done = &mut work => (done, false),
         () = interrupt => {
             // Every step under way ends at once, and so does every case.
@@ -174,7 +187,7 @@ pub async fn run(request: Request, progress: &Progress, interrupt: impl Future<O
         started_at,
         elapsed: began.elapsed(),
         interrupted,
-        unreachable,
+        no_proxy,
         survey,
         tried: tried.into_iter().map(|(_, tried)| tried).collect(),
         notes,
@@ -196,6 +209,24 @@ async fn attempt(case: &Case, rig: &Rig) -> Tried {
     }
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Tried { elapsed_ms, judgements, ..left_out(case, rig, "") }
+}
+
+/// Whether what answered, or did not understand, is something else than a forward proxy.
+fn is_no_proxy(observation: &Observation) -> bool {
+    matches!(
+        code(observation),
+        Some(
+            codes::PROXY_NOT_A_PROXY
+                | codes::PROXY_NOT_HTTP
+                | codes::PROXY_CONNECT_UNSUPPORTED
+                | codes::PROXY_EXPECTS_TLS
+                | codes::PROXY_EXPECTS_PLAINTEXT
+        )
+    )
+}
+
+fn leave_out(cases: &[&Case], rig: &Rig, reason: &str) -> Vec<(usize, Tried)> {
+    cases.iter().map(|case| left_out(case, rig, reason)).enumerate().collect()
 }
 
 /// What came of a case that was not tried, for this reason.

@@ -5,6 +5,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     case::{Level, Outcome},
+    product::{self, KnownDefault, Product, Recognised, recognise},
     run::{Run, Tried},
 };
 use crate::{
@@ -110,7 +111,9 @@ pub struct Validation {
     pub verdict: Verdict,
     /// How many cases came out how.
     pub counts: Counts,
-    /// Why the proxy cannot be reached, in the words of `check`; empty where it can.
+    /// What the proxy is, and what it stands behind; the program nearest to the client first.
+    pub products: Vec<Recognised>,
+    /// Why there is no proxy to try, in the words of `check`; empty where there is one.
     pub findings: Vec<Finding>,
     /// What came of each case, in the order of the catalogue.
     pub tried: Vec<Tried>,
@@ -120,77 +123,112 @@ impl Validation {
     /// Judges a run.
     #[must_use]
     pub fn new(run: Run, context: Context) -> Self {
-        let Run { started_at, elapsed, interrupted, unreachable, tried, notes, .. } = run;
+        let no_way = run.is_unreachable();
+        let Run { started_at, elapsed, interrupted, no_proxy, survey, tried, notes } = run;
         let mut context = Context { interrupted, ..context };
         context.notes.extend(notes);
         let counts = Counts::of(&tried);
-        let findings = unreachable.map_or_else(Vec::new, |observation| explain(*observation, &context.proxy));
-        let verdict = verdict(&context, &counts, &findings, &tried);
+        let seen = tried.iter().flat_map(|one| &one.judgements).flat_map(|judgement| &judgement.observations);
+        let products = recognise(no_proxy.iter().chain(&survey).chain(seen));
+        let findings = explain(no_proxy, &context.proxy);
+        let verdict = verdict(&context, &counts, findings.first().map(|finding| (finding, no_way)), &tried);
         Self {
             context,
             started_at: started_at.format(&Rfc3339).unwrap_or_default(),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             verdict,
             counts,
+            products,
             findings,
             tried,
         }
     }
-}
 
-impl Validation {
     /// What is left to say about a proxy whose name has no address.
     #[must_use]
-    pub fn unreachable(lookup: Observation, context: Context) -> Self {
-        let findings = explain(lookup, &context.proxy);
+    pub fn without_address(lookup: Observation, context: Context) -> Self {
+        let findings = explain(vec![lookup], &context.proxy);
         let counts = Counts::default();
-        let verdict = verdict(&context, &counts, &findings, &[]);
+        let verdict = verdict(&context, &counts, findings.first().map(|finding| (finding, true)), &[]);
         let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        Self { context, started_at, elapsed_ms: 0, verdict, counts, findings, tried: Vec::new() }
+        let (products, tried) = (Vec::new(), Vec::new());
+        Self { context, started_at, elapsed_ms: 0, verdict, counts, products, findings, tried }
+    }
+
+    /// The products whose settings decide, for [`fixes`](super::fixes::fixes).
+    pub(super) fn settings_of(&self) -> Vec<Product> {
+        self.products.iter().map(|known| known.product).collect()
+    }
+
+    /// What the products do by default that hurts, each with the case that measured it here.
+    pub(super) fn known_defaults(&self) -> impl Iterator<Item = (&Recognised, KnownDefault, Option<&Tried>)> {
+        self.products.iter().flat_map(move |known| {
+            product::known_defaults(known.product).into_iter().map(move |default| {
+                let case = default.case.and_then(|id| self.tried.iter().find(|tried| tried.id == id));
+                (known, default, case)
+            })
+        })
     }
 }
 
-/// What a connection that failed means by itself, and what to do about it.
-fn explain(observation: Observation, proxy: &str) -> Vec<Finding> {
+/// What connections to something that is no proxy mean, and what to do about it.
+fn explain(observations: Vec<Observation>, proxy: &str) -> Vec<Finding> {
+    if observations.is_empty() {
+        return Vec::new();
+    }
+    let numbered = observations.into_iter().zip(1..).map(|(observation, id)| Observation { id, ..observation });
     let record = Record {
         tool: ToolInfo::default(),
         started_at: String::new(),
         elapsed_ms: 0,
         context: model::Context { proxy: Some(proxy.to_owned()), ..model::Context::default() },
         targets: Vec::new(),
-        observations: vec![Observation { id: 1, ..observation }],
+        observations: numbered.collect(),
         not_run: Vec::new(),
     };
     classify::assess(&record).findings
 }
 
-fn verdict(context: &Context, counts: &Counts, findings: &[Finding], tried: &[Tried]) -> Verdict {
+/// `none`: why there is no proxy to try, and whether it is because it cannot be reached.
+fn verdict(context: &Context, counts: &Counts, none: Option<(&Finding, bool)>, tried: &[Tried]) -> Verdict {
     let proxy = &context.proxy;
-    let untried = untried_ports(&context.ports, tried);
     let failed = |n: usize, level: &str| {
         format!("{} of level {level} {}", plural(n, "case"), if n == 1 { "fails" } else { "fail" })
     };
-    let (status, summary) = if let Some(finding) = findings.first() {
-        (Status::Inconclusive, format!("{proxy} cannot be reached: {}", finding.summary))
+    let untried = || untried_ports(&context.ports, tried);
+    let (status, summary) = if let Some((finding, no_way)) = none {
+        match no_way {
+            true => (Status::Inconclusive, format!("{proxy} cannot be reached: {}", finding.summary)),
+            false => (Status::Blocked, format!("{proxy} is no forward proxy: {}", finding.summary)),
+        }
     } else if counts.fail_must > 0 {
         let n = failed(counts.fail_must, "must");
-        (Status::Blocked, format!("{n}: backups through {proxy} will not work reliably"))
-    } else if counts.pass + counts.warn + counts.fail_should + counts.fail_may == 0 {
-        (Status::Inconclusive, format!("nothing could be found out about {proxy}"))
+        (Status::Blocked, format!("{n}: do not send backups through {proxy} as it is"))
     } else if context.interrupted {
         (Status::Inconclusive, format!("the run was ended before all was known about {proxy}"))
-    } else if !untried.is_empty() {
+    } else if counts.pass + counts.warn + counts.fail_should + counts.fail_may == 0 {
+        (Status::Inconclusive, format!("nothing could be found out about {proxy}"))
+    } else if let untried = untried()
+        && !untried.is_empty()
+    {
         let ports = untried.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
         (Status::Inconclusive, format!("whether {proxy} lets port {ports} through could not be tried"))
     } else if counts.fail_should + counts.warn > 0 {
         let parts = [
             (counts.fail_should > 0).then(|| failed(counts.fail_should, "should")),
-            (counts.warn > 0).then(|| format!("{} with a reservation", plural(counts.warn, "case"))),
+            (counts.warn > 0).then(|| {
+                format!(
+                    "{} {} with a reservation",
+                    plural(counts.warn, "case"),
+                    if counts.warn == 1 { "passes" } else { "pass" }
+                )
+            }),
         ];
         let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         (Status::Degraded, format!("backups work through {proxy}; {parts}"))
     } else {
-        (Status::Clear, format!("backups work through {proxy}: {} pass", plural(counts.pass, "case")))
+        let pass = if counts.pass == 1 { "passes" } else { "pass" };
+        (Status::Clear, format!("backups work through {proxy}: {} {pass}", plural(counts.pass, "case")))
     };
     Verdict { status, summary, exit_code: status.exit_code() }
 }

@@ -106,6 +106,11 @@ impl Caller {
         self.peer
     }
 
+    /// Where that is dialled.
+    pub(crate) fn dialled(&self) -> SocketAddr {
+        self.dialled
+    }
+
     /// How long a layer may take.
     pub(crate) fn patience(&self) -> Duration {
         self.budgets.layer

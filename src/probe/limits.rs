@@ -1,6 +1,11 @@
 //! The file descriptor limit, and what it allows.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    socket::{SockaddrStorage, getsockname},
+};
 
 /// Descriptors that are neither probes nor lookups: the event queue, files of the report.
 const RESERVE: usize = 24;
@@ -41,6 +46,20 @@ impl Descriptors {
     }
 }
 
+/// Whether somebody in this process serves at this address: a socket of its own has it.
+pub(crate) fn is_served_here(address: SocketAddr) -> bool {
+    let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return false };
+    descriptors.flatten().any(|entry| {
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let own = number.and_then(|number| getsockname::<SockaddrStorage>(number).ok());
+        own.is_some_and(|own| {
+            let (v4, v6) = (own.as_sockaddr_in(), own.as_sockaddr_in6());
+            let own = v4.map(|&a| SocketAddr::from(SocketAddrV4::from(a)));
+            own.or_else(|| v6.map(|&a| SocketAddrV6::from(a).into())) == Some(address)
+        })
+    })
+}
+
 /// Raises the soft limit of file descriptors to the hard one, and says how much fits below it.
 pub(super) fn raise() -> Room {
     share(Descriptors::count())
@@ -55,6 +74,18 @@ fn share(descriptors: Descriptors) -> Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_serves_in_this_process_is_known() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(address) else { continue };
+            let address = listener.local_addr().unwrap();
+            assert!(is_served_here(address));
+            assert!(!is_served_here(SocketAddr::new(address.ip(), 1)));
+            drop(listener);
+            assert!(!is_served_here(address));
+        }
+    }
 
     #[test]
     fn what_is_in_flight_always_fits_below_the_limit() {

@@ -128,7 +128,7 @@ pub(crate) fn finding(number: usize, finding: &Finding, far_end: &str, out: &mut
 }
 
 /// Lines to be copied, as they are.
-fn block(commands: &[String], out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn block(commands: &[String], out: &mut dyn Write) -> io::Result<()> {
     if commands.is_empty() {
         return Ok(());
     }
@@ -162,7 +162,7 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// A code span, which shows text from peers as it came: the delimiter is longer than any run inside.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let text = clean(text);
     let delimiter = "`".repeat(longest_run(&text) + 1);
     let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };

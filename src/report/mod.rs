@@ -30,6 +30,8 @@ use crate::model::{Assessment, Record};
 pub use offline::write_review;
 
 pub(crate) use json::pretty;
+#[cfg(feature = "conformance")]
+pub(crate) use markdown::{block, code};
 pub(crate) use markdown::{escape, finding as markdown_finding};
 pub(crate) use text::{Page, Paint, findings as text_findings};
 #[cfg(any(feature = "conformance", feature = "scenario"))]

@@ -12,7 +12,7 @@ use snapreach::{
 };
 
 use crate::{
-    programs::SQUID,
+    programs::{SQUID, TINYPROXY},
     real_proxies::start,
     support::{program, skipped},
 };
@@ -60,7 +60,36 @@ fn a_squid_with_1024_descriptors_is_at_its_own_limit() {
     assert_eq!([concurrent, recovers].each_ref().map(words), again.each_ref().map(words));
 }
 
-/// Where the child finds the proxy and the origin.
+#[test]
+fn products_with_limits_of_their_own_are_at_these() {
+    let origin = OwnOrigin::start(&[[127, 0, 0, 1].into()]).unwrap();
+    let tinyproxy = TINYPROXY.replace("MaxClients 20", "MaxClients 100") + "Allow 127.0.0.1\n";
+    let privoxy = "listen-address LISTEN\nlogdir DIR\nconfdir DIR\ntoggle 0\nmax-client-connections 128\n";
+    for (name, arguments, configuration, says) in [
+        (
+            "tinyproxy",
+            &["-d", "-c", "DIR/conf"][..],
+            tinyproxy.as_str(),
+            "the proxy holds 100 tunnels and leaves further CONNECTs unanswered: a limit of clients",
+        ),
+        (
+            "privoxy",
+            &["--no-daemon", "DIR/conf"],
+            privoxy,
+            "the proxy holds 128 tunnels and answers further CONNECTs with `HTTP/1.1 503 Too many open connections`: a \
+             limit of clients",
+        ),
+    ] {
+        let Some(proxy) = start(name, arguments, configuration) else { continue };
+        let [concurrent, recovers] = held(([127, 0, 0, 1], proxy.port).into(), origin.places());
+        assert_eq!(concurrent.outcome, Outcome::Fail, "{name}: {concurrent:?}");
+        assert!(concurrent.summary.starts_with(says), "{name}: {concurrent:?}");
+        assert_eq!(concurrent.remedy, Some(Remedy::Clients { count: 3000 }), "{name}");
+        assert_eq!(recovers.outcome, Outcome::Pass, "{name}: {recovers:?}");
+    }
+}
+
+/// Where the child finds the proxy and the origin; without the latter it starts one of its own.
 const PROXY: &str = "SNAPREACH_TEST_PROXY";
 const PLACES: &str = "SNAPREACH_TEST_PLACES";
 
@@ -68,26 +97,48 @@ const PLACES: &str = "SNAPREACH_TEST_PLACES";
 fn a_limit_of_this_side_is_never_the_proxys() {
     let lab = Lab::start(&LabSpec::default()).unwrap();
     let network = lab.network();
-    let output = Command::new("sh")
-        .args(["-c", "ulimit -n 128; exec \"$0\" --exact limits::with_few_descriptors --ignored --nocapture"])
-        .arg(std::env::current_exe().unwrap())
-        .env(PROXY, network.addresses["proxy"].to_string())
-        .env(PLACES, serde_json::to_string(&network.places).unwrap())
-        .output()
-        .unwrap();
+    in_a_child(128, network.addresses["proxy"], Some(&network.places));
+}
+
+#[test]
+fn the_origins_descriptors_are_this_sides_too_where_it_runs_here() {
+    let open = format!("{SQUID}max_filedescriptors 8192\nhttp_access allow all\n");
+    let Some(squid) = start("squid", &["-N", "-f", "DIR/conf"], &open) else { return };
+    in_a_child(256, ([127, 0, 0, 1], squid.port).into(), None);
+    let origin = OwnOrigin::start(&[[127, 0, 0, 1].into()]).unwrap();
+    let [concurrent, recovers] = held(([127, 0, 0, 1], squid.port).into(), origin.places());
+    assert_eq!((concurrent.outcome, recovers.outcome), (Outcome::Pass, Outcome::Pass), "{concurrent:?}");
+    assert_eq!(concurrent.summary, "2000 tunnels stand at once, and all carry bytes");
+}
+
+/// Runs the test below in a process that may have no more than so many descriptors.
+fn in_a_child(descriptors: usize, proxy: SocketAddr, places: Option<&Places>) {
+    let script =
+        format!("ulimit -n {descriptors}; exec \"$0\" --exact limits::with_few_descriptors --ignored --nocapture");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).env(PROXY, proxy.to_string());
+    if let Some(places) = places {
+        command.env(PLACES, serde_json::to_string(places).unwrap());
+    }
+    let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]
-#[ignore = "the half of the test above that runs in a process of its own"]
+#[ignore = "the half of the tests above that runs in a process of its own"]
 fn with_few_descriptors() {
     let proxy = std::env::var(PROXY).unwrap().parse().unwrap();
-    let places = serde_json::from_str(&std::env::var(PLACES).unwrap()).unwrap();
+    let origin = OwnOrigin::start(&[[127, 0, 0, 1].into()]).unwrap();
+    let places = match std::env::var(PLACES) {
+        Ok(places) => serde_json::from_str(&places).unwrap(),
+        Err(_) => origin.places().clone(),
+    };
     let [concurrent, recovers] = held(proxy, &places);
     assert_eq!(concurrent.outcome, Outcome::Warn, "{concurrent:?}");
     assert!(concurrent.summary.contains("as many tunnels stand at once as this machine can hold"), "{concurrent:?}");
-    assert_eq!(concurrent.evidence, ["this process may have 128 file descriptors (ulimit -n)"]);
+    let [line] = &concurrent.evidence[..] else { panic!("{concurrent:?}") };
+    assert!(line.starts_with("this process may have ") && line.ends_with(" file descriptors (ulimit -n)"), "{line}");
     assert!(concurrent.figures["held"].value > 50.0 && concurrent.remedy.is_none(), "{concurrent:?}");
     assert_eq!(recovers.outcome, Outcome::Pass, "{recovers:?}");
 }

@@ -577,3 +577,160 @@ async fn door(rig: &Rig) -> Result<SocketAddr, Judgement> {
     let found = rig.plain.get_or_init(find).await;
     found.ok_or_else(|| Judgement::not_run("no plain request reaches the origin; connect/get-80 says why"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::testing::{Walk, reply},
+        conformance::case::Outcome,
+        model::FailureKind,
+    };
+
+    fn proxy() -> Walk {
+        Walk::proxied("origin.snapreach.test:80").connected()
+    }
+
+    /// With this head and body.
+    fn answered(head: &str, body: &[u8]) -> Asked {
+        let reply = reply(&format!("{head}\r\n\r\n"));
+        Asked { answer: Some((reply.clone(), body.to_vec())), seen: proxy().answered(reply).0 }
+    }
+
+    fn echoed(echo: &Echo) -> Asked {
+        answered("HTTP/1.1 200 OK", &serde_json::to_vec(echo).unwrap())
+    }
+
+    fn with_headers(headers: &[(&str, &str)]) -> Asked {
+        let headers = headers.iter().map(|&(name, value)| (name.into(), value.into())).collect();
+        echoed(&Echo { headers, ..Echo::default() })
+    }
+
+    fn fails(judgement: &Judgement, says: &str) {
+        assert_eq!(judgement.outcome, Outcome::Fail, "{judgement:?}");
+        assert!(judgement.summary.contains(says), "{judgement:?}");
+    }
+
+    fn passes(judgement: &Judgement) {
+        assert_eq!(judgement.outcome, Outcome::Pass, "{judgement:?}");
+    }
+
+    #[test]
+    fn changed_headers_are_named() {
+        passes(&judge_request(&REQUEST_HEADERS, with_headers(&REQUEST_HEADERS)));
+        let sent = [("a", "1"), ("b", "2"), ("c", "3"), ("D", "4")];
+        let judgement = judge_request(&sent, with_headers(&[("b", "x"), ("c", "3"), ("c", "3"), ("d", "4")]));
+        fails(&judgement, "do not arrive");
+        let changes = ["a did not arrive", "b arrived as `x` in place of `2`", "c arrived more than once"];
+        assert_eq!(judgement.evidence, changes);
+        passes(&judge_authorization(with_headers(&[AUTHORIZATION])));
+        fails(&judge_authorization(with_headers(&[])), "login");
+    }
+
+    #[test]
+    fn what_the_origin_never_saw_is_told_from_what_was_not_answered() {
+        let refused = judge_via(answered("HTTP/1.1 405 Method Not Allowed", b"no"));
+        fails(&refused, "does not reach the origin");
+        assert_eq!(refused.evidence, ["the answer: `HTTP/1.1 405 Method Not Allowed`"]);
+        let silent = judge_via(Asked { answer: None, seen: proxy().request_fails(FailureKind::TimedOut).0 });
+        fails(&silent, "gets no answer");
+        let down = Walk::proxied("origin.snapreach.test:80").connect_fails(FailureKind::Refused).0;
+        assert_eq!(judge_via(Asked { answer: None, seen: down }).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn a_query_is_compared_byte_for_byte() {
+        let target = format!("{ECHO_PATH}?a=%2b");
+        let judge = |came: &str| judge_query(&target, echoed(&Echo { target: came.into(), ..Echo::default() }));
+        passes(&judge(&target));
+        passes(&judge(&format!("http://198.18.0.7:80{target}")));
+        fails(&judge(&format!("{ECHO_PATH}?a=%2B")), "signature");
+        fails(&judge(&format!("{ECHO_PATH}?a=+")), "signature");
+    }
+
+    #[test]
+    fn hop_by_hop_fields_stay_behind() {
+        passes(&judge_hop_by_hop(with_headers(&[("Via", "1.1 x")])));
+        fails(
+            &judge_hop_by_hop(with_headers(&[("x-snapreach-hop", "1"), ("Proxy-Connection", "x")])),
+            "reaches the origin",
+        );
+        assert_eq!(judge_hop_by_hop(with_headers(&[("Proxy-Connection", "x")])).outcome, Outcome::Warn);
+        passes(&judge_via(with_headers(&[("via", "1.1 x")])));
+        fails(&judge_via(with_headers(&[])), "no Via");
+    }
+
+    #[test]
+    fn the_request_target_decides() {
+        for right in ["198.18.0.7", "198.18.0.7:80"] {
+            passes(&judge_host("198.18.0.7", with_headers(&[("Host", right)])));
+        }
+        passes(&judge_host("198.18.0.7", answered("HTTP/1.1 400 Bad request", b"")));
+        fails(&judge_host("198.18.0.7", with_headers(&[("Host", "contradiction.snapreach.test")])), "asked for");
+        fails(&judge_host("198.18.0.7", answered("HTTP/1.1 502 Bad Gateway", b"")), "does not reach");
+    }
+
+    #[test]
+    fn an_answers_headers_must_come_back() {
+        let echo = Echo { headers: vec![(ECHO_HEADER.into(), "a".into())], ..Echo::default() };
+        let body = serde_json::to_vec(&echo).unwrap();
+        let all = "HTTP/1.1 200 OK\r\nx-ms-request-id: 1\r\nx-ms-version: 2\r\nETag: \"3\"\r\nx-ms-meta-echo: a";
+        passes(&judge_answer(answered(all, &body)));
+        let judgement = judge_answer(answered("HTTP/1.1 200 OK\r\nx-ms-version: 2\r\nx-ms-meta-echo: b", &body));
+        fails(&judgement, "do not come back");
+        let changes =
+            ["x-ms-request-id did not come back", "ETag did not come back", "x-ms-meta-echo came back as `b`"];
+        assert_eq!(judgement.evidence, changes);
+    }
+
+    #[test]
+    fn ranges_are_asked_for_and_come_back() {
+        let told = || {
+            with_headers(&[("Range", "bytes=1000-4999"), ("x-ms-range", "bytes=1000-4999"), ("If-Match", "\"0x5EED\"")])
+        };
+        let right = Pattern::new(SEED, Direction::Down).bytes(1000, 4000);
+        let partial = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-4999/65536";
+        passes(&judge_range(told(), answered(partial, &right)));
+        fails(&judge_range(with_headers(&[]), answered(partial, &right)), "do not arrive as they were sent");
+        fails(&judge_range(told(), answered(partial, &right[1..])), "other bytes");
+        let other = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4999/65536";
+        fails(&judge_range(told(), answered(other, &right)), "another range");
+        fails(&judge_range(told(), answered("HTTP/1.1 200 OK", &right)), "the whole");
+        fails(&judge_range(told(), answered("HTTP/1.1 403 Forbidden", b"")), "does not reach");
+    }
+
+    #[test]
+    fn a_cache_shows_by_what_it_repeats() {
+        let says = |nonce: &str| answered(&format!("HTTP/1.1 200 OK\r\n{ECHO_HEADER}: {nonce}"), b"");
+        passes(&judge_not_cached(vec![says("first"), says("second")]));
+        fails(&judge_not_cached(vec![says("first"), says("first")]), "from a cache");
+        let mute = judge_not_cached(vec![says("first"), answered("HTTP/1.1 200 OK", b"")]);
+        assert_eq!(mute.outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn puts_must_arrive_as_such() {
+        let target = format!("{ECHO_PATH}?comp=snapshot");
+        let put = |target: &str, method: &str, body_bytes, body_intact| {
+            echoed(&Echo { method: method.into(), target: target.into(), body_bytes, body_intact, ..Echo::default() })
+        };
+        passes(&judge_put_empty(&target, put(&target, "PUT", 0, None)));
+        fails(&judge_put_empty(&target, put(&target, "GET", 0, None)), "something else");
+        fails(&judge_put_empty(&target, put(ECHO_PATH, "PUT", 0, None)), "something else");
+        fails(&judge_put_empty(&target, answered("HTTP/1.1 411 Length Required", b"")), "does not reach");
+        passes(&judge_put_body(put(&target, "PUT", BODY as u64, Some(true))));
+        fails(&judge_put_body(put(&target, "PUT", BODY as u64, Some(false))), "as others");
+        fails(&judge_put_body(put(&target, "PUT", 9, Some(true))), "not arrive whole");
+        passes(&judge_expect(Some(100), put(&target, "PUT", 0, Some(true))));
+        fails(&judge_expect(Some(100), put(&target, "PUT", 0, Some(false))), "does not arrive whole");
+        fails(&judge_expect(None, put(&target, "PUT", 0, Some(true))), "in vain");
+        fails(&judge_expect(None, put(&target, "PUT", 0, Some(false))), "loses its body");
+        fails(&judge_expect(Some(417), answered("HTTP/1.1 417 Expectation Failed", b"")), "does not reach");
+    }
+
+    #[test]
+    fn chunks_are_written_as_they_are_read() {
+        let coded = in_chunks(&vec![b'x'; 16 * 1024 + 3]);
+        assert!(coded.starts_with(b"4000\r\nxxx") && coded.ends_with(b"x\r\n3\r\nxxx\r\n0\r\n\r\n"));
+    }
+}

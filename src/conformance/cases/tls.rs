@@ -300,3 +300,92 @@ fn with_chain(judgement: Judgement, handshake: &HandshakeEvidence) -> Judgement 
     };
     handshake.chain.iter().enumerate().map(line).fold(judgement, Judgement::because)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::testing::{Walk, alert, chain, reply, trusted},
+        model::{Code, FailureKind},
+    };
+
+    fn tunnel() -> Walk {
+        Walk::proxied("acct.blob.core.windows.net:443").connected().tunnelled()
+    }
+
+    fn refused() -> Observation {
+        let walk = Walk::proxied("acct.blob.core.windows.net:443").connected();
+        walk.tunnel_refused(reply("HTTP/1.1 403 Forbidden\r\n\r\n")).0
+    }
+
+    fn fails(judgement: &Judgement, says: &str, code: Option<Code>) {
+        assert_eq!((judgement.outcome, judgement.code), (Outcome::Fail, code), "{judgement:?}");
+        assert!(judgement.summary.contains(says), "{judgement:?}");
+    }
+
+    #[test]
+    fn the_origin_tells_its_own_certificate() {
+        let unknown = || chain(&["Snapreach"], Verification::UnknownIssuer);
+        let seen = || tunnel().tls(unknown()).answered(reply("HTTP/1.1 200 OK\r\n\r\n")).0;
+        let echo = |certificate: Option<&str>| Echo { certificate: certificate.map(Into::into), ..Echo::default() };
+        let own = unknown().chain[0].sha256.clone();
+        assert_eq!(judge_origin(Some(&echo(Some(&own))), seen()).outcome, Outcome::Pass);
+        for (echo, says) in [
+            (Some(echo(Some("other"))), "ended on the way, by `O=Snapreach"),
+            (Some(echo(None)), "spoken to without it"),
+            (None, "is not the origin"),
+        ] {
+            let judgement = judge_origin(echo.as_ref(), seen());
+            fails(&judgement, says, Some(codes::TLS_INTERCEPTED));
+            assert_eq!(judgement.remedy, Some(Remedy::NoInspection));
+            assert!(judgement.evidence.last().unwrap().starts_with("certificate 0 of the chain"));
+        }
+        let silent = tunnel().tls(unknown()).request_fails(FailureKind::TimedOut).0;
+        fails(&judge_origin(None, silent), "behind it nobody answers", Some(codes::TLS_INTERCEPTED));
+        let cut = tunnel().tls_fails(Leg::Origin, FailureKind::Closed, HandshakeEvidence::default()).0;
+        fails(&judge_origin(None, cut), "does not pass", Some(codes::TUNNEL_CLOSED));
+        assert_eq!(judge_origin(None, refused()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn storage_has_its_own_issuers() {
+        let judge = |handshake| judge_storage(tunnel().tls(handshake).0);
+        let genuine = judge(trusted());
+        assert!(genuine.outcome == Outcome::Pass && genuine.evidence.len() == 2, "{genuine:?}");
+        fails(&judge(chain(&["Contoso"], Verification::UnknownIssuer)), "by `O=Contoso", Some(codes::TLS_INTERCEPTED));
+        let known =
+            HandshakeEvidence { anchor: Some(TrustAnchor::System), ..chain(&["Contoso"], Verification::Trusted) };
+        fails(&judge(known), "which this machine trusts", Some(codes::TLS_INTERCEPTED));
+        let given = HandshakeEvidence { anchor: Some(TrustAnchor::Added), ..trusted() };
+        fails(&judge(given), "which this machine trusts", Some(codes::TLS_INTERCEPTED));
+        let expired = judge(chain(&["Microsoft Corporation"], Verification::Expired));
+        fails(&expired, "does not verify", Some(codes::TLS_EXPIRED));
+        assert_eq!(judge_storage(refused()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn only_names_of_storage_that_speak_tls_are_storages() {
+        assert!(storage_endpoint("acct.blob.core.windows.net:443").is_some());
+        assert!(storage_endpoint("md-x.z1.blob.storage.azure.net:8443").is_some());
+        for other in ["acct.blob.core.windows.net:80", "login.example:443", "10.0.0.1:443", "nonsense"] {
+            assert!(storage_endpoint(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_fails_says_how() {
+        assert_eq!(judge_hello("it", tunnel().tls(trusted()).0).outcome, Outcome::Pass);
+        let refused_version = judge_hello("it", tunnel().tls_fails(Leg::Origin, FailureKind::Alert, alert(70)).0);
+        fails(&refused_version, "it does not pass", Some(codes::TLS_PROTOCOL_VERSION));
+        assert_eq!(refused_version.evidence, ["TLS in the tunnel: a TLS alert"]);
+        assert_eq!(judge_hello("it", refused()).outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn a_demand_for_tls_is_told_with_its_ports() {
+        let way = |port, tls| Way { door: ([198, 18, 0, 7], port).into(), tls };
+        assert_eq!(judge_demand(&[way(443, false)], None).outcome, Outcome::Pass);
+        fails(&judge_demand(&[way(8443, false), way(443, true), way(443, true)], None), "to port 443", None);
+        assert_eq!(judge_demand(&[], Some(Judgement::not_run("x"))).outcome, Outcome::NotRun);
+    }
+}

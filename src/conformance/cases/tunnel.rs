@@ -604,3 +604,175 @@ fn altered(judgement: Judgement, came: &Came) -> Judgement {
             .because(format!("there must stand `{}`, and there stood `{}`", shown(expected), shown(stood))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classify::testing::{Walk, reply},
+        conformance::case::Outcome,
+        model::{Excerpt, TunnelEvidence},
+    };
+
+    const FEW: Exchange = Exchange::Integrity { bytes: 512 };
+
+    fn tunnel() -> Walk {
+        Walk::proxied("origin.snapreach.test:443").connected().tunnelled()
+    }
+
+    fn refused() -> Observation {
+        Walk::proxied("origin.snapreach.test:443").connected().tunnel_refused(reply("HTTP/1.1 403 Forbidden\r\n\r\n")).0
+    }
+
+    fn fails(judgement: &Judgement, says: &str, code: Option<Code>) {
+        assert_eq!((judgement.outcome, judgement.code), (Outcome::Fail, code), "{judgement:?}");
+        assert!(judgement.summary.contains(says), "{judgement:?}");
+    }
+
+    #[test]
+    fn bytes_that_differ_are_told_with_their_place() {
+        let seen = tunnel().exchanged(FEW, Some(FailureKind::Differs), |e| {
+            (e.came_differs_at, e.expected) = (Some(70), Some(Excerpt::whole(b"abc")));
+            e.came = Some(Excerpt::whole(b"xyz"));
+        });
+        let judgement = judge_bytes(seen.0);
+        fails(&judgement, "as others", Some(codes::TUNNEL_CORRUPTED));
+        assert_eq!(
+            judgement.evidence,
+            ["byte 70 of those that came down is another", "there must stand `abc`, and there stood `xyz`"]
+        );
+        let seen = tunnel().exchanged(FEW, Some(FailureKind::Differs), |e| e.sent_differs_at = Some(9));
+        assert!(judge_bytes(seen.0).evidence[0].contains("byte 9 of those sent up"));
+        assert_eq!(judge_bytes(tunnel().exchanged(FEW, None, |_| ()).0).outcome, Outcome::Pass);
+    }
+
+    #[test]
+    fn every_end_of_a_transfer_has_its_own_words() {
+        for (kind, says, code) in [
+            (FailureKind::Closed, "closed (FIN)", Some(codes::TUNNEL_CLOSED)),
+            (FailureKind::Reset, "reset (RST)", Some(codes::TUNNEL_RESET)),
+            (FailureKind::TimedOut, "stuck", Some(codes::TUNNEL_SILENT)),
+            (FailureKind::Foreign, "somebody else", None),
+        ] {
+            fails(&judge_large(1, Duration::from_secs(1), tunnel().exchanged(FEW, Some(kind), |_| ()).0), says, code);
+        }
+        fails(&judge_bytes(refused()), "does not open again", Some(codes::PROXY_REQUEST_DENIED));
+    }
+
+    #[test]
+    fn a_tunnel_that_ends_both_ways_passes_unless_it_loses_something() {
+        let cut = |kind| tunnel().exchanged(Exchange::HalfCloseByClient, Some(kind), |e| e.half_closed = true).0;
+        let told = |kind| Some(tunnel().exchanged(Exchange::HalfCloseByClient, kind, |_| ()).0);
+        let kept = judge_half_close_client(tunnel().exchanged(Exchange::HalfCloseByClient, None, |_| ()).0, None);
+        assert!(kept.outcome == Outcome::Pass && kept.summary.contains("still comes back"));
+        let ended = judge_half_close_client(cut(FailureKind::Closed), told(None));
+        assert!(ended.outcome == Outcome::Pass && ended.summary.contains("both ways"));
+        let broken = Some(codes::TUNNEL_HALF_CLOSE_BROKEN);
+        fails(
+            &judge_half_close_client(cut(FailureKind::Reset), told(Some(FailureKind::Lost))),
+            "not arrive whole",
+            broken,
+        );
+        fails(&judge_half_close_client(cut(FailureKind::Lost), None), "not arrive whole", broken);
+        fails(&judge_half_close_client(cut(FailureKind::TimedOut), told(None)), "neither reaches", broken);
+        let unknown = judge_half_close_client(cut(FailureKind::Closed), told(Some(FailureKind::Foreign)));
+        assert_eq!(unknown.outcome, Outcome::NotRun);
+    }
+
+    #[test]
+    fn the_origins_end_must_reach_the_client() {
+        let seen = |kind| tunnel().exchanged(Exchange::HalfCloseByOrigin, kind, |e| e.half_closed = true).0;
+        let told = |kind| tunnel().exchanged(Exchange::HalfCloseByOrigin, kind, |_| ()).0;
+        let judge = |kind, then| judge_half_close_origin(seen(kind), told(then));
+        assert!(judge(None, None).summary.contains("still arrive"));
+        assert!(judge(None, Some(FailureKind::Lost)).summary.contains("both ways"));
+        assert_eq!(judge(Some(FailureKind::Reset), Some(FailureKind::Lost)).outcome, Outcome::Pass);
+        let broken = Some(codes::TUNNEL_HALF_CLOSE_BROKEN);
+        fails(&judge(Some(FailureKind::TimedOut), None), "stays open", broken);
+        fails(&judge(Some(FailureKind::Differs), None), "after the origin ended", Some(codes::TUNNEL_CORRUPTED));
+        fails(&judge_half_close_origin(refused(), refused()), "does not open again", Some(codes::PROXY_REQUEST_DENIED));
+    }
+
+    #[test]
+    fn a_reset_may_arrive_as_either_end() {
+        let (after, open) = (Some(Duration::ZERO), || tunnel().answered(reply("HTTP/1.1 200 OK\r\n\r\n")).0);
+        assert_eq!(judge_reset(after, Some(b""), open()).outcome, Outcome::Pass);
+        assert_eq!(judge_reset(after, None, tunnel().request_fails(FailureKind::Reset).0).outcome, Outcome::Pass);
+        fails(&judge_reset(after, Some(b"x"), open()), "bytes come after", Some(codes::TUNNEL_CORRUPTED));
+        let silent = tunnel().request_fails(FailureKind::TimedOut).0;
+        fails(&judge_reset(after, None, silent.clone()), "stays open and silent", Some(codes::TUNNEL_SILENT));
+        fails(&judge_reset(None, None, silent), "stuck", Some(codes::TUNNEL_SILENT));
+    }
+
+    #[test]
+    fn the_last_bytes_count() {
+        let came = Came { intact: 9, altered: None };
+        let ended = tunnel().request_fails(FailureKind::Closed).0;
+        fails(&judge_last_bytes(None, &came, ended), "ends before all", Some(codes::TUNNEL_CLOSED));
+        let came = Came { intact: 9, altered: Some((vec![b'a'], vec![b'b'])) };
+        let differs = judge_last_bytes(None, &came, tunnel().request_fails(FailureKind::Differs).0);
+        fails(&differs, "as others", Some(codes::TUNNEL_CORRUPTED));
+        assert_eq!(differs.evidence[0], "byte 9 of those that came down is another");
+        let other = judge_last_bytes(Some(404), &Came::default(), tunnel().answered(reply("HTTP/1.1 404 x\r\n\r\n")).0);
+        fails(&other, "answered with 404", None);
+    }
+
+    #[test]
+    fn a_fresh_tunnel_must_be_open_and_silent() {
+        let open = || tunnel().answered(reply("HTTP/1.1 200 OK\r\n\r\n")).0;
+        assert_eq!(judge_early(None, open()).outcome, Outcome::Pass);
+        assert_eq!(judge_early(None, refused()).outcome, Outcome::NotRun);
+        fails(&judge_early(Some(b""), open()), "ends before anybody", Some(codes::TUNNEL_CLOSED));
+        let page = judge_early(Some(b"HTTP/1.1 200 OK\r\nDate: now"), open());
+        fails(&page, "before the origin sent any", Some(codes::TUNNEL_CORRUPTED));
+        assert_eq!(page.evidence, ["what came: `HTTP/1.1 200 OK`"]);
+        let reset = tunnel().request_fails(FailureKind::Reset).0;
+        fails(&judge_early(None, reset), "ends before anybody", Some(codes::TUNNEL_RESET));
+    }
+
+    #[test]
+    fn silence_that_is_cut_is_told_from_silence_that_kills() {
+        let limit = Duration::from_secs(3);
+        let seen = |kind| tunnel().exchanged(Exchange::Idle { ms: 3000 }, kind, |e| e.idle_us = Some(1_000_000)).0;
+        let cut = judge_idle(limit, seen(Some(FailureKind::Closed)));
+        fails(&cut, "cut within 3s", Some(codes::TUNNEL_IDLE_CUT));
+        assert_eq!(cut.remedy, Some(Remedy::IdleTimeout { seconds: IDLE_SECONDS }));
+        assert!(cut.figures.contains_key("cut_after"));
+        fails(&judge_idle(limit, seen(Some(FailureKind::TimedOut))), "nobody says so", Some(codes::TUNNEL_IDLE_CUT));
+        fails(&judge_idle(limit, seen(Some(FailureKind::Differs))), "did not send", Some(codes::TUNNEL_CORRUPTED));
+        assert!(judge_idle(limit, seen(None)).summary.contains("after 3s of silence"));
+        let died = tunnel().exchanged(Exchange::Idle { ms: 3000 }, Some(FailureKind::Closed), |_| ()).0;
+        fails(&judge_idle(limit, died), "closed (FIN)", Some(codes::TUNNEL_CLOSED));
+    }
+
+    #[test]
+    fn a_tunnel_in_use_is_told_from_one_that_never_opened() {
+        let limit = Duration::from_secs(3);
+        let cut = judge_lifetime(limit, limit / 2, tunnel().request_fails(FailureKind::Closed).0);
+        fails(&cut, "in use is cut within 3s", Some(codes::TUNNEL_CLOSED));
+        let silent = Walk::proxied("origin.snapreach.test:443")
+            .connected()
+            .tunnel_fails(FailureKind::TimedOut, TunnelEvidence::default());
+        fails(&judge_lifetime(limit, limit, silent.0), "does not open again", Some(codes::PROXY_SILENT));
+    }
+
+    #[test]
+    fn directions_that_wait_for_each_other_are_stuck() {
+        let all = Came { intact: MORE, altered: None };
+        let open = || tunnel().answered(reply("HTTP/1.1 200 OK\r\n\r\n")).0;
+        let received = |count, differs| Some(Answer::Received { count, differs });
+        assert_eq!(judge_at_once(received(MORE, false), &all, open()).outcome, Outcome::Pass);
+        fails(&judge_at_once(received(7, true), &all, open()), "as others", Some(codes::TUNNEL_CORRUPTED));
+        fails(&judge_at_once(received(7, false), &all, open()), "do not arrive", Some(codes::TUNNEL_CORRUPTED));
+        let stuck = judge_at_once(None, &all, tunnel().request_fails(FailureKind::TimedOut).0);
+        fails(&stuck, "stuck when both sides send", Some(codes::TUNNEL_SILENT));
+    }
+
+    #[test]
+    fn a_slow_reader_gets_all_or_it_is_told_where_it_broke() {
+        let cut = judge_slow_reader(&Came::default(), tunnel().request_fails(FailureKind::Closed).0);
+        fails(&cut, "closed (FIN)", Some(codes::TUNNEL_CLOSED));
+        let open = tunnel().answered(reply("HTTP/1.1 200 OK\r\n\r\n")).0;
+        assert_eq!(judge_slow_reader(&Came { intact: MORE, altered: None }, open).outcome, Outcome::Pass);
+    }
+}

@@ -40,7 +40,10 @@ impl OwnOrigin {
                 sites.push(Site::on_loopback());
                 continue;
             }
-            let site = Site::at(ip, &PORTS);
+            let mut site = Site::at(ip, &PORTS);
+            if let (IpAddr::V4(v4), true) = (ip, ip.is_loopback()) {
+                site.siblings = neighbours(v4);
+            }
             if !(site.is_elsewhere && ip.is_loopback()) {
                 sites.push(site);
             }
@@ -140,9 +143,9 @@ impl Site {
         let mut best = None::<Self>;
         for attempt in 0..TRIES {
             let [.., third, fourth] = begin.wrapping_add(attempt).wrapping_mul(4).to_be_bytes();
-            let ip = |n| IpAddr::from([127, 77, third, fourth + n]);
-            let mut site = Self::at(ip(0), &PORTS);
-            site.siblings = (1..4).map(ip).collect();
+            let ip = Ipv4Addr::new(127, 77, third, fourth);
+            let mut site = Self::at(ip.into(), &PORTS);
+            site.siblings = neighbours(ip);
             if site.is_elsewhere {
                 break;
             }
@@ -200,6 +203,12 @@ impl Site {
         self.doors.push((port, door));
         Ok(())
     }
+}
+
+/// The next addresses, on loopback.
+fn neighbours(ip: Ipv4Addr) -> Vec<IpAddr> {
+    let next = |n| Ipv4Addr::from_bits(ip.to_bits().wrapping_add(n));
+    (1..=3).map(next).filter(Ipv4Addr::is_loopback).map(IpAddr::V4).collect()
 }
 
 /// Why a port cannot be had.

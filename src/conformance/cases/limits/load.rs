@@ -9,19 +9,20 @@ use std::{mem::take, time::Duration};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
     conformance::{
         case::Judgement,
-        rig::{Rig, Way, code, heard},
+        rig::{Rig, Way, code, ended, heard},
     },
     exchange::{Answer, Exchange, Request},
+    http::Reply,
     model::{Code, Failure, FailureKind, Host, Layer, Leg, Observation},
     probe::{
         dialogue::{Ask, Caller, Dialogue, Hello, Seen, Stream},
-        limits::Descriptors,
+        limits::{Descriptors, is_served_here},
     },
 };
 
@@ -43,6 +44,15 @@ const SHORTEST_STALL: Duration = Duration::from_millis(500);
 /// What the origin is asked for at most.
 const LONGEST_HOLD_MS: u64 = 60_000;
 
+/// How long a proxy may refuse tunnels after thousands were closed.
+const AT_LEISURE: Duration = Duration::from_secs(1);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Within this a proxy that has nothing else to do notices that tunnels were closed.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// How often a limit that turned out to be none is forgotten, and more tunnels are asked for.
 const SECOND_TRIES: usize = 2;
 
@@ -55,6 +65,8 @@ pub(in crate::conformance) struct Load {
     pub(super) possible: usize,
     /// File descriptors that this process may have.
     pub(super) descriptors: usize,
+    /// Whether the origin is in this process, so that its descriptors are among these.
+    pub(super) origin_here: bool,
     /// The most that stood at once.
     pub(super) held: usize,
     /// From the first CONNECT until the last tunnel stood.
@@ -82,8 +94,8 @@ pub(super) enum End {
     Ours(Stop),
     /// The proxy opens no more. `edge`: at how many, if it was the same number each time.
     Stopped {
-        /// How it shows.
-        how: Stop,
+        /// How it shows, when no others are under way.
+        stop: Stop,
         /// Tunnels.
         edge: Option<usize>,
     },
@@ -134,7 +146,12 @@ pub(super) enum After {
 
 impl Stop {
     pub(super) fn of(observation: &Observation) -> Self {
-        Self { how: How::of(observation), heard: heard(observation), code: code(observation) }
+        let how = How::of(observation);
+        let heard = match (&how, observation.failure()) {
+            (How::Dead, Some((.., kind))) => format!("inside the tunnel: {}", ended(kind)),
+            _ => heard(observation),
+        };
+        Self { how, heard, code: code(observation) }
     }
 
     /// Whether it happened on this machine.
@@ -163,7 +180,7 @@ impl How {
             ) => Self::Here(kind),
             (Layer::Tunnel, _, FailureKind::TimedOut) => Self::Silent,
             (Layer::Tunnel, _, FailureKind::Status) => {
-                Self::Answered(observation.reply().map(|reply| reply.status_line()).unwrap_or_default())
+                Self::Answered(observation.reply().map(Reply::status_line).unwrap_or_default())
             }
             (Layer::Tunnel, ..) => Self::HungUp,
             (Layer::Handshake | Layer::Request, Leg::Origin, _) => Self::Dead,
@@ -183,7 +200,8 @@ pub(super) async fn measure(rig: &Rig, way: Way) -> Load {
     let mut load = Load {
         wanted: crowd.wanted,
         possible,
-        descriptors: crowd.before.limit,
+        descriptors: crowd.descriptors,
+        origin_here: cost(rig, way) > 1,
         held: crowd.most,
         elapsed: last_opened.saturating_duration_since(began),
         end,
@@ -201,14 +219,28 @@ pub(super) async fn measure(rig: &Rig, way: Way) -> Load {
     load
 }
 
-/// Asks for one more tunnel, as if nothing had been.
+/// How many descriptors of this process one tunnel takes: its socket here, and those of whoever else runs here.
+fn cost(rig: &Rig, way: Way) -> usize {
+    match (is_served_here(rig.caller.dialled()), is_served_here(way.door)) {
+        // The lab's proxy, which takes a connection and makes one, and the lab's origin.
+        (true, _) => 4,
+        (false, true) => 2,
+        (false, false) => 1,
+    }
+}
+
+/// Asks for one more tunnel, as if nothing had been, and again for as long as the proxy may be busy closing.
 async fn after(rig: &Rig, way: Way) -> After {
     let began = Instant::now();
-    let mut dialogue = rig.tunnel_by(way).await;
-    if dialogue.exchange(Exchange::Integrity { bytes: 512 }, rig.seed(), 0).await {
-        After::Served(began.elapsed())
-    } else {
-        After::Failed(Stop::of(&dialogue.finish()))
+    loop {
+        let mut dialogue = rig.tunnel_by(way).await;
+        if dialogue.exchange(Exchange::Integrity { bytes: 512 }, rig.seed(), 0).await {
+            return After::Served(began.elapsed());
+        }
+        if began.elapsed() >= AT_LEISURE || rig.caller.is_halted() {
+            return After::Failed(Stop::of(&dialogue.finish()));
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -218,7 +250,7 @@ struct Crowd {
     stall: Duration,
     wanted: usize,
     possible: usize,
-    before: Descriptors,
+    descriptors: usize,
     at_once: usize,
     held: Vec<Box<dyn Stream>>,
     most: usize,
@@ -238,12 +270,13 @@ enum Filled {
 impl Crowd {
     fn new(rig: &Rig, way: Way, stall: Duration) -> Self {
         let wanted = rig.options.tunnels.min(rig.profile.tunnels);
+        let descriptors = Descriptors::count();
         Self {
             opener: Opener::new(rig, way, stall),
             stall,
             wanted,
-            possible: wanted,
-            before: Descriptors::count(),
+            possible: wanted.min(descriptors.free() / cost(rig, way)),
+            descriptors: descriptors.limit,
             at_once: AT_ONCE.0,
             held: Vec::new(),
             most: 0,
@@ -263,7 +296,7 @@ impl Crowd {
         let needed = (2.0 * self.wanted as f64 * pace.as_secs_f64() / left.max(0.001)) as usize;
         self.at_once = needed.clamp(AT_ONCE.0, AT_ONCE.1);
         for _ in 0..=SECOND_TRIES {
-            let how = match self.fill(until).await {
+            let stray = match self.fill(until).await {
                 Filled::Full => return End::Full,
                 Filled::TimeUp => return End::TimeUp,
                 Filled::Stopped(stop) if stop.is_ours() => {
@@ -272,18 +305,13 @@ impl Crowd {
                 }
                 Filled::Stopped(stop) => stop,
             };
-            if self.opener.caller.is_halted() {
-                return End::TimeUp;
+            if let Some(end) = self.find_edge(&stray).await {
+                return end;
             }
-            match self.find_edge().await {
-                Some(edge) => return End::Stopped { how, edge },
-                None => {
-                    // No limit: what failed did so because too much was asked for at once.
-                    self.strays += IN_A_ROW;
-                    self.stray = Some(how);
-                    self.at_once = (self.at_once / 8).max(1);
-                }
-            }
+            // No limit: what failed did so because too much was asked for at once.
+            self.strays += IN_A_ROW;
+            self.stray = Some(stray);
+            self.at_once = (self.at_once / 8).max(1);
         }
         End::TimeUp
     }
@@ -291,8 +319,8 @@ impl Crowd {
     /// Opens the first ones, and gives how long one took.
     async fn first(&mut self) -> Duration {
         let began = Instant::now();
-        for _ in 0..FIRST.min(self.wanted) {
-            match self.open().await {
+        for _ in 0..FIRST.min(self.possible) {
+            match self.opener.tunnel().await {
                 Ok(tunnel) => self.add(tunnel),
                 // Filling meets it again.
                 Err(_) => break,
@@ -303,105 +331,106 @@ impl Crowd {
 
     /// Opens more, several at once.
     async fn fill(&mut self, until: Instant) -> Filled {
+        let Self { opener, held, last_opened, most, strays, stray, .. } = self;
+        let (mut in_a_row, mut last) = (0, None::<Stop>);
         let mut opening = FuturesUnordered::new();
-        let mut held = take(&mut self.held);
-        let (mut in_a_row, mut recount) = (0, FIRST);
-        let this = &*self;
-        let (mut last_opened, mut possible, mut strays, mut stray) = (Instant::now(), self.possible, 0, None::<Stop>);
-        let filled = loop {
-            if held.len() >= recount {
-                possible = this.room(held.len() + opening.len()).min(this.wanted);
-                recount *= 2;
-            }
+        *last_opened = Instant::now();
+        loop {
             let enough = in_a_row >= IN_A_ROW || Instant::now() >= until;
-            while !enough && opening.len() < this.at_once && held.len() + opening.len() < possible {
-                opening.push(this.open());
+            while !enough && opening.len() < self.at_once && held.len() + opening.len() < self.possible {
+                opening.push(opener.tunnel());
             }
             match opening.next().await {
                 Some(Ok(tunnel)) => {
                     held.push(tunnel);
-                    last_opened = Instant::now();
-                    strays += take(&mut in_a_row);
+                    *most = held.len().max(*most);
+                    *last_opened = Instant::now();
+                    *strays += take(&mut in_a_row);
+                    *stray = last.take().or(stray.take());
                 }
                 Some(Err(stop)) => {
                     in_a_row += 1;
                     // Nothing was opened for so long that more attempts would tell nothing new.
-                    let stalled = last_opened.elapsed() >= this.stall / 2;
-                    if stalled || matches!(stop.how, How::Here(_)) {
-                        in_a_row = in_a_row.max(IN_A_ROW);
+                    let stalled = last_opened.elapsed() >= self.stall / 2;
+                    if stalled || stop.is_ours() {
+                        in_a_row = IN_A_ROW.max(in_a_row);
                     }
-                    stray = Some(stop);
+                    last = Some(stop);
                 }
-                None if held.len() >= possible => break Filled::Full,
-                None => match stray.take_if(|_| in_a_row >= IN_A_ROW) {
-                    Some(stop) => break Filled::Stopped(stop),
-                    None => break Filled::TimeUp,
+                None if held.len() >= self.possible => return Filled::Full,
+                None => match last {
+                    Some(stop) if in_a_row >= IN_A_ROW => return Filled::Stopped(stop),
+                    _ => return Filled::TimeUp,
                 },
             }
-        };
-        drop(opening);
-        self.held = held;
-        self.possible = possible;
-        self.last_opened = last_opened;
-        self.most = self.most.max(self.held.len());
-        self.strays += strays;
-        self.stray = stray.or(self.stray.take());
-        filled
+        }
     }
 
-    /// How many tunnels there can be, as far as this process is concerned. What one costs is counted, since the origin,
-    /// and in a test the proxy, may have their descriptors in this process too.
-    fn room(&self, tunnels: usize) -> usize {
-        let now = Descriptors::count();
-        let each = now.open.saturating_sub(self.before.open).div_ceil(tunnels.max(1)).max(1);
-        tunnels + now.free() / each
-    }
-
-    /// Opens tunnels one by one where others were closed, twice, until it fails. `None`: there is no limit here. Otherwise
-    /// where it is, if that was found to be the same each time.
-    async fn find_edge(&mut self) -> Option<Option<usize>> {
-        let highest = self.held.len() + self.at_once;
-        let mut edges = Vec::new();
-        for _ in 0..2 {
+    /// Opens tunnels one by one where others were closed, until it fails, and once more. `None`: there is no limit here.
+    /// `met`: what came when several were under way.
+    async fn find_edge(&mut self, met: &Stop) -> Option<End> {
+        let highest = (self.held.len() + self.at_once).min(self.wanted);
+        let mut before = None;
+        loop {
             let end = Instant::now() + self.stall;
-            let closed = (2 * self.at_once).min(self.held.len().div_ceil(2));
-            self.held.truncate(self.held.len() - closed);
+            let closed = self.close(2 * self.at_once).await;
             let mut opened = 0;
-            let at_edge = loop {
-                match self.open().await {
-                    Ok(tunnel) => self.add(tunnel),
-                    Err(_) => break true,
+            let stop = loop {
+                match self.add_one().await {
+                    Ok(()) => opened += 1,
+                    Err(stop) => break Some(stop),
                 }
-                opened += 1;
-                if self.held.len() > highest || self.held.len() >= self.wanted {
+                if self.held.len() >= highest {
                     return None;
                 }
                 if Instant::now() >= end {
-                    break false;
+                    break None;
                 }
             };
             self.reopened = Some(Reopened { closed, opened });
-            if opened == 0 || !at_edge {
-                return Some(None);
+            let Some(stop) = stop else { return Some(End::Stopped { stop: met.clone(), edge: None }) };
+            let here = self.held.len();
+            if opened == 0 {
+                return Some(End::Stopped { stop, edge: None });
             }
-            edges.push(self.held.len());
+            if let Some(before) = before.replace(here) {
+                return Some(End::Stopped { stop, edge: (before == here).then_some(here) });
+            }
         }
-        Some((edges[0] == edges[1]).then_some(edges[0]))
     }
 
     /// Closes so many, and opens as many again.
     async fn reopen(&mut self, count: usize) -> Reopened {
-        let closed = count.min(self.held.len());
-        self.held.truncate(self.held.len() - closed);
+        let closed = self.close(count).await;
         let mut opened = 0;
-        while opened < closed {
-            match self.open().await {
-                Ok(tunnel) => self.add(tunnel),
-                Err(_) => break,
-            }
+        while opened < closed && self.add_one().await.is_ok() {
             opened += 1;
         }
         Reopened { closed, opened }
+    }
+
+    /// Closes the newest, half of all at most, and says how many.
+    async fn close(&mut self, count: usize) -> usize {
+        let closed = count.min(self.held.len().div_ceil(2));
+        self.held.truncate(self.held.len() - closed);
+        // Some proxies decide when a CONNECT comes, once and for all, and these were closed this very moment.
+        sleep(MOMENT).await;
+        closed
+    }
+
+    /// Opens one more, where the proxy may need a moment until it has noticed that others were closed.
+    async fn add_one(&mut self) -> Result<(), Stop> {
+        let until = Instant::now() + self.stall / 4;
+        loop {
+            match self.opener.tunnel().await {
+                Ok(tunnel) => {
+                    self.add(tunnel);
+                    return Ok(());
+                }
+                Err(stop) if Instant::now() >= until || self.opener.caller.is_halted() => return Err(stop),
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
     }
 
     /// Says a line in every tunnel, and counts those that give no answer.
@@ -411,7 +440,11 @@ impl Crowd {
         let mut dead = vec![false; self.held.len()];
         let end = Instant::now() + 2 * self.stall;
         for (tunnel, dead) in self.held.iter_mut().zip(&mut dead) {
-            *dead = !matches!(timeout_at(end, tunnel.write_all(line.as_bytes())).await, Ok(Ok(())));
+            let write = async {
+                tunnel.write_all(line.as_bytes()).await?;
+                tunnel.flush().await
+            };
+            *dead = !matches!(timeout_at(end, write).await, Ok(Ok(())));
         }
         let mut answer = vec![0; expected.len()];
         for (tunnel, dead) in self.held.iter_mut().zip(&mut dead) {
@@ -423,14 +456,10 @@ impl Crowd {
 
     fn add(&mut self, tunnel: Box<dyn Stream>) {
         self.held.push(tunnel);
-        self.most = self.most.max(self.held.len());
-        self.last_opened = Instant::now();
-    }
-
-    /// One more tunnel, which has proved that it leads to the origin.
-    async fn open(&self) -> Result<Box<dyn Stream>, Stop> {
-        let dialogue = self.opener.open().await;
-        dialogue.keep().map_err(|observation| Stop::of(&observation))
+        if self.held.len() > self.most {
+            self.most = self.held.len();
+            self.last_opened = Instant::now();
+        }
     }
 }
 
@@ -455,6 +484,11 @@ impl Opener {
             authority: way.door.to_string(),
             hold: Request::Hold { ms: ms.min(LONGEST_HOLD_MS) },
         }
+    }
+
+    /// One more tunnel, which has proved that it leads to the origin.
+    async fn tunnel(&self) -> Result<Box<dyn Stream>, Stop> {
+        self.open().await.keep().map_err(|observation| Stop::of(&observation))
     }
 
     /// Asks for a tunnel, and says a line in it.

@@ -21,12 +21,12 @@ const FEW_AT_ONCE: usize = 2;
 
 /// Tunnels asked for at once, one number after another, and how many of each.
 const RAMP: [usize; 4] = [1, 4, 16, 64];
-const PER_STEP: usize = 400;
+const PER_RUNG: usize = 400;
 
 /// Within this a proxy that only queues what is asked of it answers.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A step that gains less than this tells that the proxy is at its best already.
+/// A number at once that gains less than this tells that the proxy is at its best already.
 const GAIN: f64 = 1.1;
 
 /// Tunnels of which the time was taken.
@@ -42,7 +42,7 @@ pub(super) struct Samples {
 
 /// Tunnels asked for at the same time.
 #[derive(Debug, Clone)]
-pub(super) struct Step {
+pub(super) struct Rung {
     at_once: usize,
     opened: usize,
     elapsed: Duration,
@@ -50,7 +50,7 @@ pub(super) struct Step {
     failed: (usize, Option<Stop>),
 }
 
-impl Step {
+impl Rung {
     fn per_second(&self) -> f64 {
         #[expect(clippy::cast_precision_loss)]
         let opened = self.opened as f64;
@@ -87,31 +87,31 @@ fn opened_after(seen: &Observation) -> Option<f64> {
     Some(Duration::from_micros(micros).as_secs_f64() * 1000.0)
 }
 
-pub(super) async fn rate(rig: &Rig, way: Way) -> Vec<Step> {
+pub(super) async fn rate(rig: &Rig, way: Way) -> Vec<Rung> {
     let opener = Opener::new(rig, way, PATIENCE.max(rig.options.load / 4));
     let share = rig.options.load / 8 / u32::try_from(RAMP.len()).unwrap_or(1);
-    let mut steps = Vec::new();
+    let mut rungs = Vec::new();
     for at_once in RAMP {
         let began = Instant::now();
-        let mut step = Step { at_once, opened: 0, elapsed: Duration::ZERO, failed: (0, None) };
-        let mut opening = stream::iter(0..PER_STEP)
+        let mut rung = Rung { at_once, opened: 0, elapsed: Duration::ZERO, failed: (0, None) };
+        let mut opening = stream::iter(0..PER_RUNG)
             .take_while(|&n| ready(n < at_once || began.elapsed() < share))
             .map(|_| opener.open())
             .buffer_unordered(at_once);
         while let Some(dialogue) = opening.next().await {
             match dialogue.keep() {
-                Ok(_) => step.opened += 1,
-                Err(seen) => step.failed = (step.failed.0 + 1, Some(Stop::of(&seen))),
+                Ok(_) => rung.opened += 1,
+                Err(seen) => rung.failed = (rung.failed.0 + 1, Some(Stop::of(&seen))),
             }
         }
-        step.elapsed = began.elapsed();
-        let failed = step.failed.0 > 0;
-        steps.push(step);
+        rung.elapsed = began.elapsed();
+        let failed = rung.failed.0 > 0;
+        rungs.push(rung);
         if failed {
             break;
         }
     }
-    steps
+    rungs
 }
 
 // ---- judging
@@ -157,12 +157,12 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     sorted.get((sorted.len() * percent).div_ceil(100).checked_sub(1)?).copied()
 }
 
-pub(super) fn judge_rate(steps: &[Step]) -> Judgement {
-    let failed = steps.iter().find_map(|step| Some((step, step.failed.1.as_ref()?)));
+pub(super) fn judge_rate(rungs: &[Rung]) -> Judgement {
+    let failed = rungs.iter().find_map(|rung| Some((rung, rung.failed.1.as_ref()?)));
     let judgement = match failed {
         Some((_, stop)) if stop.is_ours() => return stop.not_run(),
-        Some((step, stop)) => {
-            let summary = match step.at_once {
+        Some((rung, stop)) => {
+            let summary = match rung.at_once {
                 1 => "tunnels that are asked for one after another do not all open".to_owned(),
                 many => format!("tunnels fail as soon as {many} are asked for at once"),
             };
@@ -170,22 +170,22 @@ pub(super) fn judge_rate(steps: &[Step]) -> Judgement {
             Judgement::fail(summary)
                 .because(stop.heard.clone())
                 .code(stop.code)
-                .figure("failed", step.failed.0 as f64, Unit::Count)
-                .remedy(Remedy::Clients { count: step.at_once * 2 })
+                .figure("failed", rung.failed.0 as f64, Unit::Count)
+                .remedy(Remedy::Clients { count: rung.at_once * 2 })
                 .reproduce(format!(
                     "curl -s -Z --parallel-immediate --parallel-max {} -p -x PROXY -o /dev/null 'http://HOST:443/?[1-{}]'",
-                    step.at_once, PER_STEP
+                    rung.at_once, PER_RUNG
                 ))
         }
-        None => match steps.last() {
+        None => match rungs.last() {
             Some(last) => Judgement::pass(format!("tunnels open with up to {} asked for at once", last.at_once)),
             None => return Judgement::not_run("there was no time to ask for a tunnel"),
         },
     };
-    let judgement = steps.iter().fold(judgement, |judgement, step| {
-        judgement.figure(&format!("opened_{}_at_once", step.at_once), step.per_second(), Unit::PerSecond)
+    let judgement = rungs.iter().fold(judgement, |judgement, rung| {
+        judgement.figure(&format!("opened_{}_at_once", rung.at_once), rung.per_second(), Unit::PerSecond)
     });
-    match knee(steps) {
+    match knee(rungs) {
         #[expect(clippy::cast_precision_loss)]
         Some(at_once) => judgement.figure("knee_at_once", at_once as f64, Unit::Count),
         None => judgement,
@@ -193,14 +193,14 @@ pub(super) fn judge_rate(steps: &[Step]) -> Judgement {
 }
 
 /// The last number at once that gained something over those before it.
-fn knee(steps: &[Step]) -> Option<usize> {
+fn knee(rungs: &[Rung]) -> Option<usize> {
     let mut best = 0.0;
     let mut knee = None;
-    for step in steps {
-        if step.per_second() > best * GAIN {
-            knee = Some(step.at_once);
+    for rung in rungs {
+        if rung.per_second() > best * GAIN {
+            knee = Some(rung.at_once);
         }
-        best = step.per_second().max(best);
+        best = rung.per_second().max(best);
     }
     knee
 }
@@ -247,18 +247,18 @@ mod tests {
         assert_eq!(percentile(&[], 50), None);
     }
 
-    fn step(at_once: usize, opened: usize, failed: usize) -> Step {
+    fn rung(at_once: usize, opened: usize, failed: usize) -> Rung {
         let stop =
             Stop { how: How::Answered("HTTP/1.1 503 Busy".into()), heard: "the proxy answered".into(), code: None };
-        Step { at_once, opened, elapsed: Duration::from_millis(100), failed: (failed, (failed > 0).then_some(stop)) }
+        Rung { at_once, opened, elapsed: Duration::from_millis(100), failed: (failed, (failed > 0).then_some(stop)) }
     }
 
     #[test]
     fn the_knee_is_where_more_at_once_gains_nothing_more() {
         let knee_of = |opened: [usize; 4]| {
-            let steps: Vec<_> =
-                RAMP.into_iter().zip(opened).map(|(at_once, opened)| step(at_once, opened, 0)).collect();
-            knee(&steps)
+            let rungs: Vec<_> =
+                RAMP.into_iter().zip(opened).map(|(at_once, opened)| rung(at_once, opened, 0)).collect();
+            knee(&rungs)
         };
         assert_eq!(knee_of([100, 180, 190, 150]), Some(4));
         assert_eq!(knee_of([100, 90, 99, 80]), Some(1));
@@ -268,13 +268,13 @@ mod tests {
 
     #[test]
     fn words_about_the_rate_hold_nothing_that_was_measured() {
-        let good = judge_rate(&[step(1, 10, 0), step(4, 30, 0), step(16, 31, 0), step(64, 30, 0)]);
+        let good = judge_rate(&[rung(1, 10, 0), rung(4, 30, 0), rung(16, 31, 0), rung(64, 30, 0)]);
         assert_eq!(
             (good.outcome, good.summary.as_str()),
             (Outcome::Pass, "tunnels open with up to 64 asked for at once")
         );
         assert!((good.figures["knee_at_once"].value - 4.0).abs() < f64::EPSILON);
-        let bad = judge_rate(&[step(1, 10, 0), step(4, 20, 0), step(16, 12, 7)]);
+        let bad = judge_rate(&[rung(1, 10, 0), rung(4, 20, 0), rung(16, 12, 7)]);
         assert_eq!(
             (bad.outcome, bad.summary.as_str()),
             (Outcome::Fail, "tunnels fail as soon as 16 are asked for at once")
@@ -283,7 +283,7 @@ mod tests {
         assert!((bad.figures["failed"].value - 7.0).abs() < f64::EPSILON);
         assert_eq!(judge_rate(&[]).outcome, Outcome::NotRun);
         // Nothing of this machine's own is the proxy's.
-        let mut ours = step(64, 20, 3);
+        let mut ours = rung(64, 20, 3);
         ours.failed.1 = Some(Stop { how: How::Here(FailureKind::FileDescriptors), heard: String::new(), code: None });
         assert_eq!(judge_rate(&[ours]).outcome, Outcome::NotRun);
     }

@@ -9,7 +9,7 @@ use crate::{
     conformance::case::{Judgement, Remedy, Unit},
 };
 
-/// A tunnel that opens within this is served at once, also by a proxy that has just closed thousands.
+/// A tunnel that opens within this is served at once, by a proxy that has just closed thousands.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// With fewer tunnels than this nothing is said about a proxy.
@@ -50,10 +50,17 @@ fn concurrent(load: &Load) -> Judgement {
             .reproduce(reproduce(wanted));
     }
     match &load.end {
-        End::Stopped { how, edge } => stopped(load, how, *edge),
-        End::TimeUp => Judgement::warn(format!(
-            "no tunnel was refused, but the time of the load was up before {wanted} stood at once"
-        ))
+        End::Stopped { stop, edge } => stopped(load, stop, *edge),
+        End::TimeUp => match &load.strays.1 {
+            None => Judgement::warn(format!(
+                "no tunnel was refused, but the time of the load was up before {wanted} stood at once"
+            )),
+            Some(stop) => Judgement::warn(format!(
+                "the time of the load was up before {wanted} tunnels stood at once, as some CONNECTs failed"
+            ))
+            .because(stop.heard.clone())
+            .code(stop.code),
+        }
         .because("those that were opened carried bytes until the end"),
         End::Full | End::Ours(_) => stands(load),
     }
@@ -123,6 +130,12 @@ fn stopped(load: &Load, stop: &Stop, edge: Option<usize>) -> Judgement {
         .code(if released { Some(codes::PROXY_OVERLOADED) } else { stop.code })
         .remedy(remedy)
         .reproduce(reproduce(wanted));
+    let judgement = match stop.how {
+        How::Dead if !load.origin_here => {
+            judgement.because("unless it is the origin's, elsewhere: see ulimit -n there")
+        }
+        _ => judgement,
+    };
     if load.possible < wanted {
         return this_side(judgement, load).because("the proxy stopped before that was used up");
     }
@@ -168,13 +181,13 @@ impl Setting {
 fn setting(edge: usize, how: &How) -> Option<Setting> {
     let known = |name| Some(Setting { name, descriptors: false, fixed: false });
     match (edge, how) {
-        (100 | 101, How::Silent) => return known("its limit of clients, as tinyproxy's MaxClients is set by default"),
+        (100 | 101, How::Silent) => return known("a limit of clients, which in tinyproxy is 100 by default"),
         (128 | 256, How::Answered(_)) => {
-            return known("its limit of clients, as privoxy's max-client-connections is set by default");
+            return known("a limit of clients, which in privoxy is 128 or 256 by default");
         }
         _ => {}
     }
-    let used_up = |limit: &usize| matches!((limit / 2).checked_sub(edge), Some(1..=4 | 50..=58));
+    let used_up = |limit: &usize| matches!((limit / 2).checked_sub(edge), Some(1..=8 | 50..=58));
     let limit = DESCRIPTOR_LIMITS.into_iter().find(used_up)?;
     Some(match (limit, how) {
         (1024, How::Dead) => Setting {

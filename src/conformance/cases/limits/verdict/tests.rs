@@ -7,6 +7,7 @@ fn good() -> Load {
         wanted: 2000,
         possible: 2000,
         descriptors: 20_000,
+        origin_here: true,
         held: 2000,
         elapsed: Duration::from_millis(700),
         end: End::Full,
@@ -29,7 +30,7 @@ fn stop(how: How) -> Stop {
 fn limited(held: usize, edge: Option<usize>, how: How) -> Load {
     Load {
         held,
-        end: End::Stopped { how: stop(how), edge },
+        end: End::Stopped { stop: stop(how), edge },
         reopened: Some(Reopened { closed: 64, opened: 64 }),
         ..good()
     }
@@ -65,8 +66,8 @@ fn each_product_has_its_own_way_of_being_full() {
             "tinyproxy, MaxClients 100",
             100,
             How::Silent,
-            "the proxy holds 100 tunnels and leaves further CONNECTs unanswered: its limit of clients, as tinyproxy's \
-             MaxClients is set by default",
+            "the proxy holds 100 tunnels and leaves further CONNECTs unanswered: a limit of clients, which in \
+             tinyproxy is 100 by default",
             &clients,
         ),
         (
@@ -81,8 +82,8 @@ fn each_product_has_its_own_way_of_being_full() {
             "privoxy, its default",
             128,
             answered("HTTP/1.1 503 Too many open connections"),
-            "the proxy holds 128 tunnels and answers further CONNECTs with `HTTP/1.1 503 Too many open connections`: its \
-             limit of clients, as privoxy's max-client-connections is set by default",
+            "the proxy holds 128 tunnels and answers further CONNECTs with `HTTP/1.1 503 Too many open connections`: a \
+             limit of clients, which in privoxy is 128 or 256 by default",
             &clients,
         ),
         (
@@ -134,6 +135,13 @@ fn each_product_has_its_own_way_of_being_full() {
         );
         assert!(judgement.reproduce.is_some(), "{product}");
     }
+}
+
+#[test]
+fn an_origin_elsewhere_may_be_at_its_limit_too() {
+    let elsewhere = |how| judge_concurrent(&Load { origin_here: false, ..limited(1010, Some(1010), how) });
+    assert!(says(&elsewhere(How::Dead), "unless it is the origin's"));
+    assert!(!says(&elsewhere(How::Silent), "unless it is the origin's"));
 }
 
 #[test]
@@ -202,6 +210,9 @@ fn what_was_not_shown_in_time_is_no_pass() {
     let slow = judge_concurrent(&Load { held: 731, end: End::TimeUp, ..good() });
     assert_eq!(slow.outcome, Outcome::Warn);
     assert!(says(&slow, "the time of the load was up before 2000 stood at once") && !says(&slow, "731"));
+    let strays = (20, Some(stop(How::NoConnection)));
+    let overrun = judge_concurrent(&Load { held: 731, end: End::TimeUp, strays, ..good() });
+    assert!(overrun.outcome == Outcome::Warn && says(&overrun, "as some CONNECTs failed"));
     let strays = judge_concurrent(&Load { strays: (5, Some(stop(How::Silent))), ..good() });
     assert!(strays.outcome == Outcome::Warn && says(&strays, "some CONNECTs failed"));
     let tired = Load { after: After::Served(Duration::from_secs(3)), ..good() };
