@@ -90,6 +90,13 @@ pub(super) struct Surveyed {
     pub(super) observation: Observation,
 }
 
+impl Surveyed {
+    /// Whether the proxy said that it opened a tunnel.
+    fn opened(&self) -> bool {
+        self.observation.reply().is_some_and(Reply::is_success)
+    }
+}
+
 impl Rig {
     /// Before the survey.
     pub(super) fn new(caller: Caller, places: Places, profile: Profile, options: Options) -> Self {
@@ -165,17 +172,18 @@ impl Rig {
         if self.places.doors.is_empty() {
             return Err(Judgement::not_run("there is no origin beyond the proxy; --lab-origin names one"));
         }
-        let none = || Judgement::not_run("the proxy opens no tunnel to the origin; connect/port-443 says why");
-        self.open.first().copied().ok_or_else(none)
+        self.open.first().copied().ok_or_else(|| match self.surveyed.iter().any(Surveyed::opened) {
+            true => {
+                Judgement::not_run("what goes through tunnels to the origin is changed; tls/not-intercepted says more")
+            }
+            false => Judgement::not_run("the proxy opens no tunnel to the origin; connect/port-443 says why"),
+        })
     }
 
     /// The best door to which the proxy opens tunnels at all, whatever it lets pass in them.
     pub(super) fn opened(&self) -> Result<SocketAddr, Judgement> {
         let way = self.way().map(|way| way.door);
-        way.or_else(|why| {
-            let success = |seen: &&Surveyed| seen.observation.reply().is_some_and(Reply::is_success);
-            self.surveyed.iter().find(success).map(|seen| seen.door).ok_or(why)
-        })
+        way.or_else(|why| self.surveyed.iter().find(|seen| seen.opened()).map(|seen| seen.door).ok_or(why))
     }
 
     /// Whom a client of this door means: the origin's name where there is one.

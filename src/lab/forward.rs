@@ -50,7 +50,8 @@ impl Target {
 
     /// The request's head as the origin gets it. The connection ends with the answer.
     pub(super) fn request(&self, head: &Head, proxy: &ProxySpec) -> Vec<u8> {
-        let mut request = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", head.method, self.path_for(proxy), self.authority);
+        let host = head.header("host").filter(|_| proxy.has(Quirk::KeepsHost)).unwrap_or(&self.authority);
+        let mut request = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", head.method, self.path_for(proxy));
         if proxy.has(Quirk::LosesBodies) && head.framing() != Ok(Framing::Length(0)) {
             request += "Content-Length: 0\r\n";
         }

@@ -45,6 +45,8 @@ pub enum Quirk {
     KeepsAfterReset,
     /// Loses what the origin sent right before its end.
     LosesLastBytes,
+    /// Gets rid of what one side sent before it takes anything from the other.
+    OneWayAtATime,
     /// Cuts a tunnel whose client takes nothing for 200 ms.
     CutsSlowReaders,
     /// Cuts a tunnel of this age, busy or not.
@@ -80,6 +82,8 @@ pub enum Quirk {
     NormalisesQueries,
     /// Passes on what is meant for one connection alone.
     KeepsHopByHop,
+    /// Passes on the client's `Host`, whatever the request target says.
+    KeepsHost,
     /// Adds no `Via`.
     NoVia,
     /// Answers a GET again from its cache, whatever the request says about it.

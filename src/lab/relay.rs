@@ -49,6 +49,8 @@ pub(super) struct Manner {
     pub(super) loses_last_bytes: bool,
     /// The client is not told that the origin has reset the connection.
     pub(super) keeps_after_reset: bool,
+    /// Nothing is taken from one side as long as something of the other's is to be got rid of.
+    pub(super) one_way_at_a_time: bool,
 }
 
 /// How long a client may take for what is outstanding when the origin has gone.
@@ -65,6 +67,9 @@ pub(super) async fn relay(
     manner: &Manner,
 ) -> io::Result<()> {
     shorten_queue(&origin);
+    if manner.one_way_at_a_time {
+        return alternate(client, origin).await;
+    }
     let clock = IdleClock(Mutex::new(Instant::now()));
     let (from_client, to_client) = tokio::io::split(client);
     let (from_origin, to_origin) = origin.split();
@@ -74,6 +79,29 @@ pub(super) async fn relay(
         done = async { tokio::try_join!(up, down) } => done.map(|_| ()),
         () = clock.expire(manner.idle) => Ok(()),
         () = expire(manner.lifetime) => Ok(()),
+    }
+}
+
+/// Moves bytes one way at a time, until either side ends.
+async fn alternate(client: &mut dyn Io, mut origin: TcpStream) -> io::Result<()> {
+    let (mut up, mut down) = (Vec::with_capacity(LITTLE), Vec::with_capacity(LITTLE));
+    loop {
+        tokio::select! {
+            biased;
+            read = client.read_buf(&mut up) => match read? {
+                0 => return Ok(()),
+                _ => origin.write_all(&up).await?,
+            },
+            read = origin.read_buf(&mut down) => match read? {
+                0 => return Ok(()),
+                _ => {
+                    client.write_all(&down).await?;
+                    client.flush().await?;
+                }
+            },
+        }
+        up.clear();
+        down.clear();
     }
 }
 

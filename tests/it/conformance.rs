@@ -74,7 +74,7 @@ fn try_on(spec: &LabSpec, profile: Profile, wanted: Vec<&'static str>) -> Run {
         profile,
         options: options(),
         wanted,
-        trust: Trust { lab: network.roots.clone(), ..Trust::default() },
+        trust: Trust { added: network.added_roots.clone(), lab: network.roots.clone(), ..Trust::default() },
         source: Source::default(),
         budgets: Budgets { layer: Duration::from_secs(2), ..Budgets::default() },
     };

@@ -1,6 +1,6 @@
 //! Tunnels: what becomes of bytes, of silence, and of the end of either side.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use tokio::{
     io::{self, AsyncWriteExt},
@@ -24,8 +24,11 @@ type Judged = Result<Judgement, Judgement>;
 /// Enough to fill every buffer on the way of a usual proxy several times.
 const MUCH: u64 = 1 << 20;
 
-/// More than two sockets and a proxy hold back when nobody reads at the far end.
+/// More than a slow reader's socket takes.
 const MORE: u64 = 4 << 20;
+
+/// More than the sockets on the way hold when nobody reads from them.
+const FLOOD: u64 = 8 << 20;
 
 /// What patterns grow from. The same in every run: a second one must show the same bytes.
 const SEED: u64 = 0x5eed;
@@ -37,9 +40,9 @@ const QUIET: Duration = Duration::from_millis(300);
 const BEAT: Duration = Duration::from_millis(100);
 
 /// How a slow reader reads: so many bytes, so often, with a pause behind each.
-const SIP: u64 = 8 * 1024;
-const SIPS: u64 = 20;
-const PAUSE: Duration = Duration::from_millis(50);
+const SIP: u64 = 32 * 1024;
+const SIPS: u64 = 4;
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Silence that a proxy should stand, in seconds: what an hour of waiting needs.
 const IDLE_SECONDS: u64 = 3600;
@@ -180,13 +183,13 @@ fn judge_large(wanted: u64, took: Duration, seen: Observation) -> Judgement {
 
 async fn at_once(rig: &Rig) -> Judged {
     let mut tunnel = rig.to_origin().await?;
-    let (mut came, mut sent) = (Came::default(), None);
+    let (mut came, mut told) = (Came::default(), None);
     let patience = rig.caller.patience();
     let send = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
-        both_ways(talk, stream, patience, (&mut came, &mut sent)).await
+        both_ways(talk, stream, patience, (&mut came, &mut told)).await
     };
-    tunnel.talk("BOTH WAYS", patience + time_for(MORE), send).await;
-    Ok(judge_at_once(sent, &came, tunnel.finish()))
+    tunnel.talk("BOTH WAYS", patience + time_for(FLOOD), send).await;
+    Ok(judge_at_once(told, &came, tunnel.finish()))
 }
 
 /// The origin sends and takes nothing as it does, and this side sends all the same. A proxy that must get rid of the bytes
@@ -195,35 +198,44 @@ async fn both_ways(
     talk: &mut Talk,
     stream: &mut Box<dyn Stream>,
     patience: Duration,
-    (came, sent): (&mut Came, &mut Option<Answer>),
+    (came, told): (&mut Came, &mut Option<Answer>),
 ) -> Result<(), Failure> {
     let (mut from, mut to) = io::split(stream);
-    let mut up = Request::Verify { up: 0, down: MORE, seed: SEED }.line().into_bytes();
-    up.extend(Request::Verify { up: MORE, down: 0, seed: SEED }.line().into_bytes());
-    up.extend(Pattern::new(SEED, Direction::Up).bytes(0, usize::try_from(MORE).unwrap_or(0)));
+    let mut up = Request::Verify { up: 0, down: FLOOD, seed: SEED }.line().into_bytes();
+    up.extend(Request::Verify { up: FLOOD, down: 0, seed: SEED }.line().into_bytes());
+    up.extend(Pattern::new(SEED, Direction::Up).bytes(0, usize::try_from(FLOOD).unwrap_or(0)));
+    let silent = |_| Failure::new(FailureKind::TimedOut, format!("nothing moved within {patience:?}"));
+    let all_came = Cell::new(false);
     let send = async {
-        // What comes says more about a tunnel that broke than the error of a write.
-        let _ = to.write_all(&up).await;
+        let mut rest = up.as_slice();
+        while !rest.is_empty() {
+            match timeout(patience, to.write(rest)).await {
+                Ok(Ok(written)) => rest = &rest[written..],
+                // What comes says more about a tunnel that broke than the error of a write.
+                Ok(Err(_)) => break,
+                // As long as the origin sends it need not take anything.
+                Err(_) if !all_came.get() => {}
+                Err(elapsed) => return Err(silent(elapsed)),
+            }
+        }
         let _ = to.flush().await;
+        Ok(())
     };
     let receive = async {
         talk.line(&mut from).await?;
-        talk.pattern(&mut from, (SEED, MORE), patience, came).await?;
-        let silent = |_| Failure::new(FailureKind::TimedOut, "the origin does not say what arrived");
-        *sent = Some(timeout(patience, talk.line(&mut from)).await.map_err(silent)??);
+        talk.pattern(&mut from, (SEED, FLOOD), patience, came).await?;
+        all_came.set(true);
         Ok(())
     };
-    let mut receive = std::pin::pin!(receive);
-    tokio::select! {
-        done = &mut receive => done,
-        () = send => receive.await,
-    }
+    tokio::try_join!(send, receive)?;
+    *told = Some(timeout(patience, talk.line(&mut from)).await.map_err(silent)??);
+    Ok(())
 }
 
-fn judge_at_once(sent: Option<Answer>, came: &Came, seen: Observation) -> Judgement {
-    let judgement = match (sent, seen.failure()) {
-        (Some(Answer::Received { count: MORE, differs: false }), None) => {
-            Judgement::pass(format!("{MORE} bytes pass each way at the same time"))
+fn judge_at_once(told: Option<Answer>, came: &Came, seen: Observation) -> Judgement {
+    let judgement = match (told, seen.failure()) {
+        (Some(Answer::Received { count: FLOOD, differs: false }), None) => {
+            Judgement::pass(format!("{FLOOD} bytes pass each way at the same time"))
         }
         (Some(Answer::Received { count, differs: true }), _) => Judgement::fail("bytes arrive as others")
             .because(format!("byte {count} of those sent up arrived at the origin as another"))
@@ -268,10 +280,9 @@ async fn half_close_client(rig: &Rig) -> Judged {
     let (what, seed) = (Exchange::HalfCloseByClient, rig.seed());
     let mut tunnel = rig.to_origin().await?;
     let answered = tunnel.exchange(what, seed, 0).await;
-    let seen = tunnel.finish();
     // What arrived when no answer came back only the origin knows.
     let told = if answered { None } else { Some(recall(rig, what, seed).await?) };
-    Ok(judge_half_close_client(seen, told))
+    Ok(judge_half_close_client(tunnel.finish(), told))
 }
 
 async fn recall(rig: &Rig, what: Exchange, seed: u64) -> Result<Observation, Judgement> {
@@ -758,10 +769,10 @@ mod tests {
 
     #[test]
     fn directions_that_wait_for_each_other_are_stuck() {
-        let all = Came { intact: MORE, altered: None };
+        let all = Came { intact: FLOOD, altered: None };
         let open = || tunnel().answered(reply("HTTP/1.1 200 OK\r\n\r\n")).0;
         let received = |count, differs| Some(Answer::Received { count, differs });
-        assert_eq!(judge_at_once(received(MORE, false), &all, open()).outcome, Outcome::Pass);
+        assert_eq!(judge_at_once(received(FLOOD, false), &all, open()).outcome, Outcome::Pass);
         fails(&judge_at_once(received(7, true), &all, open()), "as others", Some(codes::TUNNEL_CORRUPTED));
         fails(&judge_at_once(received(7, false), &all, open()), "do not arrive", Some(codes::TUNNEL_CORRUPTED));
         let stuck = judge_at_once(None, &all, tunnel().request_fails(FailureKind::TimedOut).0);

@@ -173,6 +173,7 @@ impl Session<'_> {
             slow: spec.has(Quirk::CutsSlowReaders).then_some(SLOW),
             loses_last_bytes: spec.has(Quirk::LosesLastBytes),
             keeps_after_reset: spec.has(Quirk::KeepsAfterReset),
+            one_way_at_a_time: spec.has(Quirk::OneWayAtATime),
         };
         relay::relay(&mut *client, origin, &meter, &manner).await
     }
