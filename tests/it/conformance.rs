@@ -111,7 +111,9 @@ fn a_good_proxy_passes_every_case() {
 /// What [`NOT_ON_A_PLAIN_PROXY`] leaves open passes here; of the rest only the login as such is a fault.
 #[test]
 fn a_good_proxy_with_a_login_and_rules_passes_the_cases_about_them() {
-    let spec = toml::from_str("[proxy]\nports = [80, 443, 8443]\nproxy_status = true\nrequires = \"svc:correct horse\"\n").unwrap();
+    let spec =
+        toml::from_str("[proxy]\nports = [80, 443, 8443]\nproxy_status = true\nrequires = \"svc:correct horse\"\n")
+            .unwrap();
     let profile = Profile {
         allow: vec!["acct.blob.core.windows.net:443".into(), "origin.snapreach.test:8443".into()],
         deny: vec!["acct.blob.core.windows.net:22".into()],
