@@ -162,13 +162,6 @@ impl<const DEFAULT_PORT: u16> fmt::Display for Endpoint<DEFAULT_PORT> {
     }
 }
 
-/// An address without a port, IPv6 in brackets or not.
-fn bare(text: &str) -> Option<IpAddr> {
-    text.strip_prefix('[')
-        .and_then(|t| t.strip_suffix(']'))
-        .map_or_else(|| text.parse().ok(), |inner| inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
-}
-
 /// `HOST:PORT` as a proxy is asked for it: a name or an address, IPv6 in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Authority {
@@ -263,6 +256,13 @@ impl FromStr for Size {
             .map(Self)
             .ok_or_else(|| Invalid::new("write 64KiB, 100MiB or 1GiB, which is the most"))
     }
+}
+
+/// An address without a port, IPv6 in brackets or not.
+fn bare(text: &str) -> Option<IpAddr> {
+    text.strip_prefix('[')
+        .and_then(|t| t.strip_suffix(']'))
+        .map_or_else(|| text.parse().ok(), |inner| inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6))
 }
 
 /// `HOST:PORT:ADDR:PORT`: dial an address for a name, as curl's `--connect-to` with a literal address.

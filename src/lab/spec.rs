@@ -395,6 +395,8 @@ pub struct ProxySpec {
     pub reach: BTreeMap<SocketAddr, SocketAddr>,
     /// Whether it reaches loopback addresses as they are.
     pub reach_loopback: bool,
+    /// Whether it tells in `Proxy-Status` (RFC 9209) why it does not reach an origin; squid 5.7 tells no unknown name.
+    pub proxy_status: bool,
     /// The only ports to which it takes CONNECT; default: all.
     pub ports: Option<Vec<u16>>,
     /// How many tunnels it has at once; default: as many as are wanted.

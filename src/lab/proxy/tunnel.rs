@@ -122,6 +122,7 @@ impl Session<'_> {
         let spec = &self.world.spec.proxy;
         sleep(spec.connect_delay).await;
         let mut failure = squid(500, "Internal Server Error", "ERR_CANNOT_FORWARD", 0);
+        let mut reason = "dns_error; rcode=\"NXDOMAIN\"";
         for ip in self.addresses(host) {
             let address = SocketAddr::new(ip, port);
             let itself = (spec.reach_loopback && ip.is_loopback()).then_some(&address);
@@ -135,6 +136,14 @@ impl Session<'_> {
                 },
             };
             failure = squid(503, "Service Unavailable", "ERR_CONNECT_FAIL", error);
+            reason = match error {
+                ERRNO_REFUSED => "connection_refused",
+                ERRNO_TIMED_OUT => "connection_timeout",
+                _ => "destination_ip_unroutable",
+            };
+        }
+        if spec.proxy_status {
+            failure.headers.push(format!("Proxy-Status: proxy; error={reason}"));
         }
         Err(failure.closing())
     }

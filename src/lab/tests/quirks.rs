@@ -141,6 +141,14 @@ async fn reasons_can_be_hidden() {
     let answer = proxy_says(&quirk("'hides_reasons'"), &request).await.unwrap();
     assert_eq!(answer, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     assert!(proxy_says(&lab(""), &request).await.unwrap().contains("X-Squid-Error"));
+    let lab = proxy("proxy_status = true");
+    let refuses = lab.network().places.of(DoorKind::Refuses).next().unwrap().to_string();
+    for (target, reason) in
+        [("nx.snapreach.test:443", "dns_error; rcode=\"NXDOMAIN\""), (&refuses, "connection_refused")]
+    {
+        let answer = proxy_says(&lab, &connect_to(target, "")).await.unwrap();
+        assert!(answer.contains(&format!("Proxy-Status: proxy; error={reason}\r\n")), "{answer}");
+    }
 }
 
 #[tokio::test]
