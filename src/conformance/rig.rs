@@ -172,18 +172,24 @@ impl Rig {
         if self.places.doors.is_empty() {
             return Err(Judgement::not_run("there is no origin beyond the proxy; --lab-origin names one"));
         }
-        self.open.first().copied().ok_or_else(|| match self.surveyed.iter().any(Surveyed::opened) {
-            true => {
-                Judgement::not_run("what goes through tunnels to the origin is changed; tls/not-intercepted says more")
-            }
-            false => Judgement::not_run("the proxy opens no tunnel to the origin; connect/port-443 says why"),
-        })
+        let none = || {
+            Judgement::not_run(if self.surveyed.iter().any(Surveyed::opened) {
+                "what goes through tunnels to the origin is changed; tls/not-intercepted says more"
+            } else {
+                "the proxy opens no tunnel to the origin; connect/port-443 says why"
+            })
+        };
+        self.open.first().copied().ok_or_else(none)
     }
 
     /// The best door to which the proxy opens tunnels at all, whatever it lets pass in them.
+    #[allow(clippy::result_large_err, reason = "a case ends with it, once")]
     pub(super) fn opened(&self) -> Result<SocketAddr, Judgement> {
-        let way = self.way().map(|way| way.door);
-        way.or_else(|why| self.surveyed.iter().find(|seen| seen.opened()).map(|seen| seen.door).ok_or(why))
+        match (self.way(), self.surveyed.iter().find(|seen| seen.opened())) {
+            (Ok(way), _) => Ok(way.door),
+            (Err(_), Some(seen)) => Ok(seen.door),
+            (Err(why), None) => Err(why),
+        }
     }
 
     /// Whom a client of this door means: the origin's name where there is one.

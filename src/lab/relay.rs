@@ -88,17 +88,19 @@ async fn alternate(client: &mut dyn Io, mut origin: TcpStream) -> io::Result<()>
     loop {
         tokio::select! {
             biased;
-            read = client.read_buf(&mut up) => match read? {
-                0 => return Ok(()),
-                _ => origin.write_all(&up).await?,
-            },
-            read = origin.read_buf(&mut down) => match read? {
-                0 => return Ok(()),
-                _ => {
-                    client.write_all(&down).await?;
-                    client.flush().await?;
+            read = client.read_buf(&mut up) => {
+                if read? == 0 {
+                    return Ok(());
                 }
-            },
+                origin.write_all(&up).await?;
+            }
+            read = origin.read_buf(&mut down) => {
+                if read? == 0 {
+                    return Ok(());
+                }
+                client.write_all(&down).await?;
+                client.flush().await?;
+            }
         }
         up.clear();
         down.clear();

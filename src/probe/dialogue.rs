@@ -101,11 +101,6 @@ impl Caller {
         &self.proxy
     }
 
-    /// The proxy's address.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
     /// Where that is dialled.
     pub(crate) fn dialled(&self) -> SocketAddr {
         self.dialled
@@ -114,11 +109,6 @@ impl Caller {
     /// How long a layer may take.
     pub(crate) fn patience(&self) -> Duration {
         self.budgets.layer
-    }
-
-    /// The same with another patience for every layer but the connect.
-    pub(crate) fn patient(&self, layer: Duration) -> Self {
-        Self { budgets: Budgets { layer, ..self.budgets.clone() }, ..self.clone() }
     }
 
     /// The same with no layer, the connect among them, taking longer than this.
@@ -442,11 +432,6 @@ impl Talk {
         stream.flush().await.map_err(|e| failure::of_io(&e))?;
         self.evidence.request_sent = true;
         Ok(())
-    }
-
-    /// Ends this side.
-    pub(crate) async fn end(&mut self, stream: &mut Box<dyn Stream>) -> Result<(), Failure> {
-        stream.shutdown().await.map_err(|e| failure::of_io(&e))
     }
 
     /// Reads an HTTP answer with its whole body.

@@ -461,7 +461,7 @@ mod tests {
             let (near, mut far) = tokio::io::duplex(64 * 1024);
             let mut attempt = Attempt::new();
             let host = Host::Name("a.example".into());
-            let hello = Hello { large, versions, ..Hello::default() };
+            let hello = Hello { versions, large, ..Hello::default() };
             let mut head = [0; 5];
             tokio::select! {
                 _ = handshake(&mut attempt, &tls, near, &host, hello) => panic!("nobody answers"),

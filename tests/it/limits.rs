@@ -3,9 +3,10 @@
 
 use std::{future::pending, net::SocketAddr, process::Command};
 
+use serde_json::Value;
 use snapreach::{
     conformance::{self, Judgement, Options, Outcome, Profile, Progress, Remedy, Request},
-    exchange::Places,
+    exchange::{DoorKind, Places},
     lab::{Lab, LabSpec, OwnOrigin},
     model::Host,
     plan::{Budgets, Proxy, Source, Trust},
@@ -14,7 +15,7 @@ use snapreach::{
 use crate::{
     programs::{SQUID, TINYPROXY},
     real_proxies::start,
-    support::{program, skipped},
+    support::{clean, program, report, skipped},
 };
 
 /// What the cases of the group say that look at many tunnels: the one about their number, and the one about afterwards.
@@ -90,56 +91,50 @@ fn products_with_limits_of_their_own_are_at_these() {
     }
 }
 
-/// Where the child finds the proxy and the origin; without the latter it starts one of its own.
-const PROXY: &str = "SNAPREACH_TEST_PROXY";
-const PLACES: &str = "SNAPREACH_TEST_PLACES";
+/// What the command says of a proxy on loopback, in a process that may have no more than so many descriptors.
+fn with_descriptors(count: usize, proxy: SocketAddr, arguments: &[String]) -> Vec<Value> {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]).arg(env!("CARGO_BIN_EXE_snapreach"));
+    command.args(["proxy", &format!("http://{proxy}"), "--filter", "limits", "--format", "json"]).args(arguments);
+    clean(&mut command);
+    let report = report(&command.output().unwrap());
+    let cases = report["cases"].as_array().unwrap();
+    ["limits/concurrent", "limits/recovers"]
+        .map(|id| cases.iter().find(|case| case["id"] == id).unwrap()["judgements"][0].clone())
+        .to_vec()
+}
 
-#[test]
-fn a_limit_of_this_side_is_never_the_proxys() {
-    let lab = Lab::start(&LabSpec::default()).unwrap();
-    let network = lab.network();
-    in_a_child(128, network.addresses["proxy"], Some(&network.places));
+fn assert_this_side(judgements: &[Value]) {
+    let [concurrent, recovers] = judgements else { panic!("{judgements:?}") };
+    assert_eq!(concurrent["outcome"], "warn", "{concurrent:#}");
+    let summary = concurrent["summary"].as_str().unwrap();
+    assert!(summary.contains("as many tunnels stand at once as this machine can hold"), "{concurrent:#}");
+    let [line] = &concurrent["evidence"].as_array().unwrap()[..] else { panic!("{concurrent:#}") };
+    let line = line.as_str().unwrap();
+    assert!(line.starts_with("this process may have ") && line.ends_with(" file descriptors (ulimit -n)"), "{line}");
+    assert!(concurrent["figures"]["held"]["value"].as_f64().unwrap() > 40.0, "{concurrent:#}");
+    assert!(concurrent.get("remedy").is_none_or(Value::is_null), "{concurrent:#}");
+    assert_eq!(recovers["outcome"], "pass", "{recovers:#}");
 }
 
 #[test]
-fn the_origins_descriptors_are_this_sides_too_where_it_runs_here() {
+fn a_limit_of_this_side_is_never_the_proxys() {
+    let spec: LabSpec = toml::from_str("[proxy]\nreach_loopback = true\n").unwrap();
+    let lab = Lab::start(&spec).unwrap();
+    let proxy = lab.network().addresses["proxy"];
+    // With the origin in another process, and in the same one, where its descriptors count too.
+    let origin = OwnOrigin::start(&[[127, 0, 0, 1].into()]).unwrap();
+    let door = origin.places().of(DoorKind::Serves).next().unwrap();
+    assert_this_side(&with_descriptors(128, proxy, &["--lab-origin".into(), door.to_string()]));
+    assert_this_side(&with_descriptors(256, proxy, &[]));
+}
+
+#[test]
+fn a_squid_with_enough_descriptors_holds_all_that_are_wanted() {
     let open = format!("{SQUID}max_filedescriptors 8192\nhttp_access allow all\n");
     let Some(squid) = start("squid", &["-N", "-f", "DIR/conf"], &open) else { return };
-    in_a_child(256, ([127, 0, 0, 1], squid.port).into(), None);
     let origin = OwnOrigin::start(&[[127, 0, 0, 1].into()]).unwrap();
     let [concurrent, recovers] = held(([127, 0, 0, 1], squid.port).into(), origin.places());
     assert_eq!((concurrent.outcome, recovers.outcome), (Outcome::Pass, Outcome::Pass), "{concurrent:?}");
     assert_eq!(concurrent.summary, "2000 tunnels stand at once, and all carry bytes");
-}
-
-/// Runs the test below in a process that may have no more than so many descriptors.
-fn in_a_child(descriptors: usize, proxy: SocketAddr, places: Option<&Places>) {
-    let script =
-        format!("ulimit -n {descriptors}; exec \"$0\" --exact limits::with_few_descriptors --ignored --nocapture");
-    let mut command = Command::new("sh");
-    command.args(["-c", &script]).arg(std::env::current_exe().unwrap()).env(PROXY, proxy.to_string());
-    if let Some(places) = places {
-        command.env(PLACES, serde_json::to_string(places).unwrap());
-    }
-    let output = command.output().unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-}
-
-#[test]
-#[ignore = "the half of the tests above that runs in a process of its own"]
-fn with_few_descriptors() {
-    let proxy = std::env::var(PROXY).unwrap().parse().unwrap();
-    let origin = OwnOrigin::start(&[[127, 0, 0, 1].into()]).unwrap();
-    let places = match std::env::var(PLACES) {
-        Ok(places) => serde_json::from_str(&places).unwrap(),
-        Err(_) => origin.places().clone(),
-    };
-    let [concurrent, recovers] = held(proxy, &places);
-    assert_eq!(concurrent.outcome, Outcome::Warn, "{concurrent:?}");
-    assert!(concurrent.summary.contains("as many tunnels stand at once as this machine can hold"), "{concurrent:?}");
-    let [line] = &concurrent.evidence[..] else { panic!("{concurrent:?}") };
-    assert!(line.starts_with("this process may have ") && line.ends_with(" file descriptors (ulimit -n)"), "{line}");
-    assert!(concurrent.figures["held"].value > 50.0 && concurrent.remedy.is_none(), "{concurrent:?}");
-    assert_eq!(recovers.outcome, Outcome::Pass, "{recovers:?}");
 }

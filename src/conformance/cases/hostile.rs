@@ -256,8 +256,8 @@ fn judge_attack(attack: &Attack, reaction: &Reaction) -> Judgement {
         (Some(reply), _) if reply.is_success() => {
             graded(attack.opened, format!("{words} opens a tunnel")).because(answered(&reply))
         }
-        (Some(_), _) => Judgement::pass(format!("{words} is refused")),
-        (None, End::Closed | End::Reset) => Judgement::pass(format!("{words} ends the connection")),
+        // Whether the words of a refusal arrive before the end of the connection is a race where much was sent.
+        (Some(_), _) | (None, End::Closed | End::Reset) => Judgement::pass(format!("{words} is refused")),
         (None, End::Open) => graded(attack.unanswered, format!("{words} gets no answer")),
     }
 }

@@ -105,7 +105,7 @@ fn stopped(load: &Load, stop: &Stop, edge: Option<usize>) -> Judgement {
         How::Dead => "opens further ones that carry nothing".to_owned(),
         How::Here(_) => return stop.not_run(),
     };
-    let setting = edge.filter(|_| released).and_then(|edge| setting(edge, &stop.how));
+    let setting = setting(edge.unwrap_or(load.held), &stop.how).filter(|_| released);
     let judgement = match &setting {
         _ if !released => Judgement::fail("the proxy stops serving while tunnels are held")
             .because("nor did it serve again when some of them were closed"),
