@@ -210,7 +210,10 @@ impl<'w> Session<'w> {
         if buffer.is_empty() && !matches!(timeout(IDLE, io.read_buf(buffer)).await, Ok(Ok(1..))) {
             return Err(None);
         }
-        let (hostile, answer) = match timeout(HALF, next_head(io, buffer)).await {
+        let half = if self.has(Quirk::DiesOf(Hostile::HalfRequest)) { Duration::ZERO } else { HALF };
+        let (hostile, answer) = match timeout(half, next_head(io, buffer)).await {
+            // It may have died of another connection meanwhile.
+            Ok(Ok(_)) if self.world.proxy.dead.load(Ordering::Relaxed) => return Err(None),
             Ok(Ok(head)) => return Ok(head),
             Ok(Err(Unread::End | Unread::Broken(_))) => (Hostile::HalfRequest, None),
             Err(_) => (Hostile::HalfRequest, Some(squid(408, "Request Timeout", "ERR_REQUEST_START_TIMEOUT", 0))),

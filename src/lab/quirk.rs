@@ -128,7 +128,7 @@ pub enum Hostile {
     Malformed,
     /// Bytes that are no text.
     Binary,
-    /// A head that is never completed.
+    /// A head that does not come in one piece.
     HalfRequest,
 }
 
