@@ -285,7 +285,7 @@ fn privoxy(remedy: &Remedy) -> Setting {
     }
 }
 
-/// From the manual of release 2.4; not measured.
+/// Directives of release 2.4 (mod_proxy_connect, mod_proxy, the MPMs); none was measured.
 fn apache(remedy: &Remedy) -> Setting {
     match remedy {
         Remedy::AllowPorts { ports } => {

@@ -252,7 +252,7 @@ pub struct KnownDefault {
 }
 
 /// The defaults of a product that hurt backups, measured on the release that Debian 12 ships (squid 5.7, tinyproxy 1.11,
-/// haproxy 2.6, privoxy 3.0, cntlm 0.92, ncat 7.93, pproxy 2.7); those of Apache are from its manual.
+/// haproxy 2.6, privoxy 3.0, cntlm 0.92, ncat 7.93, pproxy 2.7); those of Apache (2.4) were not measured.
 #[must_use]
 pub fn known_defaults(product: Product) -> Vec<KnownDefault> {
     match product {

@@ -193,7 +193,7 @@ fn explain(observations: Vec<Observation>, proxy: &str) -> Vec<Finding> {
 fn verdict(context: &Context, counts: &Counts, none: Option<(&Finding, bool)>, tried: &[Tried]) -> Verdict {
     let proxy = &context.proxy;
     let failed = |n: usize, level: &str| {
-        format!("{} of level {level} {}", plural(n, "case"), if n == 1 { "fails" } else { "fail" })
+        format!("{} that {level} pass {}", plural(n, "case"), if n == 1 { "fails" } else { "fail" })
     };
     let untried = untried_ports(&context.ports, tried);
     // What is merely good to know degrades nothing.

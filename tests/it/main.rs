@@ -25,6 +25,7 @@ mod readme;
 mod real_proxies;
 mod replies;
 mod resolvers;
+mod rollout;
 mod scenario_command;
 mod scenarios;
 mod secrets;

@@ -69,7 +69,7 @@ fn a_proxy_that_denies_a_port_is_told_what_to_change() {
     assert_eq!(case(&report, "connect/port-443")["outcome"], "pass");
 
     let text = stdout(&proxy(&["--lab", "proxy-port-denied", "--filter", "connect/port-"]));
-    assert!(text.starts_with("BLOCKED  1 case of level must fails"), "{text}");
+    assert!(text.starts_with("BLOCKED  1 case that must pass fails"), "{text}");
     assert!(text.contains("acl SSL_ports port 8443") && text.contains("squid -k reconfigure"), "{text}");
 }
 

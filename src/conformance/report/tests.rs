@@ -47,7 +47,7 @@ fn validation(proxy: &str, tried: Vec<Tried>, products: Vec<Recognised>) -> Vali
         elapsed_ms: 4321,
         verdict: Verdict {
             status: if counts.fail_must > 0 { Status::Blocked } else { Status::Clear },
-            summary: format!("{} cases of level must fail", counts.fail_must),
+            summary: format!("{} cases that must pass fail", counts.fail_must),
             exit_code: u8::from(counts.fail_must > 0),
         },
         counts,
