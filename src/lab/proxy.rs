@@ -49,6 +49,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long the head of a request may take from its first byte on.
 const HALF: Duration = Duration::from_secs(5);
 
+/// Most heads are no longer.
+const COMMON: usize = 1024;
+
 /// What the connections to the proxy share.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -207,11 +210,16 @@ impl<'w> Session<'w> {
 
     /// Reads the next request. No head, but an answer to what came in its place; or nothing at all to say.
     async fn hear(&self, io: &mut Box<dyn Io>, buffer: &mut Vec<u8>) -> Result<Head, Option<Answer>> {
+        buffer.reserve(COMMON);
         if buffer.is_empty() && !matches!(timeout(IDLE, io.read_buf(buffer)).await, Ok(Ok(1..))) {
             return Err(None);
         }
-        let half = if self.has(Quirk::DiesOf(Hostile::HalfRequest)) { Duration::ZERO } else { HALF };
-        let (hostile, answer) = match timeout(half, next_head(io, buffer)).await {
+        let is_whole = buffer.windows(4).any(|window| window == b"\r\n\r\n");
+        if !is_whole && self.has(Quirk::DiesOf(Hostile::HalfRequest)) {
+            self.world.proxy.dead.store(true, Ordering::Relaxed);
+            return Err(None);
+        }
+        let (hostile, answer) = match timeout(HALF, next_head(io, buffer)).await {
             // It may have died of another connection meanwhile.
             Ok(Ok(_)) if self.world.proxy.dead.load(Ordering::Relaxed) => return Err(None),
             Ok(Ok(head)) => return Ok(head),
