@@ -28,6 +28,7 @@ use super::{
 use crate::{
     lab::{Event, Lab, Network, OwnOrigin},
     plan::Proxy,
+    probe::limits::Descriptors,
 };
 
 /// Events that wait to be printed. The lab does not wait for a slow reader: more are counted and left out.
@@ -63,6 +64,8 @@ struct Description<'a> {
 /// # Errors
 /// When the scenario cannot be used, a file cannot be written, or the lab cannot start.
 pub(super) fn run(args: &args::Lab) -> Result<u8, Stop> {
+    // Each connection of whoever uses it is a descriptor here; thousands may be wanted.
+    Descriptors::raised();
     if let Some(listen) = args.listen {
         return origin_only(listen);
     }

@@ -1,5 +1,8 @@
 //! What must be changed in a proxy, as lines of its configuration. Pure.
 //!
+//! The lines for ports, names, clients, descriptors, idle tunnels and silent endpoints were tried on the products that
+//! Debian 12 ships, those of Apache and nginx on none; the others follow the products' documentation.
+//!
 //! `VM_SUBNET` stands for the addresses of the machines that will use the proxy, as `10.0.0.0/24`; nothing else has to be
 //! filled in.
 
@@ -285,7 +288,7 @@ fn privoxy(remedy: &Remedy) -> Setting {
     }
 }
 
-/// Directives of release 2.4 (mod_proxy_connect, mod_proxy, the MPMs); none was measured.
+/// Directives of release 2.4 (`mod_proxy_connect`, `mod_proxy`, the MPMs); none was measured.
 fn apache(remedy: &Remedy) -> Setting {
     match remedy {
         Remedy::AllowPorts { ports } => {

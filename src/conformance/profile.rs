@@ -14,9 +14,9 @@ use crate::model::Host;
 pub struct Profile {
     /// Its name.
     pub name: String,
-    /// Ports to which CONNECT must work.
+    /// Ports to which CONNECT must work, of those that are tried: 443, 8443 and 80.
     pub ports: Vec<u16>,
-    /// Ports that must work by plain requests (absolute form).
+    /// Ports that must work by plain requests (absolute form): 80, or none.
     pub plain_ports: Vec<u16>,
     /// Ports to which CONNECT must stay shut.
     pub denied_ports: Vec<u16>,
@@ -41,7 +41,7 @@ impl Default for Profile {
         Self {
             name: "azure-backup".into(),
             ports: vec![443, 8443],
-            plain_ports: vec![80],
+            plain_ports: Vec::new(),
             denied_ports: vec![22, 25],
             allow: Vec::new(),
             deny: Vec::new(),
@@ -70,11 +70,23 @@ impl Profile {
         Ok(if places.name.is_none() { Self { name: name.to_owned(), ..profile } } else { profile })
     }
 
-    /// The level of a case here.
+    /// The level of a case here: as the profile says, else as the ports that it names demand, else the catalogue's.
     #[must_use]
     pub fn level(&self, id: &str, otherwise: Level) -> Level {
         let group = id.split('/').next().unwrap_or(id);
-        self.levels.get(id).or_else(|| self.levels.get(group)).copied().unwrap_or(otherwise)
+        let said = self.levels.get(id).or_else(|| self.levels.get(group));
+        said.or(self.of_ports(id, otherwise).as_ref()).copied().unwrap_or(otherwise)
+    }
+
+    /// What an estate does not use cannot keep its backups from working.
+    fn of_ports(&self, id: &str, otherwise: Level) -> Option<Level> {
+        let (group, name) = id.split_once('/')?;
+        match name.strip_prefix("port-").and_then(|port| port.parse().ok()) {
+            Some(port) if group == "connect" => Some(if self.ports.contains(&port) { Level::Must } else { Level::May }),
+            _ if name == "get-80" => self.plain_ports.contains(&80).then_some(Level::Must),
+            _ if group == "headers" && self.plain_ports.is_empty() => Some(otherwise.max(Level::Should)),
+            _ => None,
+        }
     }
 
     /// Whether a case does not apply here.
@@ -109,6 +121,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 struct Places {
     name: Option<toml::Value>,
     ports: Spanned<toml::Value>,
+    #[serde(rename = "plain-ports")]
+    plain_ports: Spanned<toml::Value>,
     allow: Vec<Spanned<toml::Value>>,
     deny: Vec<Spanned<toml::Value>>,
     levels: BTreeMap<Spanned<String>, toml::Value>,
@@ -120,6 +134,7 @@ impl Default for Places {
         Self {
             name: None,
             ports: Spanned::new(0..0, toml::Value::Boolean(true)),
+            plain_ports: Spanned::new(0..0, toml::Value::Boolean(true)),
             allow: Vec::new(),
             deny: Vec::new(),
             levels: BTreeMap::new(),
@@ -133,6 +148,15 @@ impl Places {
         let error = |at: usize, message: String, unknown| Err(ProfileError { at, message, unknown });
         if self.ports.get_ref().as_array().is_some_and(Vec::is_empty) {
             return error(self.ports.span().start, "ports: name at least one port, as [443, 8443]".into(), None);
+        }
+        for (key, list, tried) in
+            [("ports", &self.ports, &[443, 8443, 80][..]), ("plain-ports", &self.plain_ports, &[80])]
+        {
+            let ports = list.get_ref().as_array().into_iter().flatten().filter_map(toml::Value::as_integer);
+            if let Some(other) = ports.into_iter().find(|port| !tried.contains(port)) {
+                let message = format!("{key}: no case tries port {other}; there are some for {}", words(tried));
+                return error(list.span().start, message, None);
+            }
         }
         for (key, entries) in [("allow", &self.allow), ("deny", &self.deny)] {
             for entry in entries {
@@ -153,6 +177,10 @@ impl Places {
         }
         Ok(())
     }
+}
+
+fn words(ports: &[i64]) -> String {
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn is_authority(text: &str) -> bool {
@@ -177,11 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn what_the_ports_do_not_demand_is_good_to_know_at_most() {
+        let level = |text: &str, id: &str, otherwise| Profile::parse("x", text).unwrap().level(id, otherwise);
+        assert_eq!(level("", "connect/port-8443", Level::Must), Level::Must);
+        assert_eq!(level("ports = [443]", "connect/port-8443", Level::Must), Level::May);
+        assert_eq!(level("ports = [443, 80]", "connect/port-80", Level::May), Level::Must);
+        assert_eq!(level("", "connect/get-80", Level::Should), Level::Should);
+        assert_eq!(level("plain-ports = [80]", "connect/get-80", Level::Should), Level::Must);
+        assert_eq!(level("", "headers/range", Level::Must), Level::Should);
+        assert_eq!(level("", "headers/via", Level::May), Level::May);
+        assert_eq!(level("plain-ports = [80]", "headers/range", Level::Must), Level::Must);
+        assert_eq!(
+            level("ports = [443]\n[levels]\nconnect = \"should\"", "connect/port-8443", Level::Must),
+            Level::Should
+        );
+    }
+
+    #[test]
     fn errors_are_where_the_word_is() {
         for (text, at, part) in [
             ("prots = [443]", "prots", "`ports`"),
             ("ports = [443, 70000]", "70000", "u16"),
             ("ports = []", "[]", "at least one port"),
+            ("ports = [443, 10443]", "[443, 10443]", "no case tries port 10443"),
+            ("plain-ports = [8080]", "[8080]", "there are some for 80"),
             ("tunnels = \"many\"", "\"many\"", "usize"),
             ("allow = [\"a:443\", \"acct\"]", "\"acct\"", "HOST:PORT"),
             ("deny = [\"a:0\"]", "\"a:0\"", "HOST:PORT"),

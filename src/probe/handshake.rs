@@ -65,6 +65,7 @@ pub(crate) struct Hello<'a> {
 }
 
 /// Versions of TLS.
+#[cfg_attr(not(feature = "conformance"), expect(dead_code, reason = "only cases for proxies choose"))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Versions {
     /// 1.3 and 1.2.

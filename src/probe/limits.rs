@@ -1,11 +1,11 @@
 //! The file descriptor limit, and what it allows.
 
+#[cfg(feature = "conformance")]
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use nix::sys::{
-    resource::{Resource, getrlimit, setrlimit},
-    socket::{SockaddrStorage, getsockname},
-};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+#[cfg(feature = "conformance")]
+use nix::sys::socket::{SockaddrStorage, getsockname};
 
 /// Descriptors that are neither probes nor lookups: the event queue, files of the report.
 const RESERVE: usize = 24;
@@ -33,7 +33,7 @@ pub(crate) struct Descriptors {
 
 impl Descriptors {
     /// Raises the soft limit to the hard one, and counts.
-    pub(crate) fn count() -> Self {
+    pub(crate) fn raised() -> Self {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
         let now = if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
         let open = std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count);
@@ -47,6 +47,7 @@ impl Descriptors {
 }
 
 /// Whether somebody in this process serves at this address: a socket of its own has it.
+#[cfg(feature = "conformance")]
 pub(crate) fn is_served_here(address: SocketAddr) -> bool {
     let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return false };
     descriptors.flatten().any(|entry| {
@@ -62,7 +63,7 @@ pub(crate) fn is_served_here(address: SocketAddr) -> bool {
 
 /// Raises the soft limit of file descriptors to the hard one, and says how much fits below it.
 pub(super) fn raise() -> Room {
-    share(Descriptors::count())
+    share(Descriptors::raised())
 }
 
 fn share(descriptors: Descriptors) -> Room {

@@ -270,7 +270,7 @@ enum Filled {
 impl Crowd {
     fn new(rig: &Rig, way: Way, stall: Duration) -> Self {
         let wanted = rig.options.tunnels.min(rig.profile.tunnels);
-        let descriptors = Descriptors::count();
+        let descriptors = Descriptors::raised();
         Self {
             opener: Opener::new(rig, way, stall),
             stall,
