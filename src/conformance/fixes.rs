@@ -63,7 +63,13 @@ pub fn title(remedy: &Remedy) -> String {
 /// The fixes for these products, in their order; for the [usual ones](USUAL) where there are none.
 #[must_use]
 pub fn fixes(remedy: &Remedy, products: &[Product]) -> Vec<Fix> {
-    let known: Vec<Fix> = products.iter().filter_map(|&product| fix(remedy, product)).collect();
+    let mut known: Vec<Fix> = products.iter().filter_map(|&product| fix(remedy, product)).collect();
+    // A load balancer that passes bytes on shows nothing of itself, and its limits come first.
+    let may_be_in_front = matches!(remedy, Remedy::IdleTimeout { .. } | Remedy::Clients { .. });
+    if !known.is_empty() && may_be_in_front && !products.contains(&Product::Haproxy) {
+        let note = "only where one stands in front of the proxy: nothing shows whether one does";
+        known.extend(fix(remedy, Product::Haproxy).map(|fix| Fix { note, ..fix }));
+    }
     if known.is_empty() {
         USUAL.iter().filter_map(|&product| fix(remedy, product)).filter(|fix| !fix.lines.is_empty()).collect()
     } else {

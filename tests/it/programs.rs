@@ -5,6 +5,7 @@
 
 use std::{
     fs::{self, File, Permissions},
+    net::UdpSocket,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -82,4 +83,17 @@ pub(crate) fn fill(text: &str, listen: &str, folder: &Path) -> String {
         .replace("ADDRESS", address)
         .replace("PORT", port)
         .replace("DIR", &folder.display().to_string())
+}
+
+/// Answers every question with NXDOMAIN, until something comes that is none.
+pub(crate) fn know_no_name(socket: &UdpSocket) {
+    const HEADER: usize = 12;
+    socket.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
+    let mut buffer = [0; 1024];
+    while let Ok((length @ HEADER.., from)) = socket.recv_from(&mut buffer) {
+        // A response (QR), and its code.
+        buffer[2] |= 0x80;
+        buffer[3] = 0x83;
+        let _ = socket.send_to(&buffer[..length], from);
+    }
 }

@@ -8,7 +8,6 @@ use std::{
     path::PathBuf,
     process::Command,
     thread::JoinHandle,
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -62,7 +61,7 @@ impl Site {
         write("nsswitch.conf", "hosts: files dns\n");
         let names = Some(hosts.inside(HOST, || {
             let socket = UdpSocket::bind("127.0.0.53:53").unwrap();
-            std::thread::spawn(move || know_no_name(&socket))
+            std::thread::spawn(move || programs::know_no_name(&socket))
         }));
         Some(Self { programs: Vec::new(), names, hosts, folder })
     }
@@ -108,20 +107,6 @@ impl Drop for Site {
         if let Some(names) = self.names.take() {
             let _ = names.join();
         }
-    }
-}
-
-/// Answers every question with NXDOMAIN, until something comes that is none.
-fn know_no_name(socket: &UdpSocket) {
-    socket.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
-    let mut buffer = [0; 1024];
-    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-        if length < 12 {
-            return;
-        }
-        buffer[2] |= 0x80;
-        buffer[3] = 0x83;
-        let _ = socket.send_to(&buffer[..length], from);
     }
 }
 

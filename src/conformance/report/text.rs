@@ -160,7 +160,7 @@ fn fix<'a>(page: &mut Page<'_>, id: &'static str, judgement: &'a Judgement, told
     told.remedies.push((remedy, id));
     page.wrap(&label, INDENT + 5, &title(remedy))?;
     let known = fixes(remedy, &told.products);
-    if known.iter().any(|fix| !told.products.contains(&fix.product)) {
+    if !known.is_empty() && known.iter().all(|fix| !told.products.contains(&fix.product)) {
         return page.wrap(&" ".repeat(INDENT + 5), INDENT + 5, &words::elsewhere());
     }
     for fix in &known {
