@@ -39,6 +39,8 @@ use crate::{
 };
 #[cfg(feature = "conformance")]
 pub(crate) use remedies::lines;
+#[cfg(feature = "conformance")]
+pub(crate) use rules::has_genuine_issuer;
 
 /// Judges a record. The same observations give the same assessment, in whatever order they stand.
 #[must_use]

@@ -169,7 +169,7 @@ fn is_self_signed(h: &HandshakeEvidence) -> bool {
 }
 
 /// Whether the leaf names an authority that storage uses as its issuer.
-pub(super) fn has_genuine_issuer(h: &HandshakeEvidence) -> bool {
+pub(crate) fn has_genuine_issuer(h: &HandshakeEvidence) -> bool {
     h.chain.first().and_then(|leaf| leaf.issuer_organization.as_deref()).is_some_and(issuer::is_genuine_organisation)
 }
 

@@ -124,10 +124,6 @@ impl Caller {
 
     /// Connects to the proxy, and shakes hands with it where it speaks TLS.
     pub(crate) async fn call(&self, subject: &str) -> Dialogue {
-        self.call_tuned(subject, Tuning::default()).await
-    }
-
-    async fn call_tuned(&self, subject: &str, tuning: Tuning) -> Dialogue {
         let mut dialogue = Dialogue {
             caller: self.clone(),
             recorder: Recorder::new(self.epoch, self.redactor.clone(), self.halt.clone()),
@@ -139,19 +135,18 @@ impl Caller {
         let connected = dialogue
             .recorder
             .step(Leg::Proxy, self.budgets.connect, &mut attempt, async |attempt: &mut net::Attempt| {
-                net::connect(attempt, &self.source, tuning, None).await
+                net::connect(attempt, &self.source, Tuning::default(), None).await
             })
             .await;
         let Ok(conn) = connected else { return dialogue };
         dialogue.recorder.watch(conn.clone());
         conn.send_at_once();
         let conn = conn.half_closing();
+        dialogue.stream = Some(Box::new(conn));
         if self.proxy.tls {
-            dialogue.stream = Some(Box::new(conn));
             let host = self.proxy.host.clone();
             dialogue.shake(Leg::Proxy, &host, Hello::default()).await;
         } else {
-            dialogue.stream = Some(Box::new(conn));
             dialogue.trusted = true;
         }
         dialogue

@@ -1,8 +1,8 @@
 //! TLS inside the tunnel: who ends it, and which handshakes pass.
 
 use crate::{
-    azure::{issuer, storage},
-    classify::codes,
+    azure::storage,
+    classify::{codes, has_genuine_issuer},
     conformance::{
         case::{Case, Judgement, Level, Outcome, Remedy, Trial, Turn, one},
         rig::{Rig, Way, code, ended, heard},
@@ -182,11 +182,6 @@ fn judge_storage(seen: Observation) -> Judgement {
         )),
     };
     with_chain(judgement, handshake).seen([seen])
-}
-
-fn has_genuine_issuer(handshake: &HandshakeEvidence) -> bool {
-    let leaf = handshake.chain.first();
-    leaf.and_then(|leaf| leaf.issuer_organization.as_deref()).is_some_and(issuer::is_genuine_organisation)
 }
 
 // ---- which handshakes pass
