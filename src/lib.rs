@@ -26,8 +26,9 @@
 //! | [`triage`] | `model`, `azure`, `report`, and of `classify` codes and catalogue | always |
 //! | [`probe`] | `model`, `http`, `exchange`, `plan` | `probe` |
 //! | [`lab`] | `model`, `exchange`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
-//! | [`conformance`] | everything but `scenario` and `cli` | `conformance` |
-//! | [`scenario`] | everything but `conformance` and `cli` | `scenario` |
+//! | [`bench`] | `model`, `http`, `plan`, `probe`, `lab`, `report`, and of `classify` what one observation means | `bench` |
+//! | [`conformance`] | everything but `scenario`, `bench` and `cli` | `conformance` |
+//! | [`scenario`] | everything but `conformance`, `bench` and `cli` | `scenario` |
 //! | [`cli`] | everything | `cli` |
 //!
 //! The always-on part needs neither an event loop nor sockets; features only add modules.
@@ -62,6 +63,8 @@
 //! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`
 
 pub mod azure;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod classify;
 pub mod discover;
 pub mod exchange;

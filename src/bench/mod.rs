@@ -1,0 +1,17 @@
+//! How much a path carries, and whether it carries less than another.
+//!
+//! A [`Setup`] says what is done again and again, over which path and how fast; the engine does it for a while and gives
+//! a [`Measurement`], which adds up exactly with others. Two paths are measured in turn, slice by slice, and the pure
+//! [`gate`] decides from the pairs whether the second is worse; what it rests on is in [`statistics`].
+
+mod distribution;
+pub mod gate;
+mod measurement;
+mod run;
+mod setup;
+pub mod statistics;
+
+pub use distribution::Distribution;
+pub use measurement::{Cpu, Failures, Lateness, Measurement, Part, Tcp, Tick};
+pub use run::{ArmInfo, Environment, Run, Settings};
+pub use setup::{Arm, Form, Load, Setup, Workload};
