@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::measurement::is_code;
+
 /// A figure that can be gated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,6 +132,21 @@ pub struct Judgement {
     pub errors: ErrorJudgement,
     /// What it rests on, in order.
     pub pairs: Vec<Pair>,
+}
+
+impl Judgement {
+    /// What no judgement says.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let seen = self.pairs.iter().flat_map(|pair| [&pair.a, &pair.b]);
+        let codes = seen.flat_map(|slice| slice.errors.keys()).chain(&self.errors.new_codes);
+        if !codes.into_iter().all(|code| is_code(code)) {
+            Some("a failure of the comparison has no finding code")
+        } else if !(0.0..1.0).contains(&self.question.margin) {
+            Some("the margin is no share")
+        } else {
+            None
+        }
+    }
 }
 
 /// What the pairs say about one metric.
