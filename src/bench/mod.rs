@@ -7,11 +7,14 @@
 mod distribution;
 pub mod gate;
 mod measurement;
+mod merge;
+pub mod report;
 mod run;
 mod setup;
 pub mod statistics;
 
 pub use distribution::Distribution;
-pub use measurement::{Cpu, Failures, Lateness, Measurement, Part, Tcp, Tick};
-pub use run::{ArmInfo, Environment, Run, Settings};
+pub use measurement::{Cpu, Failures, Lateness, Measurement, Part, Tcp, Tick, TickAt};
+pub use merge::{MergeError, merge};
+pub use run::{ArmInfo, Environment, ReadError, Run, Settings, Status, Verdict};
 pub use setup::{Arm, Form, Load, Setup, Workload};

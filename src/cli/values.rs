@@ -7,10 +7,16 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueEnum;
+use clap::{
+    ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{exchange::MAX_BYTES, model::Host};
+use crate::{
+    bench::{Workload, gate::Metric},
+    exchange::MAX_BYTES,
+    model::Host};
 
 /// What is wrong with a value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
