@@ -20,6 +20,8 @@ mod sys;
 mod trace;
 mod tunnel;
 mod walk;
+#[cfg(feature = "bench")]
+pub(crate) mod wire;
 
 use std::{future::Future, io, sync::atomic::AtomicU32};
 

@@ -146,6 +146,15 @@ pub(super) struct Prefixed<S> {
     inner: S,
 }
 
+#[cfg(feature = "bench")]
+impl<S> Prefixed<S> {
+    /// The stream itself, when nothing came early.
+    #[allow(dead_code, reason = "the engine is about to use it")]
+    pub(super) fn into_inner(self) -> Result<S, Self> {
+        if self.at == self.prefix.len() { Ok(self.inner) } else { Err(self) }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.at < self.prefix.len() {
