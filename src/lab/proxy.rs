@@ -37,7 +37,7 @@ use super::{
     quirk::{Beyond, Hostile, Quirk},
     relay,
     spec::{Fault, Login, Party},
-    world::{World, stream_fault},
+    world::World,
 };
 
 /// `unexpected_message` (RFC 8446 section 6): what a TLS server says to plaintext.
@@ -97,10 +97,10 @@ async fn serve_connection(world: &World, stream: TcpStream, peer: SocketAddr) ->
     stream.set_nodelay(true)?;
     relay::shorten_queue(&stream);
     let breaker = Breaker::of(&stream)?;
-    let io: Box<dyn Io> = match stream_fault(faults) {
+    let io: Box<dyn Io> = match world.stream_fault(faults) {
         Some(fault) => {
             let inner = Breaker::of(&stream)?;
-            Box::new(fault.apply(Box::new(stream), inner))
+            fault.apply(Box::new(stream), inner)
         }
         None => Box::new(stream),
     };
@@ -161,7 +161,7 @@ impl<'w> Session<'w> {
                     self.established().write(&mut io, "CONNECT").await?;
                     return match self.dial(&host, port).await {
                         Ok(origin) => {
-                            let faulty = Box::new(fault.apply(io, self.breaker.again()?));
+                            let faulty = fault.apply(io, self.breaker.again()?);
                             self.relay(faulty, origin, &head.target, &buffer, None).await
                         }
                         Err(_) => last_words(io, b"").await,
@@ -315,7 +315,7 @@ impl<'w> Session<'w> {
         };
         match fault {
             Some(Fault { tunnel: Some(tunnel), .. }) => Decision::Break(room, tunnel, host, port),
-            fault => match fault.and_then(Fault::placed) {
+            fault => match world.stream_fault(fault) {
                 Some(placed) => Decision::Disturb(room, placed, host, port),
                 None => Decision::Tunnel(room, host, port),
             },

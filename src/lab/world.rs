@@ -16,9 +16,10 @@ use rustls::ServerConfig;
 use super::{
     fault::{
         proto::{Certificate, DnsFault},
-        stream::Placed,
+        stream::{Placed, Stream, Throttle},
     },
     log::Log,
+    pace::{Share, Stall},
     pki::Pki,
     proxy,
     quirk::Quirk,
@@ -54,6 +55,10 @@ pub(super) struct World {
     pub(super) proxy: proxy::State,
     /// How often each fault was in question so far.
     counts: Vec<AtomicU32>,
+    /// What each relative throttle keeps account of.
+    shares: Vec<Option<Arc<Share>>>,
+    /// The stalls of the origin, if it has any.
+    pub(super) stall: Option<Arc<Stall>>,
 }
 
 impl World {
@@ -66,6 +71,8 @@ impl World {
     ) -> Self {
         Self {
             counts: spec.faults.iter().map(|_| AtomicU32::new(0)).collect(),
+            shares: spec.faults.iter().map(share).collect(),
+            stall: spec.faults.iter().any(|fault| fault.stall().is_some()).then(Arc::default),
             // Shorter than a scenario's own patience, so that the proxy is the one that reports.
             proxy_patience: Duration::from_millis(400),
             proxy: proxy::State::default(),
@@ -79,7 +86,24 @@ impl World {
 
     /// The faults that meet a new connection at this door.
     pub(super) fn origin_faults(&self, door: Door) -> Vec<&Fault> {
-        self.drawn(Party::Origin, |fault| concerns(fault, door)).collect()
+        self.drawn(Party::Origin, |fault| concerns(fault, door) && fault.stall().is_none()).collect()
+    }
+
+    /// Stalls the origin if a fault says so of this request at a door, which knows the client to want one of `hosts`.
+    pub(super) fn stall(&self, door: Door, hosts: &[Option<&str>]) {
+        let Some(stall) = &self.stall else { return };
+        let concerned = |fault: &Fault| fault.stall().is_some() && concerns(fault, door) && covered(fault, hosts);
+        if let Some(by) = self.drawn(Party::Origin, concerned).find_map(Fault::stall) {
+            stall.begin(by);
+        }
+    }
+
+    /// The byte-stream fault among those drawn.
+    pub(super) fn stream_fault<'f>(&self, faults: impl IntoIterator<Item = &'f Fault>) -> Option<Placed> {
+        let (drawn, fault) = faults.into_iter().find_map(|fault| Some((fault, fault.stream.clone()?)))?;
+        let at = self.spec.faults.iter().position(|fault| std::ptr::eq(fault, drawn));
+        let (after, direction) = (drawn.when.after_bytes.unwrap_or(0), drawn.direction.unwrap_or_default());
+        Some(Placed { fault, after, direction, share: at.and_then(|at| self.shares[at].clone()) })
     }
 
     /// The faults that meet a new connection to the proxy, before it has asked for anything.
@@ -128,9 +152,12 @@ pub(super) fn covered(fault: &Fault, known: &[Option<&str>]) -> bool {
     fault.hosts.is_empty() || known.iter().flatten().any(|name| fault.hosts.iter().any(|pattern| covers(pattern, name)))
 }
 
-/// The byte-stream fault among those drawn.
-pub(super) fn stream_fault<'f>(faults: impl IntoIterator<Item = &'f Fault>) -> Option<Placed> {
-    faults.into_iter().find_map(Fault::placed)
+/// The account of a relative throttle.
+fn share(fault: &Fault) -> Option<Arc<Share>> {
+    match fault.stream {
+        Some(Stream::Throttle(Throttle::Less(millionths))) => Some(Arc::new(Share::new(f64::from(millionths) / 1e6))),
+        _ => None,
+    }
 }
 
 /// The TLS servers that the scenario needs.
