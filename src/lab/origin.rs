@@ -15,7 +15,7 @@ use super::{
     fault::{
         conn::{Breaker, mute},
         proto::{Http, Tls},
-        stream::Placed,
+        stream::Disturbance,
     },
     http::{self, Answer, Framing, Head, Io, pass_chunks, read_head},
     log::Event,
@@ -58,15 +58,11 @@ impl Link {
     fn new(world: &World, stream: TcpStream, faults: &[&Fault]) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let breaker = Breaker::of(&stream)?;
-        let fault = world.stream_fault(faults.iter().copied());
-        let pace = fault.as_ref().and_then(Placed::pace);
-        let io: Box<dyn Bulk> = match fault.filter(|_| pace.is_none()) {
-            Some(fault) => {
-                let inner = Breaker::of(&stream)?;
-                let stalling = Paced::new(stream, None, world.stall.clone());
-                Box::new(fault.between(Box::new(stalling), inner))
-            }
-            None => Box::new(Paced::new(stream, pace, world.stall.clone())),
+        let Disturbance { paces, placed } = world.disturbance(faults.iter().copied());
+        let stream = Paced::new(stream, paces, world.stall.clone());
+        let io: Box<dyn Bulk> = match placed {
+            Some(placed) => Box::new(placed.apply(Box::new(stream), breaker.again()?)),
+            None => Box::new(stream),
         };
         Ok(Self { io, breaker })
     }

@@ -202,20 +202,20 @@ impl Stall {
 #[derive(Debug)]
 pub(super) struct Paced<T> {
     pub(super) io: T,
-    pace: Option<(Direction, Pace)>,
+    paces: Vec<(Direction, Pace)>,
     stall: Option<Arc<Stall>>,
     /// What each direction waits for.
     waits: [Option<Pin<Box<Sleep>>>; 2],
 }
 
 impl<T> Paced<T> {
-    pub(super) fn new(io: T, pace: Option<(Direction, Pace)>, stall: Option<Arc<Stall>>) -> Self {
-        Self { io, pace, stall, waits: [None, None] }
+    pub(super) fn new(io: T, paces: Vec<(Direction, Pace)>, stall: Option<Arc<Stall>>) -> Self {
+        Self { io, paces, stall, waits: [None, None] }
     }
 
     /// Waits until bytes may move in this direction; how many, at most `wanted`.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, direction: Direction, wanted: u64) -> Poll<usize> {
-        if self.pace.is_none() && self.stall.is_none() {
+        if self.paces.is_empty() && self.stall.is_none() {
             return Poll::Ready(usize::try_from(wanted).unwrap_or(usize::MAX));
         }
         loop {
@@ -225,22 +225,26 @@ impl<T> Paced<T> {
                 *wait = None;
             }
             let now = Instant::now();
-            let pace = self.pace.as_mut().filter(|(of, _)| *of == direction).map(|(_, pace)| pace);
-            let (held, limit) = pace.map_or((None, u64::MAX), |pace| (pace.held(now), pace.limit()));
-            match held.max(self.stall.as_ref().and_then(|stall| stall.held(now))) {
+            let stalled = self.stall.as_ref().and_then(|stall| stall.held(now));
+            let paces = self.paces.iter_mut().filter(|(of, _)| *of == direction);
+            let (held, limit) = paces.fold((stalled, wanted), |(held, limit), (_, pace)| {
+                (held.max(pace.held(now)), limit.min(pace.limit()))
+            });
+            match held {
                 Some(until) => *wait = Some(Box::pin(sleep_until(until))),
-                None => return Poll::Ready(usize::try_from(wanted.min(limit)).unwrap_or(usize::MAX)),
+                None => return Poll::Ready(usize::try_from(limit).unwrap_or(usize::MAX)),
             }
         }
     }
 
     /// So many bytes have moved in this direction.
     pub(super) fn moved(&mut self, direction: Direction, bytes: usize) {
-        if let Some((of, pace)) = &mut self.pace
-            && *of == direction
-            && bytes > 0
-        {
-            pace.moved(bytes as u64, Instant::now());
+        if bytes == 0 || self.paces.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for (_, pace) in self.paces.iter_mut().filter(|(of, _)| *of == direction) {
+            pace.moved(bytes as u64, now);
         }
     }
 }

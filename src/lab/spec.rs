@@ -41,7 +41,7 @@ pub struct LabSpec {
     pub host: HostSpec,
     /// The machine that probes: its files and variables.
     pub machine: MachineSpec,
-    /// How the parties deviate. Of each kind of fault the first that applies wins.
+    /// How the parties deviate. Of each kind of fault the first that applies wins; only pauses and throttles add up.
     #[serde(skip)]
     pub faults: Vec<Fault>,
     /// Storage names beside the healthy ones: those of a machine whose files were given. They lead to the origin, and its

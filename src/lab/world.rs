@@ -16,10 +16,10 @@ use rustls::ServerConfig;
 use super::{
     fault::{
         proto::{Certificate, DnsFault},
-        stream::{Placed, Stream, Throttle},
+        stream::{Disturbance, Placed, Stream, Throttle},
     },
     log::Log,
-    pace::{Share, Stall},
+    pace::{Pace, Share, Stall},
     pki::Pki,
     proxy,
     quirk::Quirk,
@@ -71,7 +71,7 @@ impl World {
     ) -> Self {
         Self {
             counts: spec.faults.iter().map(|_| AtomicU32::new(0)).collect(),
-            shares: spec.faults.iter().map(share).collect(),
+            shares: spec.faults.iter().map(new_share).collect(),
             stall: spec.faults.iter().any(|fault| fault.stall().is_some()).then(Arc::default),
             // Shorter than a scenario's own patience, so that the proxy is the one that reports.
             proxy_patience: Duration::from_millis(400),
@@ -98,12 +98,33 @@ impl World {
         }
     }
 
-    /// The byte-stream fault among those drawn.
-    pub(super) fn stream_fault<'f>(&self, faults: impl IntoIterator<Item = &'f Fault>) -> Option<Placed> {
-        let (drawn, fault) = faults.into_iter().find_map(|fault| Some((fault, fault.stream.clone()?)))?;
-        let at = self.spec.faults.iter().position(|fault| std::ptr::eq(fault, drawn));
-        let (after, direction) = (drawn.when.after_bytes.unwrap_or(0), drawn.direction.unwrap_or_default());
-        Some(Placed { fault, after, direction, share: at.and_then(|at| self.shares[at].clone()) })
+    /// What the byte-stream faults among those drawn do: all that hold bytes, and the first of the others.
+    pub(super) fn disturbance<'f>(&self, drawn: impl IntoIterator<Item = &'f Fault>) -> Disturbance {
+        let mut disturbance = Disturbance::default();
+        for fault in drawn {
+            let Some(stream) = &fault.stream else { continue };
+            let (after, direction) = (fault.when.after_bytes.unwrap_or(0), fault.direction.unwrap_or_default());
+            let pace = match stream {
+                Stream::Pause(by) => Pace::Pause { left: after, by: *by, end: None },
+                Stream::Throttle(Throttle::Rate(per_second)) => Pace::Rate { per_second: *per_second, due: None },
+                Stream::Throttle(Throttle::Less(_)) => match self.share(fault) {
+                    Some(share) => Pace::Share(share.clone()),
+                    None => continue,
+                },
+                _ => {
+                    disturbance.placed.get_or_insert_with(|| Placed { fault: stream.clone(), after, direction });
+                    continue;
+                }
+            };
+            disturbance.paces.push((direction, pace));
+        }
+        disturbance
+    }
+
+    /// The account of a relative throttle.
+    fn share(&self, of: &Fault) -> Option<&Arc<Share>> {
+        let at = self.spec.faults.iter().position(|fault| std::ptr::eq(fault, of))?;
+        self.shares[at].as_ref()
     }
 
     /// The faults that meet a new connection to the proxy, before it has asked for anything.
@@ -152,8 +173,8 @@ pub(super) fn covered(fault: &Fault, known: &[Option<&str>]) -> bool {
     fault.hosts.is_empty() || known.iter().flatten().any(|name| fault.hosts.iter().any(|pattern| covers(pattern, name)))
 }
 
-/// The account of a relative throttle.
-fn share(fault: &Fault) -> Option<Arc<Share>> {
+/// A new account for a relative throttle.
+fn new_share(fault: &Fault) -> Option<Arc<Share>> {
     match fault.stream {
         Some(Stream::Throttle(Throttle::Less(millionths))) => Some(Arc::new(Share::new(f64::from(millionths) / 1e6))),
         _ => None,

@@ -1,6 +1,6 @@
 //! Faults of the bytes that a party sends, whatever protocol they carry.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::lab::{
     http::Io,
-    pace::{Pace, Paced, Share},
+    pace::{Pace, Paced},
     spec::duration,
 };
 
@@ -123,46 +123,49 @@ impl Stream {
     }
 }
 
+/// What the stream faults of one connection do to it.
+#[derive(Debug, Default)]
+pub(in crate::lab) struct Disturbance {
+    /// What holds bytes.
+    pub(in crate::lab) paces: Vec<(Direction, Pace)>,
+    /// What changes or loses them.
+    pub(in crate::lab) placed: Option<Placed>,
+}
+
+impl Disturbance {
+    pub(in crate::lab) fn is_none(&self) -> bool {
+        self.paces.is_empty() && self.placed.is_none()
+    }
+
+    /// Puts it between a party and its connection: the party gets what is returned.
+    pub(in crate::lab) fn apply(self, io: Box<dyn Io>, breaker: &Breaker) -> io::Result<Box<dyn Io>> {
+        let io = if self.paces.is_empty() { io } else { Box::new(Paced::new(io, self.paces, None)) };
+        Ok(match self.placed {
+            Some(placed) => Box::new(placed.apply(io, breaker.again()?)),
+            None => io,
+        })
+    }
+}
+
 /// A stream fault with its place.
 #[derive(Debug, Clone)]
 pub(in crate::lab) struct Placed {
     pub(in crate::lab) fault: Stream,
     pub(in crate::lab) after: u64,
     pub(in crate::lab) direction: Direction,
-    /// What the connections that a relative throttle meets have in common.
-    pub(in crate::lab) share: Option<Arc<Share>>,
 }
 
 impl Placed {
-    /// Puts the fault between a party and its connection: the party gets what is returned.
-    pub(in crate::lab) fn apply(self, io: Box<dyn Io>, breaker: Breaker) -> Box<dyn Io> {
-        match self.pace() {
-            Some(pace) => Box::new(Paced::new(io, Some(pace), None)),
-            None => Box::new(self.between(io, breaker)),
-        }
-    }
-
-    /// The same for a fault that needs somebody in between.
-    pub(in crate::lab) fn between(self, io: Box<dyn Io>, breaker: Breaker) -> DuplexStream {
+    /// Puts the fault between a party and its connection: the party gets the returned end.
+    pub(in crate::lab) fn apply(self, io: Box<dyn Io>, breaker: Breaker) -> DuplexStream {
         let (inner, outer) = io::duplex(BUFFER);
         tokio::spawn(relay(self, outer, io, breaker));
         inner
     }
-
-    /// The fault, if it only holds bytes.
-    pub(in crate::lab) fn pace(&self) -> Option<(Direction, Pace)> {
-        let pace = match (&self.fault, &self.share) {
-            (Stream::Pause(by), _) => Pace::Pause { left: self.after, by: *by, end: None },
-            (Stream::Throttle(Throttle::Rate(per_second)), _) => Pace::Rate { per_second: *per_second, due: None },
-            (Stream::Throttle(Throttle::Less(_)), Some(share)) => Pace::Share(share.clone()),
-            _ => return None,
-        };
-        Some((self.direction, pace))
-    }
 }
 
 async fn relay(placed: Placed, party: DuplexStream, client: Box<dyn Io>, breaker: Breaker) {
-    let Placed { fault, after, direction, .. } = placed;
+    let Placed { fault, after, direction } = placed;
     let (from_party, to_party) = io::split(party);
     let (from_client, to_client) = io::split(client);
     match direction {
