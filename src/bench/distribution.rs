@@ -1,13 +1,16 @@
 //! Times, kept so that their tail keeps its precision and that several add up exactly.
 
-use std::time::Duration;
+use std::{fmt, io::Read as _, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use flate2::read::ZlibDecoder;
 use hdrhistogram::{
     Histogram,
-    serialization::{Deserializer, Serializer as _, V2DeflateSerializer},
+    serialization::{Deserializer, Serializer as _, V2DeflateSerializer, V2Serializer},
 };
 use serde::{Deserialize, Serialize, de, ser};
+
+use super::run::MAX_COUNT;
 
 /// The longest time that is told apart: an hour, in nanoseconds.
 const LONGEST: u64 = 3_600_000_000_000;
@@ -117,20 +120,43 @@ impl Serialize for Distribution {
 
 impl<'de> Deserialize<'de> for Distribution {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A histogram with these bounds needs less; a larger one is none of ours.
-        const MOST: usize = 4 << 20;
-        let hdr = Written::deserialize(deserializer)?.hdr;
-        if hdr.len() > MOST {
-            return Err(de::Error::custom("the histogram is too large"));
+        let written = Written::deserialize(deserializer)?;
+        let read = decode(&written.hdr).map_err(|e| de::Error::custom(format!("the histogram {e}")))?;
+        if read.len() != written.count || read.len() > MAX_COUNT {
+            return Err(de::Error::custom("the histogram holds another number of times than is said"));
         }
-        let bytes = STANDARD.decode(hdr).map_err(de::Error::custom)?;
-        let read: Histogram<u64> = Deserializer::new()
-            .deserialize(&mut bytes.as_slice())
-            .map_err(|e| de::Error::custom(format!("the histogram cannot be read: {e:?}")))?;
-        let mut own = Self::default();
-        own.0.add(&read).map_err(|e| de::Error::custom(format!("the histogram has other bounds: {e:?}")))?;
-        Ok(own)
+        Ok(Self(read))
     }
+}
+
+/// Reads a histogram with the bounds of all of ours. Those are looked at first: the library would take as much memory as
+/// the text asks for.
+fn decode(text: &str) -> Result<Histogram<u64>, String> {
+    /// Bytes of a payload's head: cookie, length, offset, digits, bounds, ratio.
+    const HEAD: usize = 40;
+    /// A step needs at most nine bytes, and there are fewer steps than this.
+    const MOST: usize = 9 * (40 << 10);
+    let cannot = |e: &dyn fmt::Debug| format!("cannot be read: {e:?}");
+    if text.len() > 2 * MOST {
+        return Err("is too large".to_owned());
+    }
+    let bytes = STANDARD.decode(text).map_err(|e| cannot(&e))?;
+    let mut plain = Vec::new();
+    let deflated = bytes.get(8..).ok_or("is too short")?;
+    let limit = (HEAD + MOST) as u64;
+    ZlibDecoder::new(deflated).take(limit + 1).read_to_end(&mut plain).map_err(|e| cannot(&e))?;
+    let (head, payload) = plain.split_at_checked(HEAD).ok_or("is too short")?;
+    let mut ours = Vec::new();
+    V2Serializer::new().serialize(&Distribution::default().0, &mut ours).map_err(|e| cannot(&e))?;
+    let length = |head: &[u8]| head[4..8].iter().fold(0, |n, &byte| n << 8 | usize::from(byte));
+    if head[..4] != ours[..4] || head[8..] != ours[8..HEAD] {
+        return Err("has other bounds, or is none in HDR's second form".to_owned());
+    }
+    // The library negates what these bytes stand for, which has no opposite; no count is that large.
+    if length(head) != payload.len() || payload.len() > MOST || payload.windows(9).any(|bytes| bytes == [0xff; 9]) {
+        return Err("is damaged".to_owned());
+    }
+    Deserializer::new().deserialize(&mut plain.as_slice()).map_err(|e| cannot(&e))
 }
 
 #[cfg(test)]

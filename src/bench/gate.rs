@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::statistics::length;
+use super::{measurement::is_code, statistics::length};
 
 /// A figure that can be gated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -194,6 +194,19 @@ impl Judgement {
     #[must_use]
     pub fn is_final(&self) -> bool {
         self.outcome != Outcome::Inconclusive || self.looks >= self.question.looks.len()
+    }
+
+    /// What no judgement says.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let seen = self.pairs.iter().flat_map(|pair| [&pair.a, &pair.b]);
+        let codes = seen.flat_map(|slice| slice.errors.keys()).chain(&self.errors.new_codes);
+        if !codes.into_iter().all(|code| is_code(code)) {
+            Some("a failure of the comparison has no finding code")
+        } else if !(0.0..1.0).contains(&self.question.margin) {
+            Some("the margin is no share")
+        } else {
+            None
+        }
     }
 }
 

@@ -58,11 +58,13 @@ impl Conn {
 
 /// What a connect does differently from any other program's.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tuning {
+pub(super) struct Tuning<'a> {
     /// Maximum segment size, in bytes.
     pub(super) mss: Option<u32>,
     /// Time to live (IPv4) or hop limit (IPv6).
     pub(super) ttl: Option<u8>,
+    /// The congestion control, by the kernel's name for it; `None`: the system's.
+    pub(super) congestion: Option<&'a str>,
 }
 
 /// Connects to `evidence.dialled` (or `.peer`). Whatever happens, `evidence` tells what was learned; after a timeout
@@ -71,7 +73,7 @@ pub(super) struct Tuning {
 pub(super) async fn connect(
     attempt: &mut Attempt,
     source: &Source,
-    tuning: Tuning,
+    tuning: Tuning<'_>,
     played: Option<&Played>,
 ) -> Result<Conn, Failure> {
     if let Some(PlayedFailure { errno, icmp }) = played.and_then(|played| fate(played, tuning.ttl)) {
@@ -174,7 +176,7 @@ fn start_at(socket: &Socket, to: SocketAddr, source: &Source) -> io::Result<()> 
     }
 }
 
-fn prepare(to: SocketAddr, source: &Source, tuning: Tuning) -> io::Result<Socket> {
+fn prepare(to: SocketAddr, source: &Source, tuning: Tuning<'_>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // The queue is a source of evidence; a kernel without it costs evidence, not the probe.
     let _ =
@@ -182,6 +184,9 @@ fn prepare(to: SocketAddr, source: &Source, tuning: Tuning) -> io::Result<Socket
     start_at(&socket, to, source)?;
     if let Some(mss) = tuning.mss {
         socket.set_tcp_mss(mss)?;
+    }
+    if let Some(name) = tuning.congestion {
+        socket.set_tcp_congestion(name.as_bytes())?;
     }
     match tuning.ttl {
         Some(ttl) if to.is_ipv4() => socket.set_ttl_v4(ttl.into())?,
