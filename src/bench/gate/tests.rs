@@ -1,8 +1,7 @@
 use proptest::prelude::*;
 
-use proptest::prelude::*;
-
 use super::*;
+use crate::bench::statistics::exact;
 
 /// A small generator of its own (`SplitMix64`), so that every run sees the same noise.
 struct Random(u64);
@@ -67,14 +66,11 @@ fn pairs(random: &mut Random, count: usize, noise: Noise, ratios: &[(Metric, f64
 /// The last judgement of a whole run, as the caller takes looks.
 fn run(question: &Question, random: &mut Random, noise: Noise, ratios: &[(Metric, f64)]) -> Judgement {
     let mut seen = Vec::new();
-    loop {
-        let look = question.next_look(seen.len()).unwrap();
-        seen.extend(pairs(random, question.looks[look] - seen.len(), noise, ratios));
-        let judgement = question.judge(&seen, look, Design::Paired);
-        if judgement.is_final() {
-            return judgement;
-        }
-    }
+    let mut judgements = question.looks.iter().enumerate().map(|(look, at)| {
+        seen.extend(pairs(random, at - seen.len(), noise, ratios));
+        question.judge(&seen, look, Design::Paired)
+    });
+    judgements.find(Judgement::is_final).unwrap()
 }
 
 /// How many of so many runs fail, and how many pass.
@@ -99,8 +95,8 @@ fn goodput() -> Question {
 fn a_loss_of_just_the_margin_rarely_fails_or_passes() {
     // The long run has 1.9 % (normal) and 1.8 % (heavy) of either: the looks overlap, so less than their sum.
     for (noise, seed) in [(Random::normal as Noise, 19), (Random::heavy, 2)] {
-        let (failed, passed) = outcomes(600, seed, &goodput(), noise, &[(Metric::Goodput, 0.95)]);
-        assert!((3..=15).contains(&failed) && (3..=15).contains(&passed), "{failed} failed, {passed} passed");
+        let (failed, passed) = outcomes(500, seed, &goodput(), noise, &[(Metric::Goodput, 0.95)]);
+        assert!((3..=12).contains(&failed) && (3..=12).contains(&passed), "{failed} failed, {passed} passed");
     }
 }
 
@@ -128,13 +124,14 @@ fn a_loss_of_three_percent_never_fails() {
 
 #[test]
 fn many_metrics_give_no_more_false_alarms_than_one() {
+    // The long run has 2.0 % of both.
     for (seed, metrics) in [
         (8, &[(Metric::Rate, 0.95), (Metric::P99, 1.05)][..]),
         (9, &[(Metric::Rate, 0.95), (Metric::P50, 1.05), (Metric::Cpu, 1.05)]),
     ] {
         let question = Question::new(metrics.iter().map(|(metric, _)| *metric).collect(), 0.05);
-        let (failed, passed) = outcomes(400, seed, &question, Random::normal, metrics);
-        assert!((1..=10).contains(&failed) && passed <= 1, "{failed} failed, {passed} passed");
+        let (failed, passed) = outcomes(250, seed, &question, Random::normal, metrics);
+        assert!((1..=6).contains(&failed) && passed == 0, "{failed} failed, {passed} passed");
     }
 }
 
@@ -166,7 +163,7 @@ fn a_single_burst_of_failures_is_no_proof() {
     let quiet = || failing("tcp.reset", 1, 999);
     let pairs = with_failures(|_| quiet(), |at| if at == 7 { failing("tcp.reset", 400, 600) } else { quiet() }, 15);
     let judgement = rate().judge(&pairs, 0, Design::Paired);
-    assert!(super::super::statistics::exact::more_failures(judgement.errors.a, judgement.errors.b) < 1e-50);
+    assert!(exact::more_failures(judgement.errors.a, judgement.errors.b) < 1e-50);
     assert_eq!((judgement.outcome, judgement.errors.p), (Outcome::Pass, 0.5));
     assert_eq!(rate().judge(&pairs, 0, Design::Baseline).outcome, Outcome::Pass);
 }
@@ -189,6 +186,8 @@ fn a_new_code_fails_unless_a_failed_as_often() {
 fn who_does_not_work_at_all() {
     let dead = |_| Slice { errors: BTreeMap::from([("tcp.refused".to_owned(), 9)]), ..Slice::default() };
     let stuck = |_| Slice::default();
+    // Bytes come, and no transfer ever ends well.
+    let cut = |at| Slice { values: BTreeMap::from([(Metric::Goodput, 90.0)]), ..dead(at) };
     let good = |_| slice(&[(Metric::Rate, 100.0)]);
     let judge = |a: fn(usize) -> Slice, b: fn(usize) -> Slice, count| {
         rate().judge(&with_failures(a, b, count), 0, Design::Paired)
@@ -198,6 +197,7 @@ fn who_does_not_work_at_all() {
         (good, dead, 15, Outcome::Fail),
         (good, stuck, 15, Outcome::Fail),
         (good, stuck, 1, Outcome::Inconclusive),
+        (good, cut, 15, Outcome::Fail),
         (dead, good, 15, Outcome::Inconclusive),
         (dead, dead, 15, Outcome::Inconclusive),
         (stuck, stuck, 15, Outcome::Inconclusive),
@@ -258,13 +258,10 @@ fn an_interrupted_run_is_judged_by_what_it_has() {
 }
 
 #[test]
-fn looks_come_in_turn() {
-    let question = goodput();
-    let looks: Vec<Option<usize>> = [0, 14, 15, 29, 30, 44, 45].map(|pairs| question.next_look(pairs)).to_vec();
-    assert_eq!(looks, [Some(0), Some(0), Some(1), Some(1), Some(2), Some(2), None]);
-    let judgement = question.judge(&[], 2, Design::Paired);
+fn the_last_look_is_final_whatever_it_says() {
+    assert!(!goodput().judge(&[], 1, Design::Paired).is_final());
+    let judgement = goodput().judge(&[], 2, Design::Paired);
     assert!(judgement.is_final() && judgement.outcome == Outcome::Inconclusive);
-    assert!(!question.judge(&[], 1, Design::Paired).is_final());
 }
 
 #[test]
@@ -317,6 +314,7 @@ fn calibration_finds_the_margin_that_can_be_decided() {
     assert!(calibration.decidable && (0.01..0.04).contains(&smallest), "{calibration:?}");
     assert!(!Question { margin: smallest / 2.0, ..question.clone() }.calibrate(&seen).decidable);
     assert!(!question.calibrate(&seen[..5]).decidable);
+    assert_eq!(question.judge(&seen, 1, Design::Calibration).outcome, Outcome::Pass);
     // With that margin an equal B passes at the last look, mostly.
     let at_last =
         Question { looks: vec![45], alpha: question.level(), margin: smallest, metrics: vec![Metric::Goodput] };
@@ -327,6 +325,7 @@ fn calibration_finds_the_margin_that_can_be_decided() {
     let calibration = question.calibrate(&seen);
     assert_eq!(calibration.metrics.iter().map(|metric| metric.biased).collect::<Vec<_>>(), [false, true]);
     assert!(!calibration.decidable);
+    assert_eq!(question.judge(&seen, 1, Design::Calibration).outcome, Outcome::Inconclusive);
 }
 
 #[test]
@@ -376,7 +375,7 @@ proptest! {
                     }
                 }
             }
-            question.calibrate(&pairs);
+            prop_assert_eq!(question.calibrate(&pairs).metrics.len(), 4);
         }
     }
 }
