@@ -46,6 +46,9 @@ pub struct Measurement {
     pub elapsed_us: u64,
     /// Operations that succeeded. A transfer that the end of the time cut off counts its bytes alone.
     pub operations: u64,
+    /// Of these: TLS sessions that were resumed.
+    #[serde(default)]
+    pub resumed: u64,
     /// Payload bytes that arrived (`download`) or were taken (`upload`).
     pub bytes: u64,
     /// How long each operation took, from the moment it was due; failures count with the timeout.
@@ -173,6 +176,7 @@ impl Measurement {
 
     fn join(&mut self, other: &Self) {
         self.operations += other.operations;
+        self.resumed += other.resumed;
         self.bytes += other.bytes;
         self.latency.add(&other.latency);
         for (part, times) in &other.parts {

@@ -100,11 +100,6 @@ impl Dialer {
         Ok((Ok(dialer), steps, notes))
     }
 
-    /// Whom it dials first.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
     /// What it dials for.
     pub(crate) fn target(&self) -> &Target {
         &self.plan.targets[0]
@@ -148,17 +143,17 @@ impl Dialer {
             _ if reach == Reach::Connection => return Ok(Wire::plain(conn)),
             None => Wire::plain(conn),
             Some(proxy) if proxy.tls => {
-                let stream = self.shake(rec, conn, &proxy.host).await?;
+                let stream = self.shake(rec, conn.clone(), &proxy.host).await?;
                 let stream: Box<dyn Stream> = Box::new(stream);
                 if reach == Reach::Peer {
-                    return Ok(Wire::layered(stream));
+                    return Ok(Wire::layered(stream, conn));
                 }
-                Wire::layered(Box::new(self.tunnel(rec, proxy, stream).await?))
+                Wire::layered(Box::new(self.tunnel(rec, proxy, stream).await?), conn)
             }
             Some(_) if reach == Reach::Peer => return Ok(Wire::plain(conn)),
-            Some(proxy) => match self.tunnel(rec, proxy, conn).await?.into_inner() {
+            Some(proxy) => match self.tunnel(rec, proxy, conn.clone()).await?.into_inner() {
                 Ok(conn) => Wire::plain(conn),
-                Err(prefixed) => Wire::layered(Box::new(prefixed)),
+                Err(prefixed) => Wire::layered(Box::new(prefixed), conn),
             },
         };
         if reach != Reach::Session {

@@ -33,9 +33,9 @@ pub(crate) struct Incoming {
     /// Bytes received in all.
     pub(crate) total: u64,
     /// Interim answers skipped.
-    pub(super) interim: u8,
+    pub(crate) interim: u8,
     /// From the end of the request to the first byte.
-    pub(super) first_byte: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
     /// A TLS alert that came instead.
     pub(crate) alert: Option<Alert>,
     /// The end of the layer's budget: a body must not use it up, or the answer would pass for silence.
@@ -178,14 +178,14 @@ pub(super) async fn read_whole(
 }
 
 /// How the end of a body shows (RFC 9112 section 6.3).
-struct Framing {
-    length: Option<u64>,
-    chunked: bool,
-    no_body: bool,
+pub(super) struct Framing {
+    pub(super) length: Option<u64>,
+    pub(super) chunked: bool,
+    pub(super) no_body: bool,
 }
 
 impl Framing {
-    fn of(reply: &Reply) -> Self {
+    pub(super) fn of(reply: &Reply) -> Self {
         Self {
             length: reply.header("Content-Length").and_then(|value| value.parse().ok()),
             chunked: reply

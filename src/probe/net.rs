@@ -8,7 +8,11 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
+#[cfg(feature = "bench")]
+use std::{mem::MaybeUninit, os::fd::BorrowedFd};
 
+#[cfg(feature = "bench")]
+use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt,
     sockopt::{Ipv4RecvErr, Ipv6RecvErr},
@@ -56,6 +60,52 @@ impl Conn {
     }
 }
 
+#[cfg(feature = "bench")]
+impl Conn {
+    /// Takes as many bytes as `nowhere` has room for, and throws them away in the kernel (`MSG_TRUNC`, tcp(7)): that
+    /// memory is never touched. 0: the peer has ended.
+    pub(super) fn poll_discard(
+        &self,
+        cx: &mut Context<'_>,
+        nowhere: &mut [MaybeUninit<u8>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            let mut taken = None;
+            let result = self.stream.try_io(Interest::READABLE, || {
+                let n = SockRef::from(&*self.stream).recv_with_flags(nowhere, libc::MSG_TRUNC)?;
+                taken = Some(n);
+                // Less than there is room for was all that there is: to ask once more would only tell the same.
+                if (1..nowhere.len()).contains(&n) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (taken, result) {
+                (Some(taken), _) => return Poll::Ready(Ok(taken)),
+                (None, Err(e)) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends `count` bytes of a file from `offset` on, or fewer, without a copy (sendfile(2)).
+    pub(super) fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        file: BorrowedFd<'_>,
+        offset: usize,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut offset = i64::try_from(offset).map_err(io::Error::other)?;
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let send = || sendfile(self.stream.as_fd(), file, Some(&mut offset), count).map_err(io::Error::from);
+            match self.stream.try_io(Interest::WRITABLE, send) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+}
+
 /// What a connect does differently from any other program's.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tuning<'a> {
@@ -63,7 +113,7 @@ pub(super) struct Tuning<'a> {
     pub(super) mss: Option<u32>,
     /// Time to live (IPv4) or hop limit (IPv6).
     pub(super) ttl: Option<u8>,
-    /// The congestion control, by the kernel's name for it; `None`: the system's.
+    /// Congestion control of what this side sends, by the kernel's name for it; `None`: the system's.
     pub(super) congestion: Option<&'a str>,
 }
 
@@ -192,6 +242,9 @@ fn prepare(to: SocketAddr, source: &Source, tuning: Tuning<'_>) -> io::Result<So
         Some(ttl) if to.is_ipv4() => socket.set_ttl_v4(ttl.into())?,
         Some(ttl) => socket.set_unicast_hops_v6(ttl.into())?,
         None => {}
+    }
+    if let Some(congestion) = tuning.congestion {
+        socket.set_tcp_congestion(congestion.as_bytes())?;
     }
     Ok(socket)
 }

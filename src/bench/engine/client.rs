@@ -73,6 +73,7 @@ impl Client {
             if self.setup.resumed {
                 // The next handshake needs what the server sends after this one.
                 let _ = timeout(self.setup.timeout, link.wire.tickets()).await;
+                self.tally.resumed(link.wire.is_resumed());
             }
             return Ok(());
         };

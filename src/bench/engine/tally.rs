@@ -118,6 +118,13 @@ impl Tally {
         }
     }
 
+    /// Whether the session of a handshake was an earlier one's.
+    pub(super) fn resumed(&self, resumed: bool) {
+        if resumed && self.window.holds(Instant::now()) {
+            self.sum.borrow_mut().resumed += 1;
+        }
+    }
+
     /// How long parts of a connection's opening took.
     pub(super) fn opened(&self, steps: &[Step]) {
         for step in steps.iter().filter(|step| step.failure.is_none()) {
