@@ -71,7 +71,9 @@ pub(super) fn judge(question: &Question, pairs: &[Pair], look: usize, design: De
     let fine = !metrics.is_empty()
         && errors.outcome == Outcome::Pass
         && metrics.iter().all(|metric| metric.outcome == Outcome::Pass);
-    let outcome = if !evidence.a.works {
+    let outcome = if design == Design::Calibration {
+        if calibrate(question, pairs).decidable { Outcome::Pass } else { Outcome::Inconclusive }
+    } else if !evidence.a.works {
         Outcome::Inconclusive
     } else if worse {
         Outcome::Fail
@@ -220,9 +222,11 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Whether anything succeeded. A transfer longer than the slice is no operation yet, but its bytes flow.
+/// Whether anything succeeded. A transfer that outlasts its slice is no operation yet, but its bytes flow, unless they
+/// are all that came of one that failed.
 fn works(slice: &Slice) -> bool {
-    slice.operations > 0 || value(Metric::Goodput, slice).is_some()
+    let failed = slice.errors.values().any(|count| *count > 0);
+    slice.operations > 0 || (!failed && value(Metric::Goodput, slice).is_some())
 }
 
 fn value(metric: Metric, slice: &Slice) -> Option<f64> {
@@ -233,7 +237,7 @@ fn value(metric: Metric, slice: &Slice) -> Option<f64> {
 fn worth(metric: Metric, slice: &Slice) -> Option<f64> {
     match value(metric, slice) {
         Some(value) => Some(turned(metric, value.ln())),
-        None => (!works(slice)).then_some(NOTHING),
+        None => (slice.operations == 0).then_some(NOTHING),
     }
 }
 
