@@ -12,9 +12,11 @@ pub mod report;
 mod run;
 mod setup;
 pub mod statistics;
+mod verdict;
 
 pub use distribution::Distribution;
 pub use measurement::{Cpu, Failures, Lateness, Measurement, Part, Tcp, Tick, TickAt};
 pub use merge::{MergeError, merge};
 pub use run::{ArmInfo, Environment, ReadError, Run, Settings, Status, Verdict};
 pub use setup::{Arm, Form, Load, Setup, Workload};
+pub use verdict::verdict;
