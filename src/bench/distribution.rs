@@ -19,8 +19,16 @@ const LONGEST: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
 
 /// A distribution of times, in nanoseconds, with three significant digits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Distribution(Histogram<u64>);
+
+impl fmt::Debug for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not its many thousand steps.
+        let (half, longest) = (self.quantile(0.5), self.max());
+        f.debug_struct("Distribution").field("count", &self.count()).field("p50", &half).field("max", &longest).finish()
+    }
+}
 
 impl Default for Distribution {
     fn default() -> Self {

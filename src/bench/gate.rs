@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{measurement::is_code, statistics::length};
 
+/// Pairs of a comparison that is read: the tests take time with the square of their number.
+const MAX_PAIRS: usize = 1000;
+
 /// A figure that can be gated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -200,6 +203,8 @@ impl Judgement {
             Some("a failure of the comparison has no finding code")
         } else if !(0.0..1.0).contains(&self.question.margin) {
             Some("the margin is no share")
+        } else if self.pairs.len() > MAX_PAIRS {
+            Some("nobody waits for so many pairs")
         } else {
             None
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{ArmInfo, Environment, Load, Run, Settings, Status, Verdict, report, run::KIND};
+use super::{ArmInfo, Environment, Load, Run, Settings, Status, Verdict, run::KIND};
 use crate::{
     model::{SCHEMA, ToolInfo},
     report::plural,
@@ -19,8 +19,8 @@ const MAX_NAMES: usize = 3;
 /// # Errors
 /// When there are not two runs, one is given twice, or they did not do the same. A comparison is never added: its arms
 /// were measured in turn, at other moments on each machine, so that their sums are what no path ever carried.
-pub fn merge(runs: &[Run]) -> Result<Run, MergeError> {
-    let [first, .., last] = runs else { return Err(MergeError::TooFew) };
+pub fn merge(runs: Vec<Run>) -> Result<Run, MergeError> {
+    let [first, _, ..] = runs.as_slice() else { return Err(MergeError::TooFew) };
     for (run, n) in runs.iter().zip(1..) {
         if run.gate.is_some() || run.arms.len() != 1 {
             return Err(MergeError::Comparison { run: n });
@@ -33,16 +33,10 @@ pub fn merge(runs: &[Run]) -> Result<Run, MergeError> {
             return Err(MergeError::Differ { run: n, what });
         }
     }
-    let mut arm = first.arms[0].clone();
-    runs[1..].iter().flat_map(|run| &run.arms).for_each(|other| arm.measurement.add(&other.measurement));
-    let arms = || runs.iter().flat_map(|run| &run.arms);
-    arm.label = names(arms().map(|arm| arm.label.as_str()));
-    arm.target = names(arms().map(|arm| arm.target.as_str()));
-    arm.proxy = arm.proxy.is_some().then(|| names(arms().filter_map(|arm| arm.proxy.as_deref())));
-    let (settings, arms) = (settings(runs), vec![arm]);
-
+    let settings = settings(&runs);
+    let longest = runs.iter().map(|run| run.elapsed_ms).max().unwrap_or(0);
+    let (elapsed_ms, together) = span(&runs).unwrap_or((longest, true));
     let mut notes: Vec<String> = Vec::new();
-    let (elapsed_ms, together) = span(runs).unwrap_or((runs.iter().map(|run| run.elapsed_ms).max().unwrap_or(0), true));
     if !together {
         notes.push(APART.to_owned());
     }
@@ -51,20 +45,21 @@ pub fn merge(runs: &[Run]) -> Result<Run, MergeError> {
             notes.push(note.clone());
         }
     }
+    let arms = vec![arm(&runs)];
     Ok(Run {
         schema: SCHEMA,
         tool: ToolInfo::default(),
         kind: KIND.to_owned(),
+        verdict: verdict(&runs, &settings, &arms),
+        environment: environment(&runs),
+        interrupted: runs.iter().any(|run| run.interrupted),
         // RFC 3339 in UTC sorts by time.
-        started_at: runs.iter().map(|run| &run.started_at).min().unwrap_or(&last.started_at).clone(),
+        started_at: runs.into_iter().map(|run| run.started_at).min().unwrap_or_default(),
         elapsed_ms,
-        verdict: verdict(runs, &settings, &arms),
         settings,
-        environment: environment(runs),
         arms,
         gate: None,
         notes,
-        interrupted: runs.iter().any(|run| run.interrupted),
     })
 }
 
@@ -87,6 +82,17 @@ fn differences(a: &Run, b: &Run) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(what, same)| (!same).then_some(what))
     .collect()
+}
+
+/// What was measured, all together.
+fn arm(runs: &[Run]) -> ArmInfo {
+    let arms = || runs.iter().flat_map(|run| &run.arms);
+    let mut sum = runs[0].arms[0].clone();
+    arms().skip(1).for_each(|arm| sum.measurement.add(&arm.measurement));
+    sum.label = names(arms().map(|arm| arm.label.as_str()));
+    sum.target = names(arms().map(|arm| arm.target.as_str()));
+    sum.proxy = sum.proxy.is_some().then(|| names(arms().filter_map(|arm| arm.proxy.as_deref())));
+    sum
 }
 
 /// The settings of all generators together.
@@ -128,7 +134,7 @@ fn span(runs: &[Run]) -> Option<(u64, bool)> {
 
 /// What follows; what one machine could not measure is missing in the sum.
 fn verdict(runs: &[Run], settings: &Settings, arms: &[ArmInfo]) -> Verdict {
-    let own = report::verdict(settings, arms, None);
+    let own = super::verdict(settings, arms, None);
     let mut bad = runs.iter().filter(|run| run.verdict.status == Status::Inconclusive);
     let Some(first) = bad.next() else { return own };
     let (count, machines) = (1 + bad.count(), plural(runs.len(), "run"));

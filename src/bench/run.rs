@@ -50,7 +50,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads a run that was saved as JSON.
+    /// Reads a run that was saved as JSON. Counts and times are exactly those that were saved, ratios but for their last
+    /// binary digit.
     ///
     /// # Errors
     /// When the text is too long, no JSON, another document, of a newer program, or says what no run says.

@@ -1,10 +1,10 @@
-//! How a run ended: what its measurements and its comparison mean, unless it was none.
+//! How a run ended, in a word and a sentence.
 
 use std::time::Duration;
 
 use super::{
     ArmInfo, Load, Measurement, Settings,
-    gate::Judgement,
+    gate::{Judgement, Outcome},
     report,
     run::{Status, Verdict},
 };
@@ -16,28 +16,40 @@ const LATE: Duration = Duration::from_millis(1);
 /// Of a run over these arms. `gate` is the comparison, if there is one.
 #[must_use]
 pub fn verdict(settings: &Settings, arms: &[ArmInfo], gate: Option<&Judgement>) -> Verdict {
-    let inconclusive = |summary: String| Verdict { status: Status::Inconclusive, summary, exit_code: 3 };
-    if let Some(late) = arms.iter().find_map(|arm| saturation(settings, &arm.measurement)) {
-        return inconclusive(late);
+    let saturated = arms.iter().find(|arm| is_saturated(settings, &arm.measurement));
+    let status = match gate {
+        _ if saturated.is_some() => Status::Inconclusive,
+        None => alone(arms),
+        Some(gate) => match gate.outcome {
+            Outcome::Pass => Status::Pass,
+            Outcome::Fail => Status::Fail,
+            Outcome::Inconclusive => Status::Inconclusive,
+        },
+    };
+    let exit_code = match status {
+        Status::Measured | Status::Pass => 0,
+        Status::Fail => 1,
+        Status::Inconclusive => 3,
+    };
+    let summary = match (saturated, gate) {
+        (Some(arm), _) => report::saturated(settings, &arm.measurement),
+        (None, Some(gate)) => report::compared(gate),
+        (None, None) => report::achieved(settings, arms),
+    };
+    Verdict { status, summary, exit_code }
+}
+
+/// Of a run that compares nothing.
+fn alone(arms: &[ArmInfo]) -> Status {
+    match arms.iter().find(|arm| arm.measurement.is_idle()) {
+        None => Status::Measured,
+        Some(arm) if arm.measurement.failed() > 0 => Status::Fail,
+        Some(_) => Status::Inconclusive,
     }
-    if arms.iter().any(|arm| arm.measurement.is_idle() && arm.measurement.failed() == 0) && gate.is_none() {
-        return inconclusive(format!("{}: nothing was measured, as no operation ended in time", settings.workload));
-    }
-    report::verdict(settings, arms, gate)
 }
 
 /// Whether this side could not keep its times, so that its figures are its own and not the path's.
-fn saturation(settings: &Settings, measured: &Measurement) -> Option<String> {
-    let Load::Open { rate } = settings.load else { return None };
-    let late = measured.lateness.as_ref()?.late.quantile(0.99)?;
-    if late <= LATE {
-        return None;
-    }
-    let cpu = measured.cpu;
-    let steal = (cpu.steal_us * 100).checked_div(cpu.machine_us).unwrap_or(0);
-    Some(format!(
-        "generator saturated: one operation in a hundred began {late:.1?} late at {rate} per second; its busiest thread \
-         used {} % of a processor, and {steal} % of the machine went to others (steal)",
-        cpu.busiest_permille / 10,
-    ))
+fn is_saturated(settings: &Settings, measured: &Measurement) -> bool {
+    let late = measured.lateness.as_ref().and_then(|schedule| schedule.late.quantile(0.99));
+    matches!(settings.load, Load::Open { .. }) && late.is_some_and(|late| late > LATE)
 }

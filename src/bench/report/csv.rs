@@ -1,14 +1,4 @@
-//! What happened when, as comma-separated values (RFC 4180), for a spreadsheet.
-//!
-//! | column | meaning |
-//! |---|---|
-//! | `arm` | `A`, or `B` where two paths are compared |
-//! | `slice` | which slice of that arm, from 1; a run that compares nothing has one |
-//! | `start_s` | the tick's begin: seconds that this arm had been measured before, warm-ups left out |
-//! | `seconds` | the tick's length |
-//! | `operations` | operations that succeeded in it |
-//! | `bytes` | payload bytes |
-//! | `failed` | operations that failed |
+//! What happened when, as comma-separated values for a spreadsheet.
 
 use std::io::{self, Write};
 

@@ -99,7 +99,7 @@ pub(super) fn averaged(values: &[f64], most: usize) -> impl Iterator<Item = f64>
 /// A value in the first of the units (ascending) in which it has at most three digits before the point.
 fn scaled(value: f64, units: &[(f64, &str)], base: &str) -> String {
     if value <= 0.0 {
-        let unit = units.first().map_or("", |(_, unit)| unit);
+        let unit = units.iter().find(|(size, _)| *size >= 1.0).map_or("", |(_, unit)| unit);
         return format!("0 {unit}{base}");
     }
     let fits = |(size, _): &&(f64, &str)| value / size < 999.5;
@@ -140,6 +140,7 @@ mod tests {
         for (ns, text) in [(1, "1 ns"), (41_312, "41.3 us"), (999_600, "1.00 ms"), (65_400_000_000, "65.4 s")] {
             assert_eq!(time(Duration::from_nanos(ns)), text);
         }
+        assert_eq!(time(Duration::ZERO), "0 s");
         assert_eq!(bits_per_second(3.42e9), "27.4 Gbit/s");
         assert_eq!([per_second(48_213.4), per_second(12.71), per_second(0.0)], ["48,213/s", "12.7/s", "0/s"]);
         assert_eq!([size(256 << 20), size(1000), size(0), size(1536)], ["256 MiB", "1 kB", "0 B", "1.54 kB"]);

@@ -1,4 +1,16 @@
 //! Reports of a run. They print what was measured and judged, and never judge.
+//!
+//! # Columns of the time series (CSV, RFC 4180)
+//!
+//! | column | meaning |
+//! |---|---|
+//! | `arm` | `A`, or `B` where two paths are compared |
+//! | `slice` | which slice of that arm, from 1; a run that compares nothing has one |
+//! | `start_s` | when the tick begins: seconds for which this arm had been measured before, warm-ups left out |
+//! | `seconds` | the tick's length |
+//! | `operations` | operations that succeeded in it |
+//! | `bytes` | payload bytes |
+//! | `failed` | operations that failed |
 
 mod csv;
 pub mod figures;
@@ -16,13 +28,13 @@ use std::io::{self, BufWriter, Write};
 use super::Run;
 use crate::report::{self, Format, Style};
 
-pub use words::verdict;
+pub(super) use words::{achieved, compared, saturated};
 
 /// The formats that a run can be reported in.
 pub const FORMATS: [Format; 5] = [Format::Text, Format::Json, Format::Markdown, Format::Csv, Format::Html];
 
 /// Writes the report and flushes `out`. JSON is the run itself, which [`Run::read`] reads again; CSV has the time series
-/// alone.
+/// alone, in the columns that this module's page lists.
 ///
 /// # Errors
 /// When `out` does, or the format is none of [`FORMATS`].

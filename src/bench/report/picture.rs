@@ -60,11 +60,11 @@ pub(super) fn course(run: &Run, out: &mut dyn Write) -> io::Result<()> {
         words.push("marks at the bottom show when operations failed".to_owned());
     }
     let marks = |axis: &[f64], say: &dyn Fn(f64) -> String| axis.iter().map(|at| (*at, say(*at))).collect();
-    let (across, up) = (round(end), round(highest));
+    let (across, up) = (round(0.0, end), round(0.0, highest));
     let picture = Picture {
         title: if bulk { "Goodput over time" } else { "Operations per second over time" },
         words: words.join("; "),
-        x: Axis { low: 0.0, high: end, marks: marks(&across, &|at| format!("{at} s")) },
+        x: Axis { low: 0.0, high: end, marks: marks(&across, &seconds) },
         y: Axis { low: 0.0, high: highest.max(up.last().copied().unwrap_or(0.0)), marks: marks(&up, &say) },
         lines,
         failed: thinned(&failed, end),
@@ -205,14 +205,13 @@ fn points_alike(a: (f64, f64), b: (f64, f64), apart: f64) -> bool {
     a.0 > 0.0 && (a.0 / apart).floor() >= (b.0 / apart).floor()
 }
 
-/// Round values from 0 to an end, some five of them.
-fn round(end: f64) -> Vec<f64> {
-    let power = 10_f64.powf((end / 5.0).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|step| end / step <= 6.0);
+/// Round values from a low one to a high one, some five of them.
+fn round(low: f64, high: f64) -> Vec<f64> {
+    let power = 10_f64.powf(((high - low) / 5.0).log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|step| (high - low) / step <= 6.0);
     let Some(step) = step.filter(|step| step.is_finite() && *step > 0.0) else { return Vec::new() };
-    let values = (0_u32..8).map(|n| f64::from(n) * step);
-    // Sums of binary fractions are not round in decimal.
-    values.take_while(|value| *value <= end).map(|value| (value / power).round() * power).collect()
+    let first = (low / step).ceil();
+    (0_u32..8).map(|n| (first + f64::from(n)) * step).take_while(|value| *value <= high).collect()
 }
 
 /// Round values on a logarithmic axis, at most eight.
@@ -221,8 +220,11 @@ fn decades(low: f64, high: f64) -> Vec<f64> {
         let all = (-9_i32..=4).flat_map(|power| digits.iter().map(move |digit| digit * 10_f64.powi(power)));
         all.filter(|value| (low..=high).contains(value)).collect()
     };
-    let dense = marks(&[1.0, 2.0, 5.0]);
-    if dense.len() <= 8 { dense } else { marks(&[1.0]) }
+    match marks(&[1.0, 2.0, 5.0]) {
+        few if few.len() < 3 => round(low, high),
+        some if some.len() <= 8 => some,
+        _ => marks(&[1.0]),
+    }
 }
 
 fn percentiles(nines: f64) -> Vec<(f64, String)> {

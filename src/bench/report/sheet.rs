@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Bars of a sparkline.
-const BARS: usize = 48;
+const BARS: usize = 40;
 
 /// Kinds of failures that are listed; the rest is counted.
 const MAX_CODES: usize = 8;
@@ -136,13 +136,13 @@ fn cpu(settings: &Settings, measured: &Measurement) -> Option<Fact> {
     let cpu = measured.cpu;
     let mut lines = Vec::new();
     if let Some(each) = cpu_each(settings, measured) {
-        let share = |part: u64| each.mul_f64(ratio(part, cpu.user_us + cpu.system_us));
+        let share = |part: u64| each.mul_f64(words::share(part, cpu.user_us + cpu.system_us));
         let unit = if settings.workload.is_bulk() { "GB" } else { "operation" };
         let (user, system) = (time(share(cpu.user_us)), time(share(cpu.system_us)));
         lines.push(format!("{} for each {unit} (user {user}, system {system})", time(each)));
     }
     if cpu.machine_us > 0 {
-        let (busy, steal) = (ratio(cpu.busy_us, cpu.machine_us), ratio(cpu.steal_us, cpu.machine_us));
+        let (busy, steal) = (words::share(cpu.busy_us, cpu.machine_us), words::share(cpu.steal_us, cpu.machine_us));
         let busiest = f64::from(cpu.busiest_permille) / 1000.0;
         lines.push(format!(
             "machine {} busy, {} stolen by the hypervisor; this program's busiest thread {}",
@@ -201,7 +201,7 @@ fn failures(arms: &[(&str, &Measurement)]) -> Vec<Fact> {
             continue;
         }
         let tried = failed + measured.operations;
-        let share = percent(ratio(failed, tried));
+        let share = percent(words::share(failed, tried));
         lines.push(format!("{name}{} of {} ({share})", count(failed), plural(tried, "operation")));
         for (code, failures) in errors.iter().take(MAX_CODES) {
             let example: String = failures.example.chars().take(MAX_EXAMPLE).collect();
@@ -222,7 +222,7 @@ fn failures(arms: &[(&str, &Measurement)]) -> Vec<Fact> {
 fn judged(run: &Run, a: &ArmInfo, b: &ArmInfo, gate: &Judgement, all: bool) -> Vec<Fact> {
     let mut facts = vec![fact("A", words::path(a))];
     facts.push(match gate.design {
-        Design::Calibration => fact("B", "the same as A: this run shows what this machine can tell apart"),
+        Design::Calibration => fact("B", "the same as A, to see what can be told apart from this machine"),
         Design::Paired | Design::Baseline => fact("B", words::path(b)),
     });
     if gate.design == Design::Baseline {
@@ -232,8 +232,10 @@ fn judged(run: &Run, a: &ArmInfo, b: &ArmInfo, gate: &Judgement, all: bool) -> V
         let mut lines = vec![format!("{}: {}", words::outcome(judged.outcome), words::metric(judged))];
         let pairs = plural(judged.pairs, "pair");
         lines.push(match judged.smallest_effect {
-            Some(least) => format!("{pairs}; the smallest loss that they could have proved is {}", percent(least)),
-            None => format!("{pairs}, which are too few to prove any loss"),
+            Some(least) => {
+                format!("{pairs}; a loss of {} or more would have shown, in four of five such runs", percent(least))
+            }
+            None => format!("{pairs}, too few to show any loss"),
         });
         if all {
             let margin = percent(gate.question.margin);
@@ -252,10 +254,11 @@ fn judged(run: &Run, a: &ArmInfo, b: &ArmInfo, gate: &Judgement, all: bool) -> V
     facts.push(fact(
         "Asked",
         format!(
-            "margin {}, false alarms at most {}; {} taken, of those after {} pairs; order drawn from seed {}",
+            "margin {}, false alarms at most {}; {} of {} taken (after {} pairs); order of each pair from seed {}",
             percent(gate.question.margin),
             percent(gate.question.alpha),
-            plural(gate.looks, "look"),
+            gate.looks,
+            plural(gate.question.looks.len(), "look"),
             looks.join(", "),
             run.settings.seed
         ),
@@ -366,10 +369,6 @@ fn circumstances(run: &Run) -> Vec<Fact> {
 
 fn ms(ms: u64) -> String {
     time(Duration::from_millis(ms))
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { as_f64(part) / as_f64(whole) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^52 do not occur")]

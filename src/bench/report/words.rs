@@ -3,37 +3,32 @@
 use super::figures::{bytes_per_second, hundredths, per_second, percent, time};
 use crate::{
     bench::{
-        ArmInfo, Measurement, Settings, Status, Verdict,
-        gate::{Design, Judgement, Metric, MetricJudgement, Outcome},
+        ArmInfo, Load, Measurement, Settings, Status,
+        gate::{Calibration, Design, Judgement, Metric, MetricJudgement, Outcome},
     },
     report::{count, plural},
 };
 
-/// What follows from the measurements, and from the comparison where there is one: status, exit code and the sentence.
-///
-/// A run whose generator could not keep up is no measurement; who ran it says so instead.
-#[must_use]
-pub fn verdict(settings: &Settings, arms: &[ArmInfo], gate: Option<&Judgement>) -> Verdict {
-    let status = match gate.map(|gate| gate.outcome) {
-        Some(Outcome::Pass) => Status::Pass,
-        Some(Outcome::Fail) => Status::Fail,
-        Some(Outcome::Inconclusive) => Status::Inconclusive,
-        None if arms.iter().all(|arm| arm.measurement.is_idle()) => Status::Fail,
-        None => Status::Measured,
+/// The figure that matters, for a run that compares nothing.
+pub(in crate::bench) fn achieved(settings: &Settings, arms: &[ArmInfo]) -> String {
+    let of = |arm: &ArmInfo| format!("{} {}, {}", settings.workload, figure(settings, arm), path(arm));
+    arms.iter().map(of).collect::<Vec<_>>().join("; ")
+}
+
+/// That this side could not keep its times.
+pub(in crate::bench) fn saturated(settings: &Settings, measured: &Measurement) -> String {
+    let rate = match settings.load {
+        Load::Open { rate } => format!(" at {}", per_second(rate)),
+        Load::Closed => String::new(),
     };
-    let exit_code = match status {
-        Status::Measured | Status::Pass => 0,
-        Status::Fail => 1,
-        Status::Inconclusive => 3,
-    };
-    let summary = match gate {
-        Some(gate) => compared(gate),
-        None => {
-            let of = |arm: &ArmInfo| format!("{} {}, {}", settings.workload, achieved(settings, arm), path(arm));
-            arms.iter().map(of).collect::<Vec<_>>().join("; ")
-        }
-    };
-    Verdict { status, summary, exit_code }
+    let late =
+        measured.lateness.as_ref().and_then(|schedule| schedule.late.quantile(0.99)).map_or_else(String::new, time);
+    let busiest = percent(f64::from(measured.cpu.busiest_permille) / 1000.0);
+    let steal = percent(share(measured.cpu.steal_us, measured.cpu.machine_us));
+    format!(
+        "generator saturated: one operation in a hundred began {late} late or more{rate}, by this program's own fault; its \
+         busiest thread used {busiest} of a processor, and the hypervisor took {steal} of the machine for others (steal)"
+    )
 }
 
 /// The status as reports have it.
@@ -62,7 +57,7 @@ pub(super) fn path(arm: &ArmInfo) -> String {
 }
 
 /// The figure that matters for this workload.
-fn achieved(settings: &Settings, arm: &ArmInfo) -> String {
+fn figure(settings: &Settings, arm: &ArmInfo) -> String {
     let measured = &arm.measurement;
     if measured.is_idle() {
         return match measured.failed() {
@@ -78,18 +73,10 @@ fn achieved(settings: &Settings, arm: &ArmInfo) -> String {
 }
 
 /// What the comparison came to.
-fn compared(gate: &Judgement) -> String {
+pub(in crate::bench) fn compared(gate: &Judgement) -> String {
     let margin = percent(gate.question.margin);
     match (gate.design, gate.outcome) {
-        (Design::Calibration, Outcome::Pass) => {
-            format!("a margin of {margin} can be told here: A against itself differs by less")
-        }
-        (Design::Calibration, _) => {
-            let least = gate.metrics.iter().filter_map(|metric| metric.smallest_effect).reduce(f64::max);
-            let least =
-                least.map_or_else(String::new, |least| format!(", the smallest that can be is {}", percent(least)));
-            format!("a margin of {margin} cannot be told here: A against itself varies too much{least}")
-        }
+        (Design::Calibration, _) => calibrated(&gate.question.calibrate(&gate.pairs)),
         (_, Outcome::Pass) => format!("{}; {}", sentences(gate, |_| true), accepted(gate)),
         (_, Outcome::Fail) => {
             let metrics = sentences(gate, |metric| metric.outcome == Outcome::Fail);
@@ -109,6 +96,28 @@ fn compared(gate: &Judgement) -> String {
     }
 }
 
+/// What this machine and path can see.
+fn calibrated(seen: &Calibration) -> String {
+    let margin = percent(seen.question.margin);
+    let biased = seen.metrics.iter().find(|metric| metric.biased);
+    match (seen.smallest_margin, biased) {
+        (_, Some(metric)) => {
+            let ratio = metric.ratio.map_or_else(String::new, |ratio| format!(", by {}", percent((ratio - 1.0).abs())));
+            format!("A differs from itself in {}{ratio}: no comparison here can be trusted", metric.metric)
+        }
+        (Some(least), None) if seen.decidable => {
+            format!("a margin of {margin} can be told here; the smallest that can is {}", percent(least))
+        }
+        (Some(least), None) => {
+            format!(
+                "a margin of {margin} cannot be told here: A against itself varies too much; ask for {} or more",
+                percent(least)
+            )
+        }
+        (None, None) => format!("whether a margin of {margin} can be told here is open: there are too few pairs"),
+    }
+}
+
 fn sentences(gate: &Judgement, wanted: impl Fn(&MetricJudgement) -> bool) -> String {
     let said: Vec<String> = gate.metrics.iter().filter(|metric| wanted(metric)).map(metric).collect();
     said.join("; ")
@@ -116,7 +125,7 @@ fn sentences(gate: &Judgement, wanted: impl Fn(&MetricJudgement) -> bool) -> Str
 
 fn accepted(gate: &Judgement) -> String {
     let margin = percent(gate.question.margin);
-    if gate.metrics.iter().all(|metric| metric.metric.more_is_better()) {
+    if gate.question.metrics.iter().all(|metric| metric.more_is_better()) {
         format!("a loss of up to {margin} was accepted")
     } else {
         format!("up to {margin} worse was accepted")
@@ -164,13 +173,15 @@ pub(super) const BASELINE: &str = "A was measured at another time and comes from
      path may have changed since then, and any of them may be the difference. Trust this no further than you trust that \
      nothing changed; --vs measures both in turn, now.";
 
-/// How often and how much, for one arm.
+/// How many, and how many per second.
 pub(super) fn throughput(settings: &Settings, measured: &Measurement) -> String {
-    let lasted = time(measured.elapsed());
-    let rate = per_second(measured.rate());
-    if settings.workload.is_bulk() {
-        format!("{} whole transfers in {lasted}: {rate}", count(measured.operations))
-    } else {
-        format!("{} operations in {lasted}: {rate}", count(measured.operations))
-    }
+    let what = if settings.workload.is_bulk() { "whole transfers" } else { "operations" };
+    let (done, lasted) = (count(measured.operations), time(measured.elapsed()));
+    format!("{done} {what} in {lasted}: {}", per_second(measured.rate()))
+}
+
+/// A part of a whole, between 0 and 1.
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^52 do not occur")]
+pub(super) fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
