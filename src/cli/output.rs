@@ -11,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{exit::Stop, values::Color};
 use crate::{
-    conformance,
+    bench, conformance,
     model::{Assessment, Record},
     report::{self, Format, Style},
     scenario::report as suite,
@@ -46,6 +46,11 @@ pub(super) fn triage_format_parser() -> impl TypedValueParser<Value = Format> {
 /// A parser of the formats that a proxy is reported in.
 pub(super) fn proxy_format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(conformance::report::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
+}
+
+/// A parser of the formats that a measurement is reported in.
+pub(super) fn bench_format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(bench::report::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
 }
 
 /// The style of text on standard output.
@@ -153,6 +158,17 @@ impl Outputs {
         }
         let record = record.map(open).transpose()?;
         Ok(Self { format, style, reports, record })
+    }
+
+    /// Has one more file written, in this format whatever its name.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn also(&mut self, format: Format, path: &Path) -> Result<(), Stop> {
+        let opened = Destination::open(path);
+        let opened = opened.map_err(|e| Stop::usage(format!("cannot write {}: {e}", path.display())))?;
+        self.reports.push((format, opened));
+        Ok(())
     }
 
     /// The formats that will be written.

@@ -3,21 +3,21 @@
 use std::{
     io,
     ops::Range,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use time::{OffsetDateTime, macros::format_description};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::fault::proto::{CustomReply, Page, StorageError};
+use super::{
+    bulk::{self, Bulk},
+    fault::proto::{CustomReply, Page, StorageError},
+};
 
 /// No client of the lab sends a longer head.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// How much of a body is read or written at once: large enough that the origin is no bottleneck.
+/// How much of a body is read at once.
 const LARGE: usize = 256 * 1024;
 
 /// What a party reads and writes.
@@ -63,11 +63,6 @@ impl Head {
     /// The `Host` header without its port.
     pub(super) fn host(&self) -> Option<&str> {
         self.header("host").map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host))
-    }
-
-    /// The length of the body that follows.
-    pub(super) fn content_length(&self) -> u64 {
-        self.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
     /// What `x-ms-range` or `Range` asks for of a blob of this size.
@@ -175,15 +170,6 @@ pub(super) async fn read_head(io: &mut (impl AsyncRead + Unpin), buffer: &mut Ve
         Err(Unread::Malformed) => Err(io::ErrorKind::InvalidData.into()),
         Err(Unread::Broken(error)) => Err(error),
     }
-}
-
-/// Reads the body that follows a head and throws it away.
-pub(super) async fn discard_body(
-    io: &mut (impl AsyncRead + Unpin),
-    buffer: &mut Vec<u8>,
-    length: u64,
-) -> io::Result<()> {
-    pass_body(io, buffer, length, &mut tokio::io::sink()).await
 }
 
 /// Passes on the body that follows a head, of which a part is in `buffer` already.
@@ -326,11 +312,24 @@ impl Answer {
 
     /// Writes it; a HEAD request gets no body.
     pub(super) async fn write(&self, io: &mut (impl AsyncWrite + Unpin), method: &str) -> io::Result<()> {
-        let length = self.body.len() as u64 + (self.blob.end - self.blob.start);
-        self.write_head(io, method, length).await?;
-        if method != "HEAD" {
-            write_blob(io, self.blob.clone()).await?;
+        self.write_head(io, method, self.body.len() as u64).await?;
+        io.flush().await
+    }
+
+    /// The same with the part of a blob behind the body.
+    pub(super) async fn write_with_blob(&self, io: &mut impl Bulk, method: &str) -> io::Result<()> {
+        let length = self.blob.end - self.blob.start;
+        let mut out = self.head(method, self.body.len() as u64 + length);
+        let mut rest = if method == "HEAD" { 0..0 } else { self.blob.clone() };
+        if length <= SMALL {
+            while !rest.is_empty() {
+                let piece = bulk::piece(rest.start, rest.end - rest.start);
+                out.extend_from_slice(piece);
+                rest.start += piece.len() as u64;
+            }
         }
+        io.write_all(&out).await?;
+        bulk::send(io, rest).await?;
         io.flush().await
     }
 
@@ -341,6 +340,10 @@ impl Answer {
         method: &str,
         length: u64,
     ) -> io::Result<()> {
+        io.write_all(&self.head(method, length)).await
+    }
+
+    fn head(&self, method: &str, length: u64) -> Vec<u8> {
         let mut out = format!("HTTP/1.{} {} {}\r\n", u8::from(!self.old), self.status, self.reason).into_bytes();
         for header in &self.headers {
             out.extend_from_slice(header.as_bytes());
@@ -349,33 +352,19 @@ impl Answer {
         // A 2xx to CONNECT has no content (RFC 9110 section 9.3.6), unless a web server takes it for a GET.
         if method == "CONNECT" && (200..300).contains(&self.status) && self.body.is_empty() {
             out.extend_from_slice(b"\r\n");
-            return io.write_all(&out).await;
+            return out;
         }
         out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
         out.extend_from_slice(if self.close { b"Connection: close\r\n\r\n" } else { b"\r\n" });
         if method != "HEAD" {
             out.extend_from_slice(&self.body);
         }
-        io.write_all(&out).await
+        out
     }
 }
 
-/// Every blob holds the numbers from 0 to 250 over and over, so that no power of two is a multiple of the period, and
-/// bytes that are lost, doubled or misplaced show.
-const PERIOD: u64 = 251;
-
-static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| (0..=250).cycle().take(LARGE).collect());
-
-async fn write_blob(io: &mut (impl AsyncWrite + Unpin), mut range: Range<u64>) -> io::Result<()> {
-    while !range.is_empty() {
-        let start = usize::try_from(range.start % PERIOD).unwrap_or(0);
-        let left = usize::try_from(range.end - range.start).unwrap_or(LARGE);
-        let chunk = &PATTERN[start..LARGE.min(start.saturating_add(left))];
-        io.write_all(chunk).await?;
-        range.start += chunk.len() as u64;
-    }
-    Ok(())
-}
+/// A part of a blob that goes out in one piece with the head.
+const SMALL: u64 = 64 * 1024;
 
 /// The moment as an HTTP date, ahead of the clock by `skew` seconds.
 pub(super) fn date(skew: i64) -> String {
@@ -418,14 +407,19 @@ const BLOB: u64 = 1 << 40;
 const BULK: &str = "/snapreach-bulk/";
 
 /// The answer of healthy storage to an anonymous request, or to one with a signature, which it takes for good: a signed
-/// GET gets the range asked for, or 512 bytes; a signed PUT is taken and thrown away.
+/// GET gets the range asked for, or 512 bytes; what a signed PUT or POST brings is taken and thrown away. What is written
+/// without a signature must not show that the account exists; one that is empty is wrong.
 pub(super) fn healthy(head: &Head, skew: i64) -> Answer {
     let bulk = head.path().strip_prefix(BULK).and_then(|size| size.parse().ok()).filter(|size| *size <= BLOB);
-    if let Some(size) = bulk {
-        return blob(head, size, 0..size, skew);
-    }
-    if head.query().split('&').any(|pair| pair.starts_with("sig=")) {
-        return blob(head, BLOB, 0..512, skew);
+    let writes = matches!(head.method.as_str(), "PUT" | "POST");
+    match (bulk, head.query().split('&').find_map(|pair| pair.strip_prefix("sig="))) {
+        (Some(_), _) if writes => return created(head, skew),
+        (Some(size), _) => return blob(head, size, 0..size, skew),
+        (None, Some("")) => return storage_error(StorageError::AuthenticationFailed, skew),
+        (None, Some(_)) if writes => return created(head, skew),
+        (None, Some(_)) => return blob(head, BLOB, 0..512, skew),
+        (None, None) if writes => return storage_error(StorageError::ResourceNotFound, skew),
+        (None, None) => {}
     }
     if head.path() == "/" && !head.query().contains("comp=") {
         return storage(
@@ -440,31 +434,51 @@ pub(super) fn healthy(head: &Head, skew: i64) -> Answer {
     storage_error(StorageError::PublicAccessNotPermitted, skew)
 }
 
+/// How the blob role names itself.
+const SERVER: &str = "Server: Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0";
+
+/// The version of the service that answers.
+const VERSION: &str = "x-ms-version: 2021-12-02";
+
+/// Storage's answer to what it has taken, as to Put Block. Its checksum is left out: nobody has read the bytes.
+fn created(head: &Head, skew: i64) -> Answer {
+    let mut answer = Answer::new(
+        201,
+        "Created",
+        &[
+            SERVER,
+            &format!("x-ms-request-id: {}", request_id()),
+            VERSION,
+            "x-ms-request-server-encrypted: true",
+            &format!("Date: {}", date(skew)),
+        ],
+        "",
+    );
+    // Told back if it is one (Blob service, conditional on 1,024 visible characters).
+    let is_id = |id: &&str| id.len() <= 1024 && id.bytes().all(|b| b.is_ascii_graphic());
+    let id = head.header("x-ms-client-request-id").filter(is_id);
+    answer.headers.extend(id.map(|id| format!("x-ms-client-request-id: {id}")));
+    answer
+}
+
 /// Storage's answer about a blob of `size` bytes, of which a GET without a range gets `otherwise`.
 fn blob(head: &Head, size: u64, otherwise: Range<u64>, skew: i64) -> Answer {
     let range = head.range(size);
-    let (status, reason) = match (head.method.as_str(), &range) {
-        ("PUT" | "POST", _) => (201, "Created"),
-        (_, Some(_)) => (206, "Partial Content"),
-        _ => (200, "OK"),
-    };
+    let (status, reason) = if range.is_some() { (206, "Partial Content") } else { (200, "OK") };
     let mut answer = Answer::new(
         status,
         reason,
         &[
             "Content-Type: application/octet-stream",
             "Accept-Ranges: bytes",
-            "Server: Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0",
+            SERVER,
             &format!("x-ms-request-id: {}", request_id()),
-            "x-ms-version: 2021-12-02",
+            VERSION,
             "x-ms-blob-type: PageBlob",
             &format!("Date: {}", date(skew)),
         ],
         "",
     );
-    if status == 201 {
-        return answer;
-    }
     if let Some(range) = &range {
         answer.headers.push(format!("Content-Range: bytes {}-{}/{size}", range.start, range.end - 1));
     }

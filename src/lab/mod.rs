@@ -5,6 +5,7 @@
 //! The lab never uses the probe or the classifier: a bug there must not find a bug here to agree with.
 
 mod background;
+mod bulk;
 mod dns;
 mod door;
 mod exchange;
@@ -17,6 +18,7 @@ mod machine;
 mod metadata;
 mod origin;
 mod own;
+mod pace;
 mod pki;
 mod proxy;
 mod quirk;

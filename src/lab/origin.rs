@@ -11,14 +11,17 @@ use tokio::{
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::{
+    bulk::{self, Bulk},
     fault::{
         conn::{Breaker, mute},
         proto::{Http, Tls},
+        stream::Disturbance,
     },
-    http::{self, Answer, Io, discard_body, read_head},
+    http::{self, Answer, Framing, Head, Io, pass_chunks, read_head},
     log::Event,
+    pace::Paced,
     spec::Fault,
-    world::{Door, World, covered, stream_fault},
+    world::{Door, World, covered},
 };
 
 /// The one port without TLS.
@@ -35,7 +38,7 @@ pub(super) async fn serve(world: Arc<World>, door: Door, stream: TcpStream, peer
             None => return,
         },
     };
-    let Ok(link) = Link::new(stream, &faults) else { return };
+    let Ok(link) = Link::new(&world, stream, &faults) else { return };
     let connection = Connection { world: &world, door, peer, faults: &faults, breaker: link.breaker };
     // An error is the client's leaving; there is nobody to tell.
     let _ = if door.address.port() == HTTP_PORT {
@@ -47,19 +50,18 @@ pub(super) async fn serve(world: Arc<World>, door: Door, stream: TcpStream, peer
 
 /// A connection with the byte-stream fault in place.
 struct Link {
-    io: Box<dyn Io>,
+    io: Box<dyn Bulk>,
     breaker: Breaker,
 }
 
 impl Link {
-    fn new(stream: TcpStream, faults: &[&Fault]) -> io::Result<Self> {
+    fn new(world: &World, stream: TcpStream, faults: &[&Fault]) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let breaker = Breaker::of(&stream)?;
-        let io: Box<dyn Io> = match stream_fault(faults.iter().copied()) {
-            Some(fault) => {
-                let inner = Breaker::of(&stream)?;
-                Box::new(fault.apply(Box::new(stream), inner))
-            }
+        let Disturbance { paces, placed } = world.disturbance(faults.iter().copied());
+        let stream = Paced::new(stream, paces, world.stall.clone());
+        let io: Box<dyn Bulk> = match placed {
+            Some(placed) => Box::new(placed.apply(Box::new(stream), breaker.again()?)),
             None => Box::new(stream),
         };
         Ok(Self { io, breaker })
@@ -67,7 +69,7 @@ impl Link {
 }
 
 /// Answers as storage inside a TLS session that somebody else holds.
-pub(super) async fn serve_inside(world: &World, door: Door, peer: SocketAddr, io: impl Io, breaker: Breaker) {
+pub(super) async fn serve_inside(world: &World, door: Door, peer: SocketAddr, io: impl Bulk, breaker: Breaker) {
     let connection = Connection { world, door, peer, faults: &world.origin_faults(door), breaker };
     // As above.
     let _ = connection.http(io, None).await;
@@ -82,7 +84,7 @@ struct Connection<'w> {
 }
 
 impl Connection<'_> {
-    async fn tls(&self, io: Box<dyn Io>) -> io::Result<()> {
+    async fn tls(&self, io: Box<dyn Bulk>) -> io::Result<()> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
         let sni = start.client_hello().server_name().map(str::to_owned);
         self.world.log.add(Event::Hello { address: self.door.address, sni: sni.clone(), by_proxy: self.door.by_proxy });
@@ -110,7 +112,7 @@ impl Connection<'_> {
 
     async fn handshake(
         &self,
-        start: StartHandshake<Box<dyn Io>>,
+        start: StartHandshake<Box<dyn Bulk>>,
         config: Arc<ServerConfig>,
         sni: Option<String>,
     ) -> io::Result<()> {
@@ -118,7 +120,7 @@ impl Connection<'_> {
         self.http(session, sni).await
     }
 
-    async fn http(&self, mut io: impl Io, sni: Option<String>) -> io::Result<()> {
+    async fn http(&self, mut io: impl Bulk, sni: Option<String>) -> io::Result<()> {
         let mut buffer = Vec::new();
         while let Some(head) = read_head(&mut io, &mut buffer).await? {
             self.world.log.add(Event::Request {
@@ -130,15 +132,14 @@ impl Connection<'_> {
                 sni: sni.clone(),
                 by_proxy: self.door.by_proxy,
             });
-            discard_body(&mut io, &mut buffer, head.content_length()).await?;
+            let hosts = [sni.as_deref(), head.host()];
+            let fault = self.faults.iter().filter(|fault| covered(fault, &hosts)).find_map(|fault| fault.http.as_ref());
+            self.world.stall(self.door, &hosts);
+            take_body(&mut io, &mut buffer, &head, fault).await?;
             let skew = self.world.spec.date_skew;
-            let fault = self
-                .faults
-                .iter()
-                .filter(|fault| covered(fault, &[sni.as_deref(), head.host()]))
-                .find_map(|fault| fault.http.as_ref());
             let answer = match fault {
-                None => http::healthy(&head, skew),
+                // The stall holds the bytes of the answer.
+                None | Some(Http::Stall(_)) => http::healthy(&head, skew),
                 Some(Http::Storage(error)) => http::storage_error(*error, skew),
                 Some(Http::Page(page)) => http::page(*page),
                 Some(Http::Reply(reply)) => http::custom(reply),
@@ -158,12 +159,30 @@ impl Connection<'_> {
                 }
             };
             let close = answer.close || head.wants_close();
-            Answer { close, ..answer }.write(&mut io, &head.method).await?;
+            Answer { close, ..answer }.write_with_blob(&mut io, &head.method).await?;
             if close {
                 break;
             }
         }
         last_words(io, b"").await
+    }
+}
+
+/// Takes the body that follows a head, of which a part is in `buffer` already, and throws it away.
+async fn take_body(io: &mut impl Bulk, buffer: &mut Vec<u8>, head: &Head, fault: Option<&Http>) -> io::Result<()> {
+    let answers = !matches!(fault, Some(Http::Bytes(_) | Http::Close | Http::Mute | Http::Reset));
+    if head.waits() && buffer.is_empty() {
+        if !answers {
+            return Ok(());
+        }
+        io.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        io.flush().await?;
+    }
+    match head.framing() {
+        Ok(Framing::Length(length)) => bulk::discard(io, buffer, length).await,
+        Ok(Framing::Chunked) => pass_chunks(io, buffer, u64::MAX, false, &mut tokio::io::sink()).await,
+        // Nobody can say where the next request begins.
+        Err(_) => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

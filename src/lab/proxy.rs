@@ -28,7 +28,7 @@ use super::{
     fault::{
         conn::{Breaker, mute, reset},
         proto::{ProxyReply, Tunnel},
-        stream::Placed,
+        stream::Disturbance,
     },
     forward::{Target, host_and_any_port, host_and_port},
     http::{Answer, Framing, Head, Io, Unread, next_head},
@@ -37,7 +37,7 @@ use super::{
     quirk::{Beyond, Hostile, Quirk},
     relay,
     spec::{Fault, Login, Party},
-    world::{World, stream_fault},
+    world::World,
 };
 
 /// `unexpected_message` (RFC 8446 section 6): what a TLS server says to plaintext.
@@ -97,13 +97,7 @@ async fn serve_connection(world: &World, stream: TcpStream, peer: SocketAddr) ->
     stream.set_nodelay(true)?;
     relay::shorten_queue(&stream);
     let breaker = Breaker::of(&stream)?;
-    let io: Box<dyn Io> = match stream_fault(faults) {
-        Some(fault) => {
-            let inner = Breaker::of(&stream)?;
-            Box::new(fault.apply(Box::new(stream), inner))
-        }
-        None => Box::new(stream),
-    };
+    let io = world.disturbance(faults).apply(Box::new(stream), &breaker)?;
     let io: Box<dyn Io> =
         if spec.tls { Box::new(TlsAcceptor::from(world.tls.proxy.clone()).accept(io).await?) } else { io };
     Session { world, peer, breaker }.serve(io).await
@@ -156,12 +150,12 @@ impl<'w> Session<'w> {
                     self.log(&head, Some(200));
                     return self.break_tunnel(io, buffer, tunnel, &host, port).await;
                 }
-                Decision::Disturb(_room, fault, host, port) => {
+                Decision::Disturb(_room, disturbance, host, port) => {
                     self.log(&head, Some(200));
                     self.established().write(&mut io, "CONNECT").await?;
                     return match self.dial(&host, port).await {
                         Ok(origin) => {
-                            let faulty = Box::new(fault.apply(io, self.breaker.again()?));
+                            let faulty = disturbance.apply(io, &self.breaker)?;
                             self.relay(faulty, origin, &head.target, &buffer, None).await
                         }
                         Err(_) => last_words(io, b"").await,
@@ -315,9 +309,9 @@ impl<'w> Session<'w> {
         };
         match fault {
             Some(Fault { tunnel: Some(tunnel), .. }) => Decision::Break(room, tunnel, host, port),
-            fault => match fault.and_then(Fault::placed) {
-                Some(placed) => Decision::Disturb(room, placed, host, port),
-                None => Decision::Tunnel(room, host, port),
+            fault => match world.disturbance(fault) {
+                disturbance if disturbance.is_none() => Decision::Tunnel(room, host, port),
+                disturbance => Decision::Disturb(room, disturbance, host, port),
             },
         }
     }
@@ -449,7 +443,7 @@ enum Decision<'w> {
     /// There is no room for the tunnel.
     Crowded(Beyond),
     Break(Room<'w>, &'w Tunnel, String, u16),
-    Disturb(Room<'w>, Placed, String, u16),
+    Disturb(Room<'w>, Disturbance, String, u16),
     Tunnel(Room<'w>, String, u16),
     Forward(Target, Framing),
 }

@@ -14,7 +14,7 @@ use super::{
         conn::Conn,
         network::{Connect, Path},
         proto::{Certificate, DnsFault, Http, ProxyReply, Tls, Tunnel},
-        stream::{Direction, Placed, Stream},
+        stream::{Direction, Stream},
     },
     machine::MachineSpec,
     quirk::{MaxTunnels, Quirk},
@@ -41,7 +41,7 @@ pub struct LabSpec {
     pub host: HostSpec,
     /// The machine that probes: its files and variables.
     pub machine: MachineSpec,
-    /// How the parties deviate. Of each kind of fault the first that applies wins.
+    /// How the parties deviate. Of each kind of fault the first that applies wins; only pauses and throttles add up.
     #[serde(skip)]
     pub faults: Vec<Fault>,
     /// Storage names beside the healthy ones: those of a machine whose files were given. They lead to the origin, and its
@@ -222,11 +222,12 @@ impl Fault {
         self.conn.map_or(Ok(()), |conn| conn.check(&self.when))
     }
 
-    /// The byte-stream fault with its place.
-    pub(super) fn placed(&self) -> Option<Placed> {
-        let fault = self.stream.clone()?;
-        let (after, direction) = (self.when.after_bytes.unwrap_or(0), self.direction.unwrap_or_default());
-        Some(Placed { fault, after, direction })
+    /// How long the whole party stalls.
+    pub(super) fn stall(&self) -> Option<Duration> {
+        match self.http {
+            Some(Http::Stall(by)) => Some(by),
+            _ => None,
+        }
     }
 
     /// The kinds that are set.
@@ -252,9 +253,8 @@ fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Which connections a fault meets (for `reply` and `tunnel`: CONNECT requests; for `dns`: questions, of
-/// which a lookup asks two, A and AAAA). They are counted
-/// from 1 per fault, among those that match the rest of it. Several keys add up; none means all.
+/// Which connections a fault meets (for `reply` and `tunnel`: CONNECT requests; for `http = { stall }`: requests; for
+/// `dns`: questions, of which a lookup asks two, A and AAAA). They are counted from 1 per fault, among those that match the rest of it. Several keys add up; none means all.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -558,6 +558,7 @@ mod tests {
             ("at = 'network'\nconnect = { errno = 'EPERM' }\nwhen = { first = 1 }", "no `when`"),
             ("at = 'origin'\ntls = 'reset'\ndirection = 'to_client'", "`stream` only"),
             ("at = 'origin'\nstream = { delay = '1s' }\nwhen = { after_bytes = 3 }", "every byte"),
+            ("at = 'origin'\nstream = { throttle = '3%' }\nwhen = { after_bytes = 3 }", "every byte"),
             ("at = 'dns'\ndns = 'garbage'\nhosts = ['a']", "whole name server"),
             ("at = 'origin'\ntls = 'reset'\nwhen = { ratio = 1.5 }", "from 0 to 1"),
             ("at = 'origin'\ntls = 'reset'\nwhen = { nth = [0] }", "from 1"),

@@ -207,6 +207,48 @@ async fn signed_requests_move_bytes_and_connections_stay() {
 }
 
 #[tokio::test]
+async fn what_is_put_is_taken_as_put_block_does_if_a_signature_allows_it() {
+    let lab = lab("");
+    let mut stream = connect(at(&lab, 80)).await;
+    let put =
+        |target: &str, more: &str, body: &str| format!("PUT {target} HTTP/1.1\r\nHost: {NAME}\r\n{more}\r\n{body}");
+    let length = "Content-Length: 4\r\nx-ms-client-request-id: 7-a\r\n";
+    let block = "/c/b?comp=block&blockid=AAAA&sv=2021-12-02&sig=x%3D";
+    for (request, status, header) in [
+        (put(block, length, "abcd"), "201 Created", "x-ms-request-server-encrypted: true"),
+        (put(block, length, "abcd"), "201 Created", "x-ms-client-request-id: 7-a"),
+        (
+            put("/snapreach-bulk/0", "Transfer-Encoding: chunked\r\n", "4\r\nabcd\r\n0\r\n\r\n"),
+            "201 Created",
+            "x-ms-version: ",
+        ),
+        (put("/c/b?comp=block&blockid=AAAA", length, "abcd"), "404 ", "x-ms-error-code: ResourceNotFound"),
+        (put("/c/b?comp=block&blockid=AAAA&sig=", length, "abcd"), "403 ", "x-ms-error-code: AuthenticationFailed"),
+    ] {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = head(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(header), "{request}: {answer}");
+        assert!(answer.contains("\r\nx-ms-request-id: ") && answer.contains("\r\nDate: "), "{answer}");
+        let body = answer.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap().parse().unwrap();
+        stream.read_exact(&mut vec![0; body]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_before_it_sends_is_told_to_go_on_unless_nothing_is_answered() {
+    let request =
+        format!("PUT /snapreach-bulk/0 HTTP/1.1\r\nHost: {NAME}\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    let healthy = lab("");
+    let mut stream = connect(at(&healthy, 80)).await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(head(&mut stream).await, "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"abcd").await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 201 "));
+    let closing = lab("[[fault]]\nat = 'origin'\nhttp = 'close'");
+    assert_eq!(exchange(&mut connect(at(&closing, 80)).await, &request).await.unwrap(), "");
+}
+
+#[tokio::test]
 async fn the_bulk_source_gives_as_many_bytes_as_its_name_says() {
     let lab = lab("");
     let bulk = |method: &str, size: &str, more: &str| {
@@ -698,6 +740,102 @@ async fn dripping_and_stalling() {
     assert_eq!(&head, b"HTTP/1.1");
     assert!(started.elapsed() >= Duration::from_millis(7 * 20), "{:?}", started.elapsed());
     assert!(timeout(SILENCE * 2, tls(&lab, connect(at(&lab, 443)).await)).await.is_err());
+}
+
+/// Fetches a megabyte of a blob and compares it; how long it took.
+async fn fetch(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Duration {
+    let started = Instant::now();
+    stream.write_all(format!("GET /snapreach-bulk/1000000 HTTP/1.1\r\nHost: {NAME}\r\n\r\n").as_bytes()).await.unwrap();
+    assert!(head(stream).await.contains("\r\nContent-Length: 1000000\r\n"));
+    let mut bytes = vec![0; 1_000_000];
+    timeout(SOON, stream.read_exact(&mut bytes)).await.unwrap().unwrap();
+    assert!(bytes == pattern(0, 1_000_000));
+    started.elapsed()
+}
+
+/// Puts a megabyte; how long it took.
+async fn put(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Duration {
+    let started = Instant::now();
+    let request = "PUT /snapreach-bulk/0 HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n";
+    stream.write_all(&[request.as_bytes(), &pattern(0, 1_000_000)].concat()).await.unwrap();
+    assert!(head(stream).await.starts_with("HTTP/1.1 201 "));
+    started.elapsed()
+}
+
+#[tokio::test]
+async fn a_pause_comes_once_and_loses_nothing() {
+    let by = Duration::from_millis(200);
+    for direction in ["to_client", "to_server"] {
+        let lab = lab(&format!(
+            "[[fault]]\nat = 'origin'\nstream = {{ pause = '200ms' }}\ndirection = '{direction}'\n\
+             when = {{ after_bytes = 500000 }}"
+        ));
+        let plain = connect(at(&lab, 80)).await;
+        let session = tls(&lab, connect(at(&lab, 443)).await).await.unwrap();
+        for mut stream in [Box::new(plain) as Box<dyn http::Io>, Box::new(session)] {
+            let (down, up) = (fetch(&mut stream).await, put(&mut stream).await);
+            let (paused, free) = if direction == "to_client" { (down, up) } else { (up, down) };
+            assert!(paused >= by && free < paused, "{direction}: {paused:?}, {free:?}");
+            // It is over.
+            fetch(&mut stream).await;
+            put(&mut stream).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_throttle_takes_its_time_in_its_direction_and_loses_nothing() {
+    for (direction, party) in
+        [("to_client", "origin"), ("to_server", "origin"), ("to_client", "proxy"), ("to_server", "tunnel")]
+    {
+        let lab =
+            lab(&format!("[[fault]]\nat = '{party}'\nstream = {{ throttle = '4MB/s' }}\ndirection = '{direction}'"));
+        let stream = if party == "origin" { connect(at(&lab, 443)).await } else { tunnel(&lab, 443).await.0 };
+        let mut stream = tls(&lab, stream).await.unwrap();
+        let (down, up) = (fetch(&mut stream).await, put(&mut stream).await);
+        let slow = if direction == "to_client" { down } else { up };
+        // The last step of the rate is paid by whoever comes next.
+        assert!(slow >= Duration::from_millis(200), "{party} {direction}: {down:?} and {up:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_share_is_taken_from_all_connections_and_loses_nothing() {
+    let lab = lab("[[fault]]\nat = 'origin'\nstream = { throttle = '50%' }\n\
+         [[fault]]\nat = 'proxy'\nstream = { throttle = '50%' }\ndirection = 'to_server'");
+    let plain = connect(at(&lab, 80)).await;
+    let session = tls(&lab, tunnel(&lab, 443).await.0).await.unwrap();
+    for mut stream in [Box::new(plain) as Box<dyn http::Io>, Box::new(session)] {
+        for _ in 0..10 {
+            fetch(&mut stream).await;
+            put(&mut stream).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stall_is_met_by_all_connections_of_the_party_at_once() {
+    let by = Duration::from_millis(300);
+    let lab = lab("[[fault]]\nat = 'origin'\nhttp = { stall = '300ms' }\nwhen = { nth = [3] }");
+    let mut one = connect(at(&lab, 80)).await;
+    let mut other = tls(&lab, connect(at(&lab, 443)).await).await.unwrap();
+    fetch(&mut one).await;
+    fetch(&mut other).await;
+    let started = Instant::now();
+    let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
+    one.write_all(request.as_bytes()).await.unwrap();
+    // The lab has read it as soon as it is in the log.
+    while lab.log().iter().filter(|event| matches!(event, Event::Request { .. })).count() < 3 {
+        assert!(started.elapsed() < SOON);
+        tokio::task::yield_now().await;
+    }
+    other.write_all(request.as_bytes()).await.unwrap();
+    let (answer, late) = tokio::join!(head(&mut one), head(&mut other));
+    assert!(started.elapsed() >= by, "{:?}", started.elapsed());
+    assert!(answer.starts_with("HTTP/1.1 400 ") && late.starts_with("HTTP/1.1 400 "));
+    // Over, and none follows.
+    let _ = other.read(&mut [0; 4096]).await;
+    fetch(&mut connect(at(&lab, 80)).await).await;
 }
 
 // ---- faults of TLS

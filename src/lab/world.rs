@@ -16,9 +16,10 @@ use rustls::ServerConfig;
 use super::{
     fault::{
         proto::{Certificate, DnsFault},
-        stream::Placed,
+        stream::{Disturbance, Placed, Stream, Throttle},
     },
     log::Log,
+    pace::{Pace, Share, Stall},
     pki::Pki,
     proxy,
     quirk::Quirk,
@@ -54,6 +55,10 @@ pub(super) struct World {
     pub(super) proxy: proxy::State,
     /// How often each fault was in question so far.
     counts: Vec<AtomicU32>,
+    /// What each relative throttle keeps account of.
+    shares: Vec<Option<Arc<Share>>>,
+    /// The stalls of the origin, if it has any.
+    pub(super) stall: Option<Arc<Stall>>,
 }
 
 impl World {
@@ -66,6 +71,8 @@ impl World {
     ) -> Self {
         Self {
             counts: spec.faults.iter().map(|_| AtomicU32::new(0)).collect(),
+            shares: spec.faults.iter().map(new_share).collect(),
+            stall: spec.faults.iter().any(|fault| fault.stall().is_some()).then(Arc::default),
             // Shorter than a scenario's own patience, so that the proxy is the one that reports.
             proxy_patience: Duration::from_millis(400),
             proxy: proxy::State::default(),
@@ -79,7 +86,45 @@ impl World {
 
     /// The faults that meet a new connection at this door.
     pub(super) fn origin_faults(&self, door: Door) -> Vec<&Fault> {
-        self.drawn(Party::Origin, |fault| concerns(fault, door)).collect()
+        self.drawn(Party::Origin, |fault| concerns(fault, door) && fault.stall().is_none()).collect()
+    }
+
+    /// Stalls the origin if a fault says so of this request at a door, which knows the client to want one of `hosts`.
+    pub(super) fn stall(&self, door: Door, hosts: &[Option<&str>]) {
+        let Some(stall) = &self.stall else { return };
+        let concerned = |fault: &Fault| fault.stall().is_some() && concerns(fault, door) && covered(fault, hosts);
+        if let Some(by) = self.drawn(Party::Origin, concerned).find_map(Fault::stall) {
+            stall.begin(by);
+        }
+    }
+
+    /// What the byte-stream faults among those drawn do: all that hold bytes, and the first of the others.
+    pub(super) fn disturbance<'f>(&self, drawn: impl IntoIterator<Item = &'f Fault>) -> Disturbance {
+        let mut disturbance = Disturbance::default();
+        for fault in drawn {
+            let Some(stream) = &fault.stream else { continue };
+            let (after, direction) = (fault.when.after_bytes.unwrap_or(0), fault.direction.unwrap_or_default());
+            let pace = match stream {
+                Stream::Pause(by) => Pace::Pause { left: after, by: *by, end: None },
+                Stream::Throttle(Throttle::Rate(per_second)) => Pace::Rate { per_second: *per_second, due: None },
+                Stream::Throttle(Throttle::Less(_)) => match self.share(fault) {
+                    Some(share) => Pace::Share(share.clone()),
+                    None => continue,
+                },
+                _ => {
+                    disturbance.placed.get_or_insert_with(|| Placed { fault: stream.clone(), after, direction });
+                    continue;
+                }
+            };
+            disturbance.paces.push((direction, pace));
+        }
+        disturbance
+    }
+
+    /// The account of a relative throttle.
+    fn share(&self, of: &Fault) -> Option<&Arc<Share>> {
+        let at = self.spec.faults.iter().position(|fault| std::ptr::eq(fault, of))?;
+        self.shares[at].as_ref()
     }
 
     /// The faults that meet a new connection to the proxy, before it has asked for anything.
@@ -128,9 +173,12 @@ pub(super) fn covered(fault: &Fault, known: &[Option<&str>]) -> bool {
     fault.hosts.is_empty() || known.iter().flatten().any(|name| fault.hosts.iter().any(|pattern| covers(pattern, name)))
 }
 
-/// The byte-stream fault among those drawn.
-pub(super) fn stream_fault<'f>(faults: impl IntoIterator<Item = &'f Fault>) -> Option<Placed> {
-    faults.into_iter().find_map(Fault::placed)
+/// A new account for a relative throttle.
+fn new_share(fault: &Fault) -> Option<Arc<Share>> {
+    match fault.stream {
+        Some(Stream::Throttle(Throttle::Less(millionths))) => Some(Arc::new(Share::new(f64::from(millionths) / 1e6))),
+        _ => None,
+    }
 }
 
 /// The TLS servers that the scenario needs.

@@ -104,6 +104,11 @@ pub enum Http {
     #[serde(deserialize_with = "duration")]
     #[cfg_attr(feature = "scenario", schemars(with = "String"))]
     Slow(Duration),
+    /// Storage's healthy answer; but from this request on the whole party stalls for so long: no connection of any client
+    /// to any of its ports moves a byte. `when` counts requests for it.
+    #[serde(deserialize_with = "duration")]
+    #[cfg_attr(feature = "scenario", schemars(with = "String"))]
+    Stall(Duration),
     /// These bytes, then FIN.
     Bytes(String),
     /// Nothing.
