@@ -231,7 +231,7 @@ fn judged(run: &Run, a: &ArmInfo, b: &ArmInfo, gate: &Judgement, all: bool) -> V
     if gate.design == Design::Calibration {
         facts.extend(gate.question.calibrate(&gate.pairs).metrics.iter().map(seen));
     } else {
-        facts.extend(gate.metrics.iter().map(|judged| self::metric(judged, gate.question.margin, all)));
+        facts.extend(gate.metrics.iter().map(|judged| metric(judged, gate.question.margin, all)));
     }
     let mut errors = vec![format!("{}: {}", words::outcome(gate.errors.outcome), words::failures(gate))];
     if all {
