@@ -122,6 +122,12 @@ fn setup(args: &Args, workload: Workload) -> Result<Setup, Stop> {
     {
         return Err(Stop::usage("--absolute is for request, download and upload through a --proxy"));
     }
+    if let Some(name) = &args.congestion {
+        probe::has_congestion(name).map_err(|e| {
+            let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control").unwrap_or_default();
+            Stop::usage(format!("--congestion {name}: {e}; this machine allows: {}", known.trim()))
+        })?;
+    }
     let usual = match workload {
         Workload::Connect | Workload::Tls | Workload::Tunnel => 50,
         Workload::Request => 20,
