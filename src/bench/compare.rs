@@ -25,9 +25,11 @@ pub struct Slicing {
     pub discard: Duration,
 }
 
-impl Default for Slicing {
-    fn default() -> Self {
-        Self { length: Duration::from_secs(3), discard: Duration::from_millis(300) }
+impl Slicing {
+    /// Slices of this length, of which a tenth is thrown away.
+    #[must_use]
+    pub fn of(length: Duration) -> Self {
+        Self { length, discard: length / 10 }
     }
 }
 
@@ -89,7 +91,8 @@ pub fn compare(
             pairs_done.done.store(pairs.len(), Relaxed);
         }
         let judged = question.judge(&pairs, look, design);
-        let decided = judged.is_final();
+        // One look at what a machine does tells what the last one would see.
+        let decided = judged.is_final() || design == Design::Calibration;
         judgement = Some(judged);
         if decided {
             break;
@@ -155,11 +158,5 @@ mod tests {
         assert_ne!(coins(7), coins(8));
         let first = coins(7).into_iter().filter(|coin| *coin).count();
         assert!((450..550).contains(&first), "{first}");
-    }
-
-    #[test]
-    fn what_hangs_shows_within_a_slice() {
-        let slice = Slicing::default();
-        assert!(slice.discard < slice.length / 2);
     }
 }

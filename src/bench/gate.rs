@@ -82,18 +82,11 @@ impl Question {
         self.alpha / length(self.looks.len().max(1))
     }
 
-    /// Which look (from 0) comes next when there are `pairs` pairs: it is taken once there are `looks[it]`. `None` after
-    /// the last.
-    #[must_use]
-    pub fn next_look(&self, pairs: usize) -> Option<usize> {
-        self.looks.iter().position(|&at| at > pairs)
-    }
-
     /// What all these pairs say, at this look (from 0).
     ///
     /// The value of a pair is the ratio of B to A. A value that is no positive finite number is missing, and its pair
-    /// does not count for that metric; but where one side has none because nothing at all succeeded in that slice, the
-    /// pair counts as worse (or better) than any other, since else outages would improve what is left.
+    /// does not count for that metric; but where one side has none because no operation succeeded in that slice, the pair
+    /// counts as worse (or better) than any other, since else outages would improve what is left.
     ///
     /// - `Fail`: one metric is worse by more than the margin, or B fails more ([`ErrorJudgement`]).
     /// - `Pass`: every metric is proved not to be worse by as much as the margin, and the failures do not object.
@@ -102,6 +95,9 @@ impl Question {
     /// A look may be taken with fewer pairs than planned, when a run is interrupted. The tests are exact for every number
     /// of pairs, so the same rule holds: below seven pairs (at the usual level) no metric can pass or fail, and above
     /// that a verdict is as good as any other, unless somebody interrupted because of what the pairs seemed to say.
+    ///
+    /// In [`Design::Calibration`] there is no worse: `Pass` says that the question can be decided here
+    /// ([`Question::calibrate`]), and `Inconclusive` that it cannot.
     ///
     /// In [`Design::Baseline`] pairs do not belong together: A's and B's slices are two groups, and a slice in which
     /// nothing was tried (as [`Question::judge_baseline`] adds to the shorter group) is none.
@@ -223,7 +219,7 @@ pub struct MetricJudgement {
     /// `Fail`: the whole interval is worse than the margin, and `p_fail` is small enough beside those of the other
     /// metrics (Holm). `Pass`: the whole interval is better than the margin.
     pub outcome: Outcome,
-    /// Pairs that count: both sides have a value, or nothing succeeded on just one. Of a baseline the slices of the
+    /// Pairs that count: both sides have a value, or one has none as nothing succeeded. Of a baseline the slices of the
     /// smaller group.
     pub pairs: usize,
     /// B over A, estimated (Hodges-Lehmann): below 1 B has less of it. Held between a millionth and a million. `None`: no

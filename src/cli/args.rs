@@ -452,6 +452,10 @@ pub(super) struct Bench {
     #[arg(long, value_name = "METRIC", help_heading = GATE, value_parser = values::metric())]
     pub(super) metric: Vec<Metric>,
 
+    /// How long one arm is measured before it is the other one's turn; a tenth of it is thrown away
+    #[arg(long, value_name = "DURATION", help_heading = GATE, default_value = "3s")]
+    pub(super) slice: LayerBudget,
+
     /// Where chance begins; it is shown, and the same seed gives the same order [default: drawn]
     #[arg(long, value_name = "N", help_heading = GATE)]
     pub(super) seed: Option<u64>,

@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
         let style = output::style(merge.color, 0);
         let mut outputs = open_outputs(merge.format, style, &merge.output, &merge.files)?;
         let runs = merge.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let merged = bench::merge(&runs).map_err(|e| Stop::usage(e.to_string()))?;
+        let merged = bench::merge(runs).map_err(|e| Stop::usage(e.to_string()))?;
         return write(&mut outputs, &merged);
     }
     let Some(workload) = args.workload else {
@@ -121,6 +121,12 @@ fn setup(args: &Args, workload: Workload) -> Result<Setup, Stop> {
         && (!matches!(workload, Workload::Request | Workload::Download | Workload::Upload) || args.proxy.is_none())
     {
         return Err(Stop::usage("--absolute is for request, download and upload through a --proxy"));
+    }
+    if let Some(name) = &args.congestion {
+        probe::has_congestion(name).map_err(|e| {
+            let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control").unwrap_or_default();
+            Stop::usage(format!("--congestion {name}: {e}; this machine allows: {}", known.trim()))
+        })?;
     }
     let usual = match workload {
         Workload::Connect | Workload::Tls | Workload::Tunnel => 50,
@@ -410,6 +416,7 @@ fn real(args: &Args, proxy: Option<Proxy>) -> Result<Plan, Stop> {
 // ---- the run
 
 /// What was measured: one arm, or two with what they say.
+#[derive(Default)]
 struct Measured {
     arms: Vec<Measurement>,
     gate: Option<Judgement>,
@@ -453,7 +460,8 @@ fn measure(
     found?;
     let usable = !interrupted && unusable.iter().all(Option::is_none);
     let measured = if usable {
-        let job = Job { setup: shared, paths, question: question.cloned(), calibrate: args.calibrate };
+        let job =
+            Job { setup: shared, paths, question: question.cloned(), calibrate: args.calibrate, slice: args.slice.0 };
         let bar = BenchBar::new(args.quiet, setup.workload);
         let (progress, pairs) = (Arc::<Progress>::default(), Arc::<Pairs>::default());
         let work = {
@@ -475,13 +483,20 @@ fn measure(
         });
         work.join().map_err(|_| Stop::CannotMeasure("the measuring thread panicked".into()))?.map_err(|e| cannot(&e))?
     } else {
-        Measured { arms: unusable.iter().map(|unusable| of_unusable(unusable.as_ref())).collect(), gate: None }
+        let arms = unusable.iter().map(|unusable| of_unusable(unusable.as_ref())).collect();
+        Measured { arms, ..Measured::default() }
     };
     runtime.shutdown_background();
 
     let settings = Settings::from(setup);
+    let resumed: u64 = measured.arms.iter().map(|measured| measured.resumed).sum();
+    if setup.resumed && resumed == 0 && measured.arms.iter().any(|measured| measured.operations > 0) {
+        notes.push("no session was resumed: the server gives no tickets, so these are full handshakes".into());
+    }
+    // A calibration measures its one arm twice.
+    let twice = if args.calibrate { arms.iter().chain(arms) } else { arms.iter().chain(&[]) };
     let mut infos: Vec<ArmInfo> =
-        arms.iter().zip(measured.arms).map(|(played, measurement)| info(played, measurement)).collect();
+        twice.zip(measured.arms).map(|(played, measurement)| info(played, measurement)).collect();
     let mut gate = measured.gate;
     if let (Some(baseline), Some(question), true) = (baseline, question, usable) {
         gate = Some(bench::against_baseline(question, baseline, &infos[0].measurement));
@@ -512,6 +527,7 @@ struct Job {
     paths: Vec<Arc<Path>>,
     question: Option<Question>,
     calibrate: bool,
+    slice: Duration,
 }
 
 impl Job {
@@ -521,12 +537,12 @@ impl Job {
             ([a], true) => (Design::Calibration, [a, a]),
             (paths, _) => {
                 let arms = paths.iter().map(|path| engine::measure(&self.setup, path, progress, stop));
-                return Ok(Measured { arms: arms.collect::<Result<_, _>>()?, gate: None });
+                return Ok(Measured { arms: arms.collect::<Result<_, _>>()?, ..Measured::default() });
             }
         };
-        let Some(question) = &self.question else { return Ok(Measured { arms: Vec::new(), gate: None }) };
-        let compared =
-            compare::compare(&self.setup, arms, (question, design), Slicing::default(), (progress, pairs), stop)?;
+        let Some(question) = &self.question else { return Ok(Measured::default()) };
+        let slicing = Slicing::of(self.slice);
+        let compared = compare::compare(&self.setup, arms, (question, design), slicing, (progress, pairs), stop)?;
         Ok(Measured { arms: vec![compared.a, compared.b], gate: Some(compared.judgement) })
     }
 }

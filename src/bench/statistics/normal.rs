@@ -2,36 +2,47 @@
 
 use std::f64::consts::PI;
 
-/// The chance of a value above `z`, to ten digits.
+/// The chance of a value above `z`, to nine digits.
 #[must_use]
 pub fn upper_tail(z: f64) -> f64 {
     if z < 0.0 {
         return 1.0 - upper_tail(-z);
     }
-    let density = (-z * z / 2.0).exp() / (2.0 * PI).sqrt();
     if z < 3.0 {
         // The area from 0 to z: z + z^3/3 + z^5/(3*5) + ...
-        let terms = std::iter::successors(Some((z, 3.0)), |(term, odd)| Some((term * z * z / odd, odd + 2.0)));
-        0.5 - density * terms.take(60).map(|(term, _)| term).sum::<f64>()
+        let (mut term, mut area, mut odd) = (z, z, 1.0);
+        while term > area * f64::EPSILON {
+            odd += 2.0;
+            term *= z * z / odd;
+            area += term;
+        }
+        0.5 - density(z) * area
     } else {
         // Laplace's continued fraction, from its end.
-        density / (1..=60).rev().fold(z, |fraction, k| z + f64::from(k) / fraction)
+        density(z) / (1..=60).rev().fold(z, |fraction, k| z + f64::from(k) / fraction)
     }
 }
 
-/// The value that is exceeded with the chance `p`.
+/// The value that is exceeded with the chance `p`, between 0 and 1.
 #[must_use]
 pub fn upper_point(p: f64) -> f64 {
-    let (mut low, mut high) = (-38.0, 38.0);
-    for _ in 0..100 {
-        let middle = f64::midpoint(low, high);
-        if upper_tail(middle) > p {
-            low = middle;
-        } else {
-            high = middle;
+    if p > 0.5 {
+        return -upper_point(1.0 - p);
+    }
+    // Newton's steps, which approach from below and never pass it, since the tail is convex above zero.
+    let mut z = 0.0;
+    for _ in 0..1_000 {
+        let step = (upper_tail(z) - p) / density(z);
+        z += step;
+        if step.abs() < 1e-9 {
+            break;
         }
     }
-    high
+    z
+}
+
+fn density(z: f64) -> f64 {
+    (-z * z / 2.0).exp() / (2.0 * PI).sqrt()
 }
 
 #[cfg(test)]
@@ -52,6 +63,7 @@ mod tests {
             assert!((upper_tail(z) / p - 1.0).abs() < 1e-9, "{z}: {}", upper_tail(z));
             assert!((upper_tail(-z) - (1.0 - p)).abs() < 1e-12);
             assert!((upper_point(p) - z).abs() < 1e-6, "{p}: {}", upper_point(p));
+            assert!((upper_point(1.0 - p) + z).abs() < 1e-6 || z > 5.0);
         }
     }
 }

@@ -37,7 +37,7 @@ impl Paired {
         let mut count = 0;
         let mut end = self.sorted.len();
         for (start, &low) in self.sorted.iter().enumerate() {
-            while end > start && low.midpoint(self.sorted[end - 1]) > limit {
+            while end > start && low + self.sorted[end - 1] > 2.0 * limit {
                 end -= 1;
             }
             if end <= start {
@@ -107,18 +107,16 @@ fn sign_tails(ranks: &[usize], sum: usize) -> Tails {
 fn sign_sums(ranks: &[usize], limit: usize) -> Vec<f64> {
     let mut ways = vec![0.0; limit + 1];
     ways[0] = 1.0;
-    let mut reached = 0;
+    let (mut reached, mut all) = (0, 1.0);
     for &rank in ranks {
         reached = limit.min(reached + rank);
+        let ways = ways.as_mut_slice();
         for sum in (rank..=reached).rev() {
             ways[sum] += ways[sum - rank];
         }
+        all *= 2.0;
     }
-    let all = ranks.iter().fold(1.0, |all, _| all * 2.0);
-    for way in &mut ways {
-        *way /= all;
-    }
-    ways
+    ways.into_iter().map(|way| way / all).collect()
 }
 
 /// The largest sum of positive ranks of `n` that has a chance of at most `level` to be reached from below.
@@ -133,4 +131,143 @@ fn critical(n: usize, level: f64) -> Option<u64> {
     }
     let ranks: Vec<usize> = (1..=n).collect();
     super::last_within(&sign_sums(&ranks, n * (n + 1) / 4), level)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Darwin's maize: cross-fertilised plants against self-fertilised ones, in eighths of an inch.
+    const MAIZE: [f64; 15] = [49., -67., 8., 16., 6., 23., 28., 41., 14., 29., 56., 24., 75., 60., -48.];
+
+    /// From the definition: mean ranks by counting, and all ways to sign what does not equal the shift.
+    fn by_enumeration(values: &[f64], shift: f64) -> Tails {
+        let distance = |value: &f64| (value - shift).abs();
+        let rank = |value: &f64| {
+            let below = values.iter().filter(|other| distance(other) < distance(value)).count();
+            let equal = values.iter().filter(|other| distance(other) == distance(value)).count();
+            length(below) + (length(equal) + 1.0) / 2.0
+        };
+        let signed: Vec<&f64> = values.iter().filter(|value| distance(value) > 0.0).collect();
+        let observed: f64 = signed.iter().filter(|value| ***value > shift).map(|value| rank(value)).sum();
+        let ways = 1_usize << signed.len();
+        let sums = (0..ways).map(|signs| {
+            signed.iter().enumerate().filter(|(at, _)| signs >> at & 1 == 1).map(|(_, value)| rank(value)).sum::<f64>()
+        });
+        let (mut below, mut above) = (0, 0);
+        for sum in sums {
+            below += usize::from(sum <= observed);
+            above += usize::from(sum >= observed);
+        }
+        Tails { below: length(below) / length(ways), above: length(above) / length(ways) }
+    }
+
+    fn close(one: Tails, other: Tails) -> bool {
+        (one.below - other.below).abs() < 1e-12 && (one.above - other.above).abs() < 1e-12
+    }
+
+    #[test]
+    fn agrees_with_published_values() {
+        let five = Paired::new([1., 2., 3., 4., 5.]);
+        assert!(close(five.tails(0.0), Tails { below: 1.0, above: 1.0 / 32.0 }));
+        assert!((Paired::new(MAIZE).tails(0.0).above - 0.041_26 / 2.0).abs() < 5e-6);
+        // Hollander and Wolfe's depression scale factors.
+        let before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30];
+        let after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29];
+        let tails = Paired::new(before.iter().zip(after).map(|(before, after)| before - after)).tails(0.0);
+        assert!((tails.above - 0.019_53).abs() < 5e-6);
+        for (n, level, expected) in [
+            (5, 0.05, 0),
+            (10, 0.025, 8),
+            (10, 0.005, 3),
+            (15, 0.025, 25),
+            (15, 0.01, 19),
+            (20, 0.025, 52),
+            (30, 0.025, 137),
+            (50, 0.025, 434),
+        ] {
+            assert_eq!(critical(n, level), Some(expected), "{n} {level}");
+        }
+        assert_eq!(critical(5, 0.025), None);
+    }
+
+    #[test]
+    fn every_number_of_pairs_keeps_the_level_and_uses_it() {
+        for n in 7..=60 {
+            let level = 0.025 / 3.0;
+            let at = usize::try_from(critical(n, level).unwrap()).unwrap();
+            let ranks: Vec<usize> = (1..=n).collect();
+            let chances = sign_sums(&ranks, at + 1);
+            let below: f64 = chances[..=at].iter().sum();
+            assert!(below <= level && below + chances[at + 1] > level, "{n}: {below}");
+        }
+    }
+
+    #[test]
+    fn beyond_the_exact_range_the_normal_distribution_goes_on_without_a_step() {
+        let ranks: Vec<usize> = (1..=EXACT + 1).collect();
+        let level = 0.025 / 3.0;
+        let at = usize::try_from(critical(EXACT + 1, level).unwrap()).unwrap();
+        let exact: f64 = sign_sums(&ranks, at).iter().sum();
+        assert!((exact / level - 1.0).abs() < 0.02, "{exact}");
+        let values = (1..=EXACT + 1).map(|value| length(value) * if value % 5 < 2 { -1.0 } else { 1.0 });
+        let sum = (1..=EXACT + 1).filter(|value| value % 5 < 2).sum();
+        let exact: f64 = sign_sums(&ranks, sum).iter().sum();
+        let normal = Paired::new(values).tails(0.0).above;
+        assert!((normal / exact - 1.0).abs() < 0.02, "{normal} {exact}");
+    }
+
+    #[test]
+    fn nothing_says_nothing() {
+        for none in [Paired::new([]), Paired::new([f64::NAN, f64::INFINITY])] {
+            assert_eq!((none.size(), none.estimate(), none.interval(0.1)), (0, None, None));
+            assert_eq!(none.tails(0.0), Tails::SILENT);
+        }
+        let equal = Paired::new([0.5; 9]);
+        assert_eq!(equal.tails(0.5), Tails::SILENT);
+        assert_eq!(equal.tails(f64::NAN), Tails::SILENT);
+        assert_eq!((equal.estimate(), equal.interval(0.01)), (Some(0.5), Some((0.5, 0.5))));
+        assert_eq!(equal.interval(f64::NAN), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn ties_and_zeros_are_as_enumerated(values in prop::collection::vec(-4_i8..=4, 0..10), shift in -2_i8..=2) {
+            let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+            let tails = Paired::new(values.clone()).tails(f64::from(shift));
+            prop_assert!(close(tails, by_enumeration(&values, f64::from(shift))), "{tails:?}");
+        }
+
+        #[test]
+        fn places_are_those_of_the_sorted_averages(values in prop::collection::vec(-1e9..1e9_f64, 1..25)) {
+            let paired = Paired::new(values.clone());
+            let mut averages: Vec<f64> = (0..values.len())
+                .flat_map(|i| (i..values.len()).map(move |j| (i, j)))
+                .map(|(i, j)| values[i].midpoint(values[j]))
+                .collect();
+            averages.sort_unstable_by(f64::total_cmp);
+            let half = averages.len() / 2;
+            let median = if averages.len() % 2 == 1 { averages[half] } else { averages[half - 1].midpoint(averages[half]) };
+            prop_assert_eq!(paired.estimate(), Some(median));
+            let at = critical(values.len(), 0.1).map(|at| usize::try_from(at).unwrap());
+            prop_assert_eq!(paired.interval(0.1), at.map(|at| (averages[at], averages[averages.len() - 1 - at])));
+        }
+
+        #[test]
+        fn interval_and_p_values_agree(values in prop::collection::vec(-10.0..10.0_f64, 7..40), shift in -10.0..10.0_f64) {
+            let (paired, level) = (Paired::new(values), 0.025 / 3.0);
+            let (low, high) = paired.interval(level).unwrap();
+            let estimate = paired.estimate().unwrap();
+            prop_assert!(low <= estimate && estimate <= high);
+            for shift in [shift, estimate, low.midpoint(high)] {
+                let tails = paired.tails(shift);
+                prop_assert_eq!(tails.below <= level, high < shift);
+                prop_assert_eq!(tails.above <= level, low > shift);
+            }
+        }
+    }
 }
