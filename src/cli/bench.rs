@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
         let style = output::style(merge.color, 0);
         let mut outputs = open_outputs(merge.format, style, &merge.output, &merge.files)?;
         let runs = merge.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let merged = bench::merge(runs).map_err(|e| Stop::usage(e.to_string()))?;
+        let merged = bench::merge(&runs).map_err(|e| Stop::usage(e.to_string()))?;
         return write(&mut outputs, &merged);
     }
     let Some(workload) = args.workload else {

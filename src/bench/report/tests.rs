@@ -227,13 +227,16 @@ fn merged() -> Run {
     merge(&[request(), second]).unwrap()
 }
 
-fn all() -> [(&'static str, Run); 9] {
+fn all() -> [(&'static str, Run); 10] {
     let mut idle = download();
     idle.arms[0].measurement = Measurement {
         errors: BTreeMap::from([("tcp.refused".to_owned(), Failures { count: 1_203, example: "refused".into() })]),
         ..Measurement::default()
     };
     idle.verdict = verdict(&idle.settings, &idle.arms, None);
+    let mut saturated = request();
+    saturated.arms[0].measurement.lateness.as_mut().unwrap().late = times(4_200, 20_000);
+    saturated.verdict = verdict(&saturated.settings, &saturated.arms, None);
     let noisy = (1.001, 0.92, 1.08);
     [
         ("download", download()),
@@ -245,6 +248,7 @@ fn all() -> [(&'static str, Run); 9] {
         ("calibration_noisy", compared(Design::Calibration, Outcome::Inconclusive, noisy)),
         ("baseline", compared(Design::Baseline, Outcome::Pass, (1.02, 1.01, 1.03))),
         ("idle", idle),
+        ("saturated", saturated),
     ]
 }
 
@@ -498,7 +502,7 @@ static SMALL: LazyLock<[Value; 2]> = LazyLock::new(|| {
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn whatever_is_read_can_be_reported(which in 0_usize..2, n in 0_usize..180, with in anything()) {
