@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     ArmInfo, Load, Measurement, Settings,
-    gate::{Design, Judgement, Outcome},
+    gate::{Judgement, Outcome},
     report,
     run::{Status, Verdict},
 };
@@ -20,14 +20,6 @@ pub fn verdict(settings: &Settings, arms: &[ArmInfo], gate: Option<&Judgement>) 
     let status = match gate {
         _ if saturated.is_some() => Status::Inconclusive,
         None => alone(arms),
-        // The question is not whether A is worse than itself, but whether that could be told.
-        Some(gate) if gate.design == Design::Calibration => {
-            if gate.question.calibrate(&gate.pairs).decidable {
-                Status::Pass
-            } else {
-                Status::Inconclusive
-            }
-        }
         Some(gate) => match gate.outcome {
             Outcome::Pass => Status::Pass,
             Outcome::Fail => Status::Fail,
