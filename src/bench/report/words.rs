@@ -25,9 +25,11 @@ pub(in crate::bench) fn saturated(settings: &Settings, measured: &Measurement) -
         measured.lateness.as_ref().and_then(|schedule| schedule.late.quantile(0.99)).map_or_else(String::new, time);
     let busiest = percent(f64::from(measured.cpu.busiest_permille) / 1000.0);
     let steal = percent(share(measured.cpu.steal_us, measured.cpu.machine_us));
+    let busy = percent(share(measured.cpu.busy_us, measured.cpu.machine_us));
     format!(
-        "generator saturated: one operation in a hundred began {late} late or more{rate}, by this program's own fault; its \
-         busiest thread used {busiest} of a processor, and the hypervisor took {steal} of the machine for others (steal)"
+        "generator saturated: one operation in a hundred began {late} late or more{rate}, on this side and not on the path; \
+         this program's busiest thread used {busiest} of a processor, the machine was {busy} busy, and the hypervisor took \
+         {steal} of it for others (steal)"
     )
 }
 
@@ -62,7 +64,10 @@ fn figure(settings: &Settings, arm: &ArmInfo) -> String {
     if measured.is_idle() {
         return match measured.failed() {
             0 => "did nothing in its time".to_owned(),
-            failed => format!("never succeeded ({} failed)", plural(failed, "operation")),
+            failed => {
+                let codes: Vec<&str> = measured.errors.keys().map(String::as_str).collect();
+                format!("never succeeded ({} failed: {})", plural(failed, "operation"), codes.join(", "))
+            }
         };
     }
     if settings.workload.is_bulk() {
