@@ -304,6 +304,9 @@ pub const BAD_CERTIFICATE: &str = "bad-certificate.snapreach.test";
 /// The path of the echo; whatever query follows it is echoed as it came. `PUT` and `POST` are answered likewise.
 pub const ECHO_PATH: &str = "/snapreach/echo";
 
+/// Below it stands a source of as many bytes as its name says, and a sink that takes everything: for measurements.
+pub const BULK_PATH: &str = "/snapreach-bulk/";
+
 /// `{PATTERN_PATH}/BYTES/SEED`: that many bytes of the pattern; a single range (RFC 9110 section 14) is answered with 206.
 pub const PATTERN_PATH: &str = "/snapreach/pattern";
 

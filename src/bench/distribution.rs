@@ -1,13 +1,16 @@
 //! Times, kept so that their tail keeps its precision and that several add up exactly.
 
-use std::time::Duration;
+use std::{fmt, io::Read as _, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use flate2::read::ZlibDecoder;
 use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer as _, V2DeflateSerializer},
 };
 use serde::{Deserialize, Serialize, de, ser};
+
+use super::run::MAX_COUNT;
 
 /// The longest time that is told apart: an hour, in nanoseconds.
 const LONGEST: u64 = 3_600_000_000_000;
@@ -16,8 +19,16 @@ const LONGEST: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
 
 /// A distribution of times, in nanoseconds, with three significant digits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Distribution(Histogram<u64>);
+
+impl fmt::Debug for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not its many thousand steps.
+        let (half, longest) = (self.quantile(0.5), self.max());
+        f.debug_struct("Distribution").field("count", &self.count()).field("p50", &half).field("max", &longest).finish()
+    }
+}
 
 impl Default for Distribution {
     fn default() -> Self {
@@ -117,24 +128,51 @@ impl Serialize for Distribution {
 
 impl<'de> Deserialize<'de> for Distribution {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// A histogram with these bounds needs less; a larger one is none of ours.
-        const MOST: usize = 4 << 20;
-        let hdr = Written::deserialize(deserializer)?.hdr;
-        if hdr.len() > MOST {
-            return Err(de::Error::custom("the histogram is too large"));
+        let written = Written::deserialize(deserializer)?;
+        let read = decode(&written.hdr).map_err(|e| de::Error::custom(format!("the histogram {e}")))?;
+        if read.len() != written.count || read.len() > MAX_COUNT {
+            return Err(de::Error::custom("the histogram holds another number of times than is said"));
         }
-        let bytes = STANDARD.decode(hdr).map_err(de::Error::custom)?;
-        let read: Histogram<u64> = Deserializer::new()
-            .deserialize(&mut bytes.as_slice())
-            .map_err(|e| de::Error::custom(format!("the histogram cannot be read: {e:?}")))?;
-        let mut own = Self::default();
-        own.0.add(&read).map_err(|e| de::Error::custom(format!("the histogram has other bounds: {e:?}")))?;
-        Ok(own)
+        Ok(Self(read))
     }
+}
+
+/// Reads a histogram with the bounds of all of ours. Those are looked at first: the library would take as much memory as
+/// the text asks for.
+fn decode(text: &str) -> Result<Histogram<u64>, String> {
+    /// Bytes of a payload's head: cookie, length, offset, digits, bounds, ratio.
+    const HEAD: usize = 40;
+    /// A step needs at most nine bytes, and there are fewer steps than this.
+    const MOST: usize = 9 * (40 << 10);
+    let cannot = |e: &dyn fmt::Debug| format!("cannot be read: {e:?}");
+    if text.len() > 2 * MOST {
+        return Err("is too large".to_owned());
+    }
+    let bytes = STANDARD.decode(text).map_err(|e| cannot(&e))?;
+    let mut plain = Vec::new();
+    let deflated = bytes.get(8..).ok_or("is too short")?;
+    let limit = (HEAD + MOST) as u64;
+    ZlibDecoder::new(deflated).take(limit + 1).read_to_end(&mut plain).map_err(|e| cannot(&e))?;
+    let (head, payload) = plain.split_at_checked(HEAD).ok_or("is too short")?;
+    // No offset, our digits and bounds, and counts as they are.
+    let (digits, ratio) = (u32::from(DIGITS).to_be_bytes(), 1.0_f64.to_be_bytes());
+    let ours = [[0; 4].as_slice(), &digits, &1_u64.to_be_bytes(), &LONGEST.to_be_bytes(), &ratio].concat();
+    let length = |head: &[u8]| head[4..8].iter().fold(0, |n, &byte| n << 8 | usize::from(byte));
+    if head[8..] != ours {
+        return Err("has other bounds than ours".to_owned());
+    }
+    // The library negates what these bytes stand for, which has no opposite; no count is that large.
+    if length(head) != payload.len() || payload.len() > MOST || payload.windows(9).any(|bytes| bytes == [0xff; 9]) {
+        return Err("is damaged".to_owned());
+    }
+    Deserializer::new().deserialize(&mut plain.as_slice()).map_err(|e| cannot(&e))
 }
 
 #[cfg(test)]
 mod tests {
+    use flate2::{Compression, read::ZlibEncoder};
+    use hdrhistogram::serialization::V2Serializer;
+
     use super::*;
 
     #[test]
@@ -169,6 +207,48 @@ mod tests {
                 r#"{{"count":1,"mean_ns":1,"p50_ns":1,"p90_ns":1,"p99_ns":1,"p999_ns":1,"max_ns":1,"hdr":"{hdr}"}}"#
             );
             assert!(serde_json::from_str::<Distribution>(&text).is_err(), "{hdr}");
+        }
+    }
+
+    /// Written by the `HdrHistogram` of Python: n * n * 977 for n from 1 to 1000, with the same bounds.
+    const PYTHON: &str = "HISTFAAAAc54nJWNMYsTQRiG8z2buCxhCTHIEc4jiIgEERURkSCHiB4iImIlcliIWIiIiFxhJWhxWB1XpBA5RY4g/oDYiYWF1RVyXCkW1tpaiE5md2d3dmdiLg/P+77fJJD9z9Y7tVr4p5Z8grRFzYvHP7yuLf5KHt602OixtZf3MZsRo4jhHtZCvtf5VOdvnc06v+FlwDhgJ2AbVmEIIxjDZ/gKW8JY+Ch8kcneFr4JP4Sfwo7whKfCc2FVeCGsCevCUHglbAhvhZHwTnjEDcVNlrnFbcUd7irucZ8HPFQ8ZkWxzICzLCrOKc5rLrCkuaS4zBXNVcU1xXXNEn2OGI5qjmlPpJ5UmXhKO+G04YxmoB3QY54FTc+YccCYcNCYcUhb5LA2p2/sq3/qKPaZTMwyY67Qcyaz7qZX12TXZM68ycQscxZMTmwR01QWaZVWnol22iujXVptp+1C++iU0rZT6OJqESnCVFfmXd5Vms6r6Ux7NSvLzrzL20Xs2MWOPSv2LLtDGpogbR/hf1/DyrJ7WobOy61/2env4qpeuyfyXpGzq1fkuKtXYmCQqcu/fS/T32ehMfM3De/VmGnZ7bpmTd+qXrvXd5WX79X1m6T/Ac31aaI=";
+
+    #[test]
+    fn what_other_programs_write_is_read_and_written_alike() {
+        let read = Distribution(decode(PYTHON).unwrap());
+        let at = |share| read.quantile(share).unwrap().as_nanos();
+        assert_eq!((read.count(), at(0.5), at(0.99)), (1000, 244_318_207, 957_874_175));
+        let mut own = Distribution::default();
+        for n in 1..=1000_u32 {
+            own.record(Duration::from_nanos(u64::from(n) * u64::from(n) * 977));
+        }
+        assert_eq!(own.steps().collect::<Vec<_>>(), read.steps().collect::<Vec<_>>());
+        let json = serde_json::to_string(&own).unwrap();
+        assert!(json.contains("\"hdr\":\"HISTFAAA"), "the mark of HDR's second form, deflated: {json}");
+    }
+
+    #[test]
+    fn a_histogram_that_asks_for_much_is_refused_before_it_gets_it() {
+        let mut plain = Vec::new();
+        V2Serializer::new().serialize(&Distribution::default().0, &mut plain).unwrap();
+        let pack = |plain: &[u8]| {
+            let mut deflated = Vec::new();
+            ZlibEncoder::new(plain, Compression::best()).read_to_end(&mut deflated).unwrap();
+            let length = u32::try_from(deflated.len()).unwrap().to_be_bytes();
+            STANDARD.encode([&[0x1c, 0x84, 0x93, 0x14], length.as_slice(), &deflated].concat())
+        };
+        assert!(decode(&pack(&plain)).is_ok());
+        // A payload of 4 GiB that is not there, other bounds, a bomb, and a run of zeros without an opposite.
+        let changed = |at: usize, bytes: &[u8]| {
+            let mut changed = plain.clone();
+            changed[at..at + bytes.len()].copy_from_slice(bytes);
+            changed
+        };
+        let mut minimum = changed(4, &9_u32.to_be_bytes());
+        minimum.truncate(40);
+        minimum.extend([0xff; 9]);
+        for hostile in [changed(4, &[0xff; 4]), changed(12, &[0, 0, 0, 5]), vec![0; 64 << 20], minimum] {
+            assert!(decode(&pack(&hostile)).is_err());
         }
     }
 }

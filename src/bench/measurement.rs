@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Distribution;
+use super::{Distribution, run::MAX_COUNT};
 
 /// A part of an operation that takes time of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct Measurement {
     pub elapsed_us: u64,
     /// Operations that succeeded. A transfer that the end of the time cut off counts its bytes alone.
     pub operations: u64,
+    /// Of these: TLS sessions that were resumed.
+    #[serde(default)]
+    pub resumed: u64,
     /// Payload bytes that arrived (`download`) or were taken (`upload`).
     pub bytes: u64,
     /// How long each operation took, from the moment it was due; failures count with the timeout.
@@ -64,6 +67,9 @@ pub struct Measurement {
     pub tick_us: u64,
     /// What happened when, the warm-up left out.
     pub series: Vec<Tick>,
+    /// Where in `series` each slice begins but the first.
+    #[serde(default)]
+    pub slices: Vec<usize>,
 }
 
 impl Measurement {
@@ -91,6 +97,37 @@ impl Measurement {
         self.errors.values().map(|failures| failures.count).sum()
     }
 
+    /// Whether nothing at all came of it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.operations == 0 && self.bytes == 0
+    }
+
+    /// The ticks with their times. Slices are taken to be equally long; the last tick of each may be shorter than others.
+    pub fn ticks(&self) -> impl Iterator<Item = TickAt> + '_ {
+        let begins = std::iter::once(0).chain(self.slices.iter().copied());
+        let ends = self.slices.iter().copied().chain([self.series.len()]);
+        let tick = Duration::from_micros(self.tick_us);
+        let slices = u32::try_from(self.slices.len() + 1).unwrap_or(u32::MAX);
+        let of_each = self.elapsed() / slices;
+        begins.zip(ends).zip(0_u32..).flat_map(move |((begin, end), slice)| {
+            self.series.get(begin..end).unwrap_or_default().iter().zip(0_u32..).map(move |(&done, n)| {
+                let offset = tick.saturating_mul(n);
+                let left = of_each.saturating_sub(offset);
+                let length = if left.is_zero() { tick } else { left.min(tick) };
+                TickAt { slice, start: of_each.saturating_mul(slice).saturating_add(offset), length, tick: done }
+            })
+        })
+    }
+
+    /// Payload bytes or operations per second, tick by tick; ticks that were cut short by more than half are left out.
+    #[must_use]
+    pub fn course(&self, bytes: bool) -> Vec<f64> {
+        let whole = Duration::from_micros(self.tick_us);
+        let ticks = self.ticks().filter(|at| at.length * 2 >= whole);
+        ticks.map(|at| per_second(if bytes { at.tick.bytes } else { at.tick.operations }, at.length)).collect()
+    }
+
     /// Adds what was measured at the same time elsewhere: everything sums up, and times are as long as the longest.
     pub fn add(&mut self, other: &Self) {
         self.elapsed_us = self.elapsed_us.max(other.elapsed_us);
@@ -106,11 +143,47 @@ impl Measurement {
     pub fn append(&mut self, other: &Self) {
         self.elapsed_us += other.elapsed_us;
         self.join(other);
+        let begin = self.series.len();
+        self.slices.extend((begin > 0).then_some(begin));
+        self.slices.extend(other.slices.iter().map(|at| begin + at));
         self.series.extend(&other.series);
+    }
+
+    /// What no measurement says.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let Cpu { user_us, system_us, machine_us, busy_us, steal_us, .. } = self.cpu;
+        let late = self.lateness.as_ref();
+        let counts = [
+            self.elapsed_us,
+            self.operations,
+            self.resumed,
+            self.bytes,
+            self.tick_us,
+            self.tcp.connections,
+            self.tcp.retransmitted,
+        ]
+        .into_iter()
+        .chain([user_us, system_us, machine_us, busy_us, steal_us])
+        .chain(self.errors.values().map(|failures| failures.count))
+        .chain(late.into_iter().flat_map(|late| [late.due, late.dropped]))
+        .chain(self.series.iter().flat_map(|tick| [tick.operations, tick.bytes, tick.failed]));
+        let codes = self.errors.keys();
+        if counts.into_iter().any(|count| count > MAX_COUNT) {
+            Some("a count is too large")
+        } else if !codes.into_iter().all(|code| is_code(code)) {
+            Some("a failure has no finding code")
+        } else if self.tick_us == 0 && !self.series.is_empty() {
+            Some("the ticks of the time series have no length")
+        } else if !self.slices.is_sorted() || self.slices.last().is_some_and(|last| *last > self.series.len()) {
+            Some("the slices are not those of the time series")
+        } else {
+            None
+        }
     }
 
     fn join(&mut self, other: &Self) {
         self.operations += other.operations;
+        self.resumed += other.resumed;
         self.bytes += other.bytes;
         self.latency.add(&other.latency);
         for (part, times) in &other.parts {
@@ -132,6 +205,12 @@ impl Measurement {
         }
         self.tick_us = self.tick_us.max(other.tick_us);
     }
+}
+
+/// Whether this can be the code of a finding, such as `proxy.port_denied`: it is printed in commands to copy.
+pub(super) fn is_code(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_'))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^52 do not occur")]
@@ -213,6 +292,19 @@ pub struct Tick {
     pub bytes: u64,
     /// Operations that failed.
     pub failed: u64,
+}
+
+/// A tick with its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TickAt {
+    /// Which slice it is of, from 0.
+    pub slice: u32,
+    /// How long had been measured before.
+    pub start: Duration,
+    /// How long it was.
+    pub length: Duration,
+    /// What happened.
+    pub tick: Tick,
 }
 
 impl Tick {

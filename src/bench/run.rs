@@ -1,9 +1,23 @@
 //! A whole run, as it is reported, saved and read again.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, SeqAccess, Visitor},
+};
 
 use super::{Form, Load, Measurement, Setup, Workload, gate::Judgement};
-use crate::model::ToolInfo;
+use crate::model::{SCHEMA, ToolInfo};
+
+/// What `kind` says in every run.
+pub(super) const KIND: &str = "bench";
+
+/// Bytes of a saved run: a day's time series needs less.
+const MAX_BYTES: usize = 128 << 20;
+
+/// Counts beyond this are none, and could not all be added up; other readers of JSON lose digits from here on.
+pub(super) const MAX_COUNT: u64 = 1 << 53;
 
 /// Everything that reports of a run say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +39,7 @@ pub struct Run {
     /// Where.
     pub environment: Environment,
     /// What is measured: A, and B where two are compared.
+    #[serde(deserialize_with = "one_or_two")]
     pub arms: Vec<ArmInfo>,
     /// The comparison, where there is one.
     pub gate: Option<Judgement>,
@@ -32,6 +47,105 @@ pub struct Run {
     pub notes: Vec<String>,
     /// Whether it was ended before its time.
     pub interrupted: bool,
+}
+
+impl Run {
+    /// Reads a run that was saved as JSON. Counts and times are exactly those that were saved, ratios but for their last
+    /// binary digit.
+    ///
+    /// # Errors
+    /// When the text is too long, no JSON, another document, of a newer program, or says what no run says.
+    pub fn read(text: &str) -> Result<Self, ReadError> {
+        if text.len() > MAX_BYTES {
+            return Err(ReadError::TooLong);
+        }
+        let Head { schema, kind } = serde_json::from_str(text)
+            .map_err(|e| if e.is_data() { ReadError::NoRun(None) } else { ReadError::Json(e) })?;
+        if kind != KIND {
+            return Err(ReadError::NoRun(Some(kind)));
+        }
+        if schema > SCHEMA {
+            return Err(ReadError::Schema { found: schema });
+        }
+        let run: Self = serde_json::from_str(text).map_err(ReadError::Json)?;
+        match run.contradiction() {
+            Some(what) => Err(ReadError::Inconsistent(what)),
+            None => Ok(run),
+        }
+    }
+
+    /// What no run says; reports and sums rely on it.
+    fn contradiction(&self) -> Option<&'static str> {
+        let numbers = [self.elapsed_ms, self.settings.duration_ms, self.settings.warmup_ms, self.settings.timeout_ms];
+        if numbers.into_iter().chain([self.settings.bytes]).any(|n| n > MAX_COUNT) {
+            return Some("a number of the settings is too large");
+        }
+        if matches!(self.settings.load, Load::Open { rate } if !(rate.is_finite() && rate > 0.0)) {
+            return Some("the rate is not above 0");
+        }
+        if self.environment.machines == 0 {
+            return Some("it was measured on no machine");
+        }
+        let arms = self.arms.iter().map(|arm| &arm.measurement);
+        arms.map(Measurement::contradiction).chain(self.gate.iter().map(Judgement::contradiction)).flatten().next()
+    }
+}
+
+/// What tells a run from other documents.
+#[derive(Deserialize)]
+struct Head {
+    schema: u32,
+    kind: String,
+}
+
+/// Reads one arm or two, and stops at a third: each takes a fixed amount of memory, however short its text is.
+fn one_or_two<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ArmInfo>, D::Error> {
+    struct Arms;
+    impl<'de> Visitor<'de> for Arms {
+        type Value = Vec<ArmInfo>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("one or two arms")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut arms = Vec::new();
+            while let Some(arm) = seq.next_element()? {
+                arms.push(arm);
+                if arms.len() > 2 {
+                    return Err(de::Error::invalid_length(arms.len(), &self));
+                }
+            }
+            if arms.is_empty() { Err(de::Error::invalid_length(0, &self)) } else { Ok(arms) }
+        }
+    }
+    deserializer.deserialize_seq(Arms)
+}
+
+/// A saved run that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Longer than any.
+    #[error("it is longer than {} MiB, and no saved run of `snapreach bench`", MAX_BYTES >> 20)]
+    TooLong,
+    /// No JSON, or a field is missing or of another type; names line and column.
+    #[error("it cannot be read: {0}")]
+    Json(serde_json::Error),
+    /// Another document.
+    #[error(
+        "it is no saved run of `snapreach bench` (an object with \"schema\" and \"kind\": \"bench\"){}",
+        .0.as_ref().map_or_else(String::new, |kind| format!(", but a `{kind}`"))
+    )]
+    NoRun(Option<String>),
+    /// Written by a newer program.
+    #[error("it has schema {found}; this program reads schema {SCHEMA}: use the program that wrote it, or a newer one")]
+    Schema {
+        /// The schema found.
+        found: u32,
+    },
+    /// It says what no run says.
+    #[error("it was changed or damaged: {0}")]
+    Inconsistent(&'static str),
 }
 
 /// How a run ended.

@@ -185,6 +185,11 @@ table! {
     TRIAGE_FREEZE_FAILED "triage.freeze_failed" Error Client "the file systems could not be frozen";
     TRIAGE_TOO_LATE "triage.too_late" Error Client "the snapshot was started too late";
     TRIAGE_NO_DISKS "triage.no_disks" Error Origin "the extension was given no disk";
+    TRANSFER_REFUSED "transfer.refused" Error Origin "the target answers with an error in place of data";
+    TRANSFER_STALLED "transfer.stalled" Error Path "data stopped moving in the middle of a transfer";
+    TRANSFER_TRUNCATED "transfer.truncated" Error Path "the connection was closed in the middle of a transfer";
+    TRANSFER_BROKEN "transfer.broken" Error Path "the connection broke in the middle of a transfer";
+    TRANSFER_CORRUPTED "transfer.corrupted" Error Path "other data arrived than was sent";
     META_NOT_RUN "meta.not_run" Info Unknown "this was not measured";
     META_DEADLINE "meta.deadline" Warning Unknown "the run ended before everything was measured";
     META_UNCLASSIFIED "meta.unclassified" Error Unknown "a failure that no rule knows";

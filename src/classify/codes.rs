@@ -125,6 +125,11 @@ codes! {
     TRIAGE_FREEZE_FAILED = "triage.freeze_failed";
     TRIAGE_TOO_LATE = "triage.too_late";
     TRIAGE_NO_DISKS = "triage.no_disks";
+    TRANSFER_REFUSED = "transfer.refused";
+    TRANSFER_STALLED = "transfer.stalled";
+    TRANSFER_TRUNCATED = "transfer.truncated";
+    TRANSFER_BROKEN = "transfer.broken";
+    TRANSFER_CORRUPTED = "transfer.corrupted";
     META_NOT_RUN = "meta.not_run";
     META_DEADLINE = "meta.deadline";
     META_UNCLASSIFIED = "meta.unclassified";

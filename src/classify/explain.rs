@@ -83,6 +83,7 @@ fn about(layer: &str) -> &'static str {
         "host" => "wire server and instance metadata",
         "consumer" => "what the agent or the extension would do",
         "nsg" => "network security groups, evaluated offline",
+        "transfer" => "data that `bench` moves",
         "triage" => "what the extension's own logs say",
         "meta" => "about the measurement",
         _ => "other",

@@ -31,12 +31,11 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Assessment, Record};
 #[cfg(feature = "conformance")]
-use crate::{
-    http::Reply,
-    model::{Code, Observation},
-};
+use crate::http::Reply;
+use crate::model::{Assessment, Record};
+#[cfg(any(feature = "conformance", feature = "bench"))]
+use crate::model::{Code, Observation};
 #[cfg(feature = "conformance")]
 pub(crate) use remedies::lines;
 #[cfg(feature = "conformance")]
@@ -49,7 +48,7 @@ pub fn assess(record: &Record) -> Assessment {
 }
 
 /// What one observation by itself means; `None`: nothing is wrong with it. It is not compared with any other.
-#[cfg(feature = "conformance")]
+#[cfg(any(feature = "conformance", feature = "bench"))]
 #[must_use]
 pub(crate) fn alone(observation: &Observation) -> Option<Code> {
     rules::primary(view::View { observation, target: None }).map(|judged| judged.code)

@@ -11,9 +11,17 @@ use super::{
     nsg,
     options::{self, Options},
     output,
-    values::{self, Authority, Color, Depth, Disks, HostName, LayerBudget, Listen, Place, Size, within},
+    values::{
+        self, Authority, Color, ConnectTo, Deadline, Depth, Disks, HostName, LayerBudget, Listen, Place, Rate, Share,
+        Size, within,
+    },
 };
-use crate::{azure::nsg::Protocol, model::Secret, report::Format};
+use crate::{
+    azure::nsg::Protocol,
+    bench::{Workload, gate::Metric},
+    model::Secret,
+    report::Format,
+};
 
 const AFTER: &str = "\
 Exit codes: 0 clear, 1 blocked, 2 wrong usage or input (nothing was probed), 3 inconclusive, 130 interrupted.
@@ -77,6 +85,26 @@ Examples:
 Exit codes: 0 backups work through it, 1 a must fails, 2 wrong usage (nothing was sent), 3 it cannot be told, 130
 interrupted. Nothing is sent but to the proxy, and through it to the origin and what --allow and --deny name.";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  snapreach bench download
+      Try it without a network: bytes from the embedded lab.
+  snapreach bench tunnel --proxy http://10.0.0.5:3128 https://acct.blob.core.windows.net
+      How many tunnels per second does the proxy open, and how long does each take?
+  snapreach bench download 'https://acct.blob.core.windows.net/c/disk.vhd?sv=...&sig=...' --proxy http://10.0.0.5:3128 --vs direct
+      Does the proxy slow reading a blob down? Both ways in turn, until it can be told.
+  snapreach bench request http://10.1.0.9:8080 --rate 2000/s --duration 1m -o report.html
+      Latency at a fixed rate, as a picture. 10.1.0.9 runs `snapreach lab`.
+  snapreach bench download --lab --vs lab:bench-throttled-10 --margin 5%
+      In CI: exit 1 when the second is worse by more than the margin, and on nothing else.
+  snapreach bench download --calibrate --margin 5%
+      Can this machine see 5 % at all?
+  snapreach bench merge a.json b.json
+      Add results of several machines that were saved with --save.
+
+Exit codes: 0 measured or passed, 1 a regression was proved or nothing succeeded, 2 wrong usage (nothing was sent), 3 it
+cannot be told, 130 interrupted. Data is read, and written only to the lab or to blocks that are never committed.";
+
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   snapreach replay tonight.jsonl
@@ -112,6 +140,8 @@ const EXPECTED: &str = "What is expected";
 const ORIGIN: &str = "The origin beyond the proxy";
 const CASES: &str = "Which cases";
 const NETWORK: &str = "Network";
+const LOAD: &str = "Load";
+const GATE: &str = "Comparison";
 const OUTPUT: &str = "Output";
 const LAB: &str = "Lab";
 
@@ -139,6 +169,9 @@ pub(super) enum Command {
     /// requests. Each case passes or fails with evidence, and the lines that mend it in the proxy's configuration.
     #[command(after_long_help = PROXY_EXAMPLES)]
     Proxy(Box<Proxy>),
+    /// Measure connects, handshakes, tunnels, requests and transfers, and find regressions that CI can trust
+    #[command(after_long_help = BENCH_EXAMPLES)]
+    Bench(Box<Bench>),
     /// Judge recorded observations again, without a network
     #[command(after_long_help = REPLAY_EXAMPLES)]
     Replay(Replay),
@@ -335,6 +368,182 @@ pub(super) struct Proxy {
     #[arg(long, value_name = "SCENARIO", help_heading = LAB, num_args = 0..=1, default_missing_value = PROXY_SCENARIO)]
     #[arg(action = ArgAction::Set, conflicts_with = "url")]
     pub(super) lab: Option<String>,
+}
+
+/// `snapreach bench`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    pub(super) command: Option<BenchCommand>,
+
+    /// What is done again and again: connect, tls, tunnel, request, download, upload
+    #[arg(value_name = "WORKLOAD", required = true, value_parser = values::workload())]
+    pub(super) workload: Option<Workload>,
+
+    /// With whom: a URL, or a host of storage (HTTPS) [default: the embedded lab]
+    #[arg(value_name = "TARGET", value_parser = options::secret)]
+    pub(super) target: Option<Secret>,
+
+    /// Through this proxy: http://HOST:PORT or https://HOST:PORT, user:password@ before the host allowed; or lab
+    #[arg(long, value_name = "URL", help_heading = NETWORK, value_parser = options::secret)]
+    pub(super) proxy: Option<Secret>,
+
+    /// Ask the proxy for the target's absolute URL in place of a tunnel (plain HTTP)
+    #[arg(long, help_heading = NETWORK)]
+    pub(super) absolute: bool,
+
+    /// Connections at once; with --rate the most that may be busy [default: 1 for transfers, 20 for request, else 50]
+    #[arg(short = 'n', long, value_name = "N", help_heading = LOAD, value_parser = within::<usize, 1, 20_000>)]
+    pub(super) connections: Option<usize>,
+
+    /// Operations per second, however long they take; without it each begins when the one before has ended
+    #[arg(long, value_name = "R/s", help_heading = LOAD)]
+    pub(super) rate: Option<Rate>,
+
+    /// How long is measured
+    #[arg(short, long, value_name = "DURATION", help_heading = LOAD, default_value = "10s", conflicts_with = "vs")]
+    pub(super) duration: Deadline,
+
+    /// How long is thrown away before
+    #[arg(long, value_name = "DURATION", help_heading = LOAD, default_value = "1s", conflicts_with = "vs")]
+    pub(super) warmup: LayerBudget,
+
+    /// Payload of one transfer, up to 1GiB
+    #[arg(long, value_name = "SIZE", help_heading = LOAD, default_value = "256MiB")]
+    pub(super) bytes: Size,
+
+    /// The longest time of an operation, and the longest silence of a transfer [default: 5s, at most half of what is measured]
+    #[arg(long, value_name = "DURATION", help_heading = LOAD)]
+    pub(super) timeout: Option<LayerBudget>,
+
+    /// Resume TLS sessions (tls)
+    #[arg(long, help_heading = LOAD)]
+    pub(super) resume: bool,
+
+    /// Compare every byte with what the lab sends (download)
+    #[arg(long, help_heading = LOAD)]
+    pub(super) verify: bool,
+
+    /// The congestion control of this side, as the kernel names it: cubic, bbr, reno
+    #[arg(long, value_name = "NAME", help_heading = LOAD)]
+    pub(super) congestion: Option<String>,
+
+    /// Compare with a second arm: direct, proxy:URL, proxy:lab, target:URL, lab, lab:SCENARIO
+    ///
+    /// Both are measured in turn, in slices of 3 s, in an order drawn from --seed. After 15, 30 and 45 pairs it is decided
+    /// if it can be: exit 1 when the second arm is proved to be worse by more than the margin.
+    #[arg(long, value_name = "ARM", help_heading = GATE, value_parser = options::secret)]
+    pub(super) vs: Option<Secret>,
+
+    /// Compare with a run that was saved with --save
+    #[arg(long, value_name = "FILE", help_heading = GATE, conflicts_with_all = ["vs", "calibrate"])]
+    pub(super) baseline: Option<PathBuf>,
+
+    /// Compare with itself, to learn which margins this machine can see
+    #[arg(long, help_heading = GATE, conflicts_with = "vs")]
+    pub(super) calibrate: bool,
+
+    /// The loss that is accepted [default: 5%]
+    #[arg(long, value_name = "PERCENT", help_heading = GATE)]
+    pub(super) margin: Option<Share>,
+
+    /// What is compared (repeatable: all must hold): goodput, rate, p50, p99, cpu [default: goodput of transfers, p50 with --rate, else rate]
+    #[arg(long, value_name = "METRIC", help_heading = GATE, value_parser = values::metric())]
+    pub(super) metric: Vec<Metric>,
+
+    /// How long one arm is measured before it is the other one's turn; a tenth of it is thrown away
+    #[arg(long, value_name = "DURATION", help_heading = GATE, default_value = "3s")]
+    pub(super) slice: LayerBudget,
+
+    /// Where chance begins; it is shown, and the same seed gives the same order [default: drawn]
+    #[arg(long, value_name = "N", help_heading = GATE)]
+    pub(super) seed: Option<u64>,
+
+    /// Dial this address for a host (repeatable), as curl's --connect-to
+    #[arg(long, value_name = "HOST:PORT:ADDR:PORT", help_heading = NETWORK)]
+    pub(super) connect_to: Vec<ConnectTo>,
+
+    /// IPv4 only
+    #[arg(short = '4', long, help_heading = NETWORK, conflicts_with = "ipv6")]
+    pub(super) ipv4: bool,
+
+    /// IPv6 only
+    #[arg(short = '6', long, help_heading = NETWORK)]
+    pub(super) ipv6: bool,
+
+    /// Source address of every connection
+    #[arg(long, value_name = "ADDR", help_heading = NETWORK)]
+    pub(super) bind: Option<IpAddr>,
+
+    /// Network interface of every connection (Linux)
+    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
+    pub(super) interface: Option<String>,
+
+    /// Trust the certificates in this PEM file, beside the system's (repeatable)
+    #[arg(long, value_name = "PEM", help_heading = NETWORK)]
+    pub(super) ca_file: Vec<PathBuf>,
+
+    /// Do not trust the system's certificate authorities
+    #[arg(long, help_heading = NETWORK, requires = "ca_file")]
+    pub(super) no_system_roots: bool,
+
+    /// Format of the report on standard output
+    #[arg(long, value_name = "FORMAT", help_heading = OUTPUT, default_value = "text", value_parser = output::bench_format_parser())]
+    pub(super) format: Format,
+
+    /// Write a report to FILE too, in the format of its extension: txt, json, md, csv, html (repeatable)
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(super) output: Vec<PathBuf>,
+
+    /// Keep everything that was measured, as JSON, for --baseline and merge
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(super) save: Option<PathBuf>,
+
+    /// Show more
+    #[arg(short, long, help_heading = OUTPUT, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+
+    /// No progress on standard error
+    #[arg(short, long, help_heading = OUTPUT)]
+    pub(super) quiet: bool,
+
+    /// Colours in the text report [default: auto]
+    #[arg(long, value_name = "WHEN", help_heading = OUTPUT)]
+    pub(super) color: Option<Color>,
+
+    /// Measure against the embedded lab, as it plays SCENARIO [default: a healthy one]
+    ///
+    /// TARGET is then one of the lab's names, such as https://acct.blob.core.windows.net. No packet leaves this machine.
+    #[arg(long, value_name = "SCENARIO", help_heading = LAB, num_args = 0..=1, default_missing_value = "", action = ArgAction::Set)]
+    pub(super) lab: Option<String>,
+}
+
+/// What else `bench` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchCommand {
+    /// Add the results of several machines
+    Merge(Merge),
+}
+
+/// `snapreach bench merge`.
+#[derive(Debug, Args)]
+pub(super) struct Merge {
+    /// Results of `bench --save`, measured at the same time
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+
+    /// Format of the report on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = output::bench_format_parser())]
+    pub(super) format: Format,
+
+    /// Write a report to FILE too, in the format of its extension: txt, json, md, csv, html (repeatable)
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Vec<PathBuf>,
+
+    /// Colours in the text report [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub(super) color: Option<Color>,
 }
 
 /// `snapreach replay`.

@@ -63,6 +63,7 @@ pub(super) fn run(args: Check) -> Result<u8, Stop> {
         .collect();
     let format = options.format.unwrap_or(Format::Text);
     let mut outputs = Outputs::open(format, style, &options.output, options.record.as_deref(), &inputs)?;
+    outputs.only(&Format::OF_RECORDS, "a check has")?;
 
     let (guard, plan, files) = match source {
         Source::Network(plan) => (None, *plan, files),

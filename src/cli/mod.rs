@@ -4,6 +4,7 @@
 //! hands record and assessment to the reporters (`output`). How the other modules are called stands in `wiring` alone.
 
 mod args;
+mod bench;
 mod check;
 mod config;
 mod discovery;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Check(args) => check::run(*args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Scenario(command) => scenario::run(command),
         Command::Lab(args) => lab::run(&args),

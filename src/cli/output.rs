@@ -11,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{exit::Stop, values::Color};
 use crate::{
-    conformance,
+    bench, conformance,
     model::{Assessment, Record},
     report::{self, Format, Style},
     scenario::report as suite,
@@ -25,7 +25,7 @@ const MIN_WIDTH: usize = 40;
 
 /// A parser of format names that lists them in help and errors.
 pub(super) fn format_parser() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|name| name.parse::<Format>())
+    PossibleValuesParser::new(Format::OF_RECORDS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
 }
 
 /// A parser of the formats that scenarios are reported in.
@@ -46,6 +46,11 @@ pub(super) fn triage_format_parser() -> impl TypedValueParser<Value = Format> {
 /// A parser of the formats that a proxy is reported in.
 pub(super) fn proxy_format_parser() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(conformance::report::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
+}
+
+/// A parser of the formats that a measurement is reported in.
+pub(super) fn bench_format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(bench::report::FORMATS.map(Format::as_str)).try_map(|name| name.parse::<Format>())
 }
 
 /// The style of text on standard output.
@@ -124,7 +129,7 @@ impl Outputs {
                 Format::from_extension(path).ok_or_else(|| {
                     Stop::usage(format!(
                         "cannot tell the format of {} from its extension: use .txt, .json, .jsonl, .md, .xml (JUnit), \
-                         .prom or .html; the format of standard output is chosen by --format",
+                         .prom, .html or .csv; the format of standard output is chosen by --format",
                         path.display()
                     ))
                 })
@@ -155,9 +160,34 @@ impl Outputs {
         Ok(Self { format, style, reports, record })
     }
 
+    /// Has one more file written, in this format whatever its name.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn also(&mut self, format: Format, path: &Path) -> Result<(), Stop> {
+        let opened = Destination::open(path);
+        let opened = opened.map_err(|e| Stop::usage(format!("cannot write {}: {e}", path.display())))?;
+        self.reports.push((format, opened));
+        Ok(())
+    }
+
     /// The formats that will be written.
     pub(super) fn formats(&self) -> impl Iterator<Item = Format> + '_ {
         std::iter::once(self.format).chain(self.reports.iter().map(|(format, _)| *format))
+    }
+
+    /// Refuses formats that there is no report in.
+    ///
+    /// # Errors
+    /// When one of them was asked for; `subject` says what has none.
+    pub(super) fn only(&self, formats: &[Format], subject: &str) -> Result<(), Stop> {
+        match self.formats().find(|format| !formats.contains(format)) {
+            Some(other) => {
+                let names: Vec<&str> = formats.iter().map(|format| format.as_str()).collect();
+                Err(Stop::usage(format!("{subject} no report as {other}: use {}", names.join(", "))))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The format on standard output.
@@ -289,6 +319,18 @@ mod tests {
             assert!(error.contains(part), "{error}");
             assert!(!good.exists());
         }
+    }
+
+    #[test]
+    fn formats_without_a_report_are_refused_and_the_others_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.csv");
+        let outputs = open(std::slice::from_ref(&path), None, &[]).unwrap();
+        let error = outputs.only(&Format::OF_RECORDS, "a check has").unwrap_err().to_string();
+        assert!(error.contains("a check has no report as csv: use text, json,"), "{error}");
+        assert!(outputs.only(&Format::ALL, "it has").is_ok());
+        drop(outputs);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! Progress on standard error, for people who wait at a terminal.
 
 use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    fmt::Write as _,
     io::{self, IsTerminal},
     sync::atomic::Ordering,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{conformance, probe::Progress};
+use crate::{
+    bench::{Workload, compare::Pairs, engine, report},
+    conformance,
+    probe::Progress,
+};
 
 /// How often the bar is redrawn.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
@@ -59,6 +66,62 @@ impl CaseBar {
         let Some(bar) = &self.0.0 else { return };
         bar.set_length(progress.planned.load(Ordering::Relaxed) as u64);
         bar.set_position(progress.done.load(Ordering::Relaxed) as u64);
+        bar.tick();
+    }
+}
+
+/// What is measured at this moment.
+pub(super) struct BenchBar {
+    bar: Bar,
+    workload: Workload,
+    seen: RefCell<VecDeque<f64>>,
+    before: Cell<(Option<Instant>, u64)>,
+}
+
+impl BenchBar {
+    /// How much of the past is shown.
+    const WIDTH: usize = 30;
+
+    /// A line if standard error is a terminal and `quiet` is not asked for.
+    pub(super) fn new(quiet: bool, workload: Workload) -> Self {
+        let bar = Bar::new(quiet);
+        if let Some(bar) = &bar.0 {
+            let template = "{spinner} {elapsed} {msg}";
+            bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        }
+        Self { bar, workload, seen: RefCell::default(), before: Cell::new((None, 0)) }
+    }
+
+    /// Shows what happened since the last time.
+    pub(super) fn show(&self, progress: &engine::Progress, pairs: &Pairs) {
+        let Some(bar) = &self.bar.0 else { return };
+        let bulk = self.workload.is_bulk();
+        let count = if bulk { &progress.bytes } else { &progress.operations }.load(Ordering::Relaxed);
+        let now = Instant::now();
+        let (before, counted) = self.before.replace((Some(now), count));
+        let Some(before) = before else { return };
+        #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^52 do not occur")]
+        let rate = count.saturating_sub(counted) as f64 / now.duration_since(before).as_secs_f64().max(1e-3);
+        let mut seen = self.seen.borrow_mut();
+        seen.push_back(rate);
+        while seen.len() > Self::WIDTH {
+            seen.pop_front();
+        }
+        let mut line = format!(
+            "{} {} {}",
+            self.workload,
+            report::figures::sparkline(seen.make_contiguous(), Self::WIDTH),
+            if bulk { report::figures::bytes_per_second(rate) } else { report::figures::per_second(rate) },
+        );
+        let planned = pairs.planned.load(Ordering::Relaxed);
+        if planned > 0 {
+            let _ = write!(line, ", pair {} of {planned}", pairs.done.load(Ordering::Relaxed) + 1);
+        }
+        let failed = progress.failed.load(Ordering::Relaxed);
+        if failed > 0 {
+            let _ = write!(line, ", {failed} failed");
+        }
+        bar.set_message(line);
         bar.tick();
     }
 }

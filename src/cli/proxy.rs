@@ -50,12 +50,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     }
     let style = output::style(args.color, args.verbose);
     let mut outputs = Outputs::open(args.format, style, &args.output, None, &args.ca_file)?;
-    if let Some(other) = outputs.formats().find(|format| !FORMATS.contains(format)) {
-        return Err(Stop::usage(format!(
-            "a proxy has no report as {other}: use {}",
-            FORMATS.map(Format::as_str).join(", ")
-        )));
-    }
+    outputs.only(&FORMATS, "a proxy has")?;
     let parties = parties(args)?;
     let setting = Setting::new(args, profile, wanted)?;
     let validations = measure(args, &parties, &setting)?;

@@ -26,6 +26,7 @@ pub(super) fn run(args: &Replay) -> Result<u8, Stop> {
     let style = output::style(args.color, args.verbose);
     let format = args.format.unwrap_or(Format::Text);
     let mut outputs = Outputs::open(format, style, &args.output, None, &args.files)?;
+    outputs.only(&Format::OF_RECORDS, "a record has")?;
     let single = |format: &Format| matches!(format, Format::Junit | Format::Prometheus | Format::Html);
     if let Some(format) = outputs.formats().find(single).filter(|_| records.len() > 1) {
         return Err(Stop::usage(format!(

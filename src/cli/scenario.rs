@@ -56,9 +56,7 @@ fn run_suite(args: &ScenarioRun) -> Result<u8, Stop> {
     let style = output::style(args.color, args.verbose);
     let format = args.format.unwrap_or(Format::Text);
     let mut outputs = Outputs::open(format, style, &args.output, None, &args.ca_file)?;
-    if let Some(other) = outputs.formats().find(|format| !FORMATS.contains(format)) {
-        return Err(Stop::usage(format!("scenarios have no report as {other}: use text, json, junit or markdown")));
-    }
+    outputs.only(&FORMATS, "scenarios have")?;
     if let Some(folder) = &args.record_dir {
         let names: HashSet<&str> = chosen.iter().map(|scenario| scenario.name.as_str()).collect();
         if names.len() < chosen.len() || args.repeat > 1 {

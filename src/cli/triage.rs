@@ -36,9 +36,7 @@ const MAX_ENTRIES: usize = 10_000;
 pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     let style = output::style(args.color, args.verbose);
     let mut outputs = Outputs::open(args.format.unwrap_or(Format::Text), style, &args.output, None, &args.paths)?;
-    if let Some(other) = outputs.formats().find(|format| !FORMATS.contains(format)) {
-        return Err(Stop::usage(format!("a triage has no report as {other}: use text, json or markdown")));
-    }
+    outputs.only(&FORMATS, "a triage has")?;
     let mut documents = Vec::new();
     for path in &args.paths {
         documents.extend(documents_at(path)?);

@@ -7,10 +7,17 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueEnum;
+use clap::{
+    ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{exchange::MAX_BYTES, model::Host};
+use crate::{
+    bench::{Workload, gate::Metric},
+    exchange::MAX_BYTES,
+    model::Host,
+};
 
 /// What is wrong with a value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -256,6 +263,57 @@ impl FromStr for Size {
             .map(Self)
             .ok_or_else(|| Invalid::new("write 64KiB, 100MiB or 1GiB, which is the most"))
     }
+}
+
+/// Operations per second, written `2000/s` or `0.5/s`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Rate(pub(super) f64);
+
+impl FromStr for Rate {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let rate = text.strip_suffix("/s").unwrap_or(text).parse().ok();
+        rate.filter(|rate| (0.001..=1e6).contains(rate))
+            .map(Self)
+            .ok_or_else(|| Invalid::new("write 2000/s or 0.5/s, from 0.001 to 1000000"))
+    }
+}
+
+/// A share, written `5%` or `0.5%`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Share(pub(super) f64);
+
+impl FromStr for Share {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let percent: Option<f64> = text.strip_suffix('%').and_then(|number| number.parse().ok());
+        percent
+            .filter(|percent| (0.0..=90.0).contains(percent))
+            .map(|percent| Self(percent / 100.0))
+            .ok_or_else(|| Invalid::new("write 5% or 0.5%, from 0% to 90%"))
+    }
+}
+
+/// A parser of the names of workloads.
+pub(super) fn workload() -> impl TypedValueParser<Value = Workload> {
+    named(Workload::ALL, Workload::name)
+}
+
+/// A parser of the names of gated figures.
+pub(super) fn metric() -> impl TypedValueParser<Value = Metric> {
+    named([Metric::Goodput, Metric::Rate, Metric::P50, Metric::P99, Metric::Cpu], Metric::name)
+}
+
+fn named<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.map(name)).map(move |text| {
+        // The parser lets no other text through.
+        all.into_iter().find(|one| name(*one) == text).unwrap_or(all[0])
+    })
 }
 
 /// An address without a port, IPv6 in brackets or not.

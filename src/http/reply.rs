@@ -73,6 +73,19 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
+    /// Whether the connection stays open behind it (RFC 9112 section 9.3), as far as its head tells.
+    #[must_use]
+    pub fn keeps_connection(&self) -> bool {
+        let named = |option: &str| {
+            let mut options = self.headers_named("connection").flat_map(|value| value.split(','));
+            options.any(|value| value.trim().eq_ignore_ascii_case(option))
+        };
+        let framed = matches!(self.status, 204 | 304)
+            || self.header("content-length").is_some()
+            || self.header("transfer-encoding").is_some();
+        framed && !named("close") && (self.minor_version > 0 || named("keep-alive"))
+    }
+
     /// The status line as people know it.
     #[must_use]
     pub fn status_line(&self) -> String {

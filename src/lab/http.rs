@@ -13,6 +13,7 @@ use super::{
     bulk::{self, Bulk},
     fault::proto::{CustomReply, Page, StorageError},
 };
+use crate::exchange::BULK_PATH;
 
 /// No client of the lab sends a longer head.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
@@ -403,14 +404,11 @@ fn storage(status: u16, code: &str, message: &str, detail: &str, early: bool, sk
 /// The size of every blob that a signed request asks for, and of the largest bulk source, in bytes.
 const BLOB: u64 = 1 << 40;
 
-/// Below it stands a source of as many bytes as its name says, open to everybody: for benchmarks.
-const BULK: &str = "/snapreach-bulk/";
-
 /// The answer of healthy storage to an anonymous request, or to one with a signature, which it takes for good: a signed
 /// GET gets the range asked for, or 512 bytes; what a signed PUT or POST brings is taken and thrown away. What is written
 /// without a signature must not show that the account exists; one that is empty is wrong.
 pub(super) fn healthy(head: &Head, skew: i64) -> Answer {
-    let bulk = head.path().strip_prefix(BULK).and_then(|size| size.parse().ok()).filter(|size| *size <= BLOB);
+    let bulk = head.path().strip_prefix(BULK_PATH).and_then(|size| size.parse().ok()).filter(|size| *size <= BLOB);
     let writes = matches!(head.method.as_str(), "PUT" | "POST");
     match (bulk, head.query().split('&').find_map(|pair| pair.strip_prefix("sig="))) {
         (Some(_), _) if writes => return created(head, skew),

@@ -15,7 +15,8 @@ use std::{
 
 use aws_lc_rs::digest;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    ClientConfig, CommonState, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
     client::{
         ResolvesClientCert, Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -90,12 +91,15 @@ impl Versions {
 /// Everything handshakes share.
 #[derive(Debug)]
 pub(super) struct Tls {
-    provider: Arc<CryptoProvider>,
+    judge: Arc<Judge>,
     template: ClientConfig,
-    /// One verifier per kind of anchor, so that it is known which one made a chain trusted.
-    verifiers: Vec<(TrustAnchor, Arc<WebPkiServerVerifier>)>,
-    parsed: Mutex<HashMap<[u8; 32], Arc<Certificate>>>,
+    /// What resumes sessions, by the name that is verified; `None`: every handshake is a full one.
+    #[cfg(feature = "bench")]
+    resuming: Option<Mutex<HashMap<ServerName<'static>, Prepared>>>,
 }
+
+/// A handshake that can begin: its configuration, and who sees the chain.
+type Prepared = (Arc<ClientConfig>, Arc<Witness>);
 
 impl Tls {
     /// Loads the anchors. The second value has notes for the user about stores that could not be read.
@@ -134,14 +138,45 @@ impl Tls {
             }
         }
         let template = config(provider.clone(), Versions::All).map_err(io::Error::other)?;
-        Ok((Self { provider, template, verifiers, parsed: Mutex::default() }, notes))
+        let tls = Self {
+            judge: Arc::new(Judge { provider, verifiers, parsed: Mutex::default() }),
+            template,
+            #[cfg(feature = "bench")]
+            resuming: None,
+        };
+        Ok((tls, notes))
+    }
+
+    /// The same, but handshakes resume sessions of earlier ones where the server lets them.
+    #[cfg(feature = "bench")]
+    #[allow(dead_code, reason = "the engine is about to use it")]
+    pub(super) fn resuming(mut self) -> Self {
+        self.template.resumption = Resumption::in_memory_sessions(64);
+        self.resuming = Some(Mutex::default());
+        self
+    }
+
+    /// What a handshake with whoever should be `name` needs.
+    fn prepare(&self, name: &ServerName<'static>, hello: Hello<'_>) -> Result<Prepared, TlsError> {
+        #[cfg(feature = "bench")]
+        if let Some(known) = self.resuming.as_ref().filter(|_| hello == Hello::default()) {
+            // A session is resumed only by the very verifier that has seen its full handshake.
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(prepared) = known.get(name) {
+                return Ok(prepared.clone());
+            }
+            let prepared = Witness::new(self, name.clone(), true).prepared(self.template.clone());
+            known.insert(name.clone(), prepared.clone());
+            return Ok(prepared);
+        }
+        Ok(Witness::new(self, name.clone(), false).prepared(self.config(hello)?))
     }
 
     fn config(&self, hello: Hello<'_>) -> Result<ClientConfig, TlsError> {
         if hello == (Hello { sni: hello.sni, ..Hello::default() }) {
             return Ok(self.template.clone());
         }
-        let mut provider = CryptoProvider::clone(&self.provider);
+        let mut provider = CryptoProvider::clone(&self.judge.provider);
         if hello.large {
             // The first group is the one whose key share is sent.
             provider.kx_groups.insert(0, provider::kx_group::X25519MLKEM768);
@@ -152,7 +187,18 @@ impl Tls {
         }
         Ok(config)
     }
+}
 
+/// Tells what a chain is worth.
+#[derive(Debug)]
+struct Judge {
+    provider: Arc<CryptoProvider>,
+    /// One verifier per kind of anchor, so that it is known which one made a chain trusted.
+    verifiers: Vec<(TrustAnchor, Arc<WebPkiServerVerifier>)>,
+    parsed: Mutex<HashMap<[u8; 32], Arc<Certificate>>>,
+}
+
+impl Judge {
     fn verify(
         &self,
         leaf: &CertificateDer<'_>,
@@ -214,11 +260,61 @@ pub(super) struct Attempt {
     evidence: HandshakeEvidence,
     meter: Arc<Meter>,
     witness: Option<Arc<Witness>>,
+    /// What was seen of the chain, when the witness is not this attempt's own.
+    seen: Option<Seen>,
 }
 
 impl Attempt {
     pub(super) fn new() -> Self {
-        Self { evidence: HandshakeEvidence::default(), meter: Arc::default(), witness: None }
+        Self { evidence: HandshakeEvidence::default(), meter: Arc::default(), witness: None, seen: None }
+    }
+
+    /// What passes during the handshake is counted here.
+    pub(super) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Begins a handshake with whoever should be `host`: its configuration, and the name that is sent.
+    pub(super) fn begin(
+        &mut self,
+        tls: &Tls,
+        host: &Host,
+        hello: Hello<'_>,
+    ) -> Result<(Arc<ClientConfig>, ServerName<'static>), Failure> {
+        let verified_name = server_name(host)?;
+        let sent_name = match hello.sni {
+            Some(sni) => server_name(&Host::Name(sni.into()))?,
+            None => verified_name.clone(),
+        };
+        if let ServerName::DnsName(name) = &sent_name {
+            self.evidence.sni = Some(name.as_ref().to_owned());
+        }
+        let (config, witness) = tls
+            .prepare(&verified_name, hello)
+            .map_err(|error| Failure::new(FailureKind::TlsIncompatible, error.to_string()))?;
+        self.witness = Some(witness);
+        Ok((config, sent_name))
+    }
+
+    /// The handshake is over, and this was agreed on.
+    pub(super) fn agreed(&mut self, session: &CommonState) {
+        self.evidence.version =
+            session.protocol_version().and_then(|version| version.as_str()).map(|v| v.replace('_', "."));
+        self.evidence.cipher_suite =
+            session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(str::to_owned);
+        let chain = session.peer_certificates().unwrap_or_default();
+        self.seen = self.witness.as_ref().and_then(|witness| witness.remembered(chain));
+    }
+
+    /// The handshake has failed; bytes in plain where TLS should be are somebody's answer, and a little more of them is
+    /// read from the stream, to see who speaks.
+    pub(super) async fn failed(&mut self, error: &io::Error, stream: Metered<impl AsyncRead + Unpin>) -> Failure {
+        self.evidence.alert = failure::alert(error);
+        if self.meter.first_bytes().is_empty() {
+            return failure::of_io(error);
+        }
+        drain(stream).await;
+        Failure::new(FailureKind::NotTls, error.to_string())
     }
 }
 
@@ -233,12 +329,12 @@ impl Slot for Attempt {
         }
         if let Some(witness) = &self.witness {
             evidence.client_certificate_requested = witness.certificate_requested.load(Relaxed);
-            if let Some(seen) = witness.seen.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                evidence.chain = seen.chain;
-                evidence.verification = Some(seen.verification);
-                evidence.anchor = seen.anchor;
-                evidence.local_unix_time = Some(seen.at);
-            }
+        }
+        if let Some(seen) = self.seen.take().or_else(|| self.witness.as_ref()?.take()) {
+            evidence.chain = seen.chain;
+            evidence.verification = Some(seen.verification);
+            evidence.anchor = seen.anchor;
+            evidence.local_unix_time = Some(seen.at);
         }
         evidence.tcp = tcp;
         Evidence::Handshake(Box::new(take(&mut self.evidence)))
@@ -253,50 +349,19 @@ pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     host: &Host,
     hello: Hello<'_>,
 ) -> Result<TlsStream<Metered<S>>, Failure> {
-    let verified_name = server_name(host)?;
-    let sent_name = match hello.sni {
-        Some(sni) => server_name(&Host::Name(sni.into()))?,
-        None => verified_name.clone(),
-    };
-    if let ServerName::DnsName(name) = &sent_name {
-        attempt.evidence.sni = Some(name.as_ref().to_owned());
-    }
-    let witness = Arc::new(Witness {
-        tls: tls.clone(),
-        name: verified_name,
-        seen: Mutex::default(),
-        certificate_requested: AtomicBool::new(false),
-    });
-    attempt.witness = Some(witness.clone());
-    let mut config =
-        tls.config(hello).map_err(|error| Failure::new(FailureKind::TlsIncompatible, error.to_string()))?;
-    config.dangerous().set_certificate_verifier(witness.clone());
-    config.client_auth_cert_resolver = witness;
+    let (config, name) = attempt.begin(tls, host, hello)?;
     let stream = Metered::new(stream, attempt.meter.clone());
-    match TlsConnector::from(Arc::new(config)).connect(sent_name, stream).into_fallible().await {
+    match TlsConnector::from(config).connect(name, stream).into_fallible().await {
         Ok(stream) => {
-            let (_, session) = stream.get_ref();
-            attempt.evidence.version =
-                session.protocol_version().and_then(|version| version.as_str()).map(|v| v.replace('_', "."));
-            attempt.evidence.cipher_suite =
-                session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(str::to_owned);
+            attempt.agreed(stream.get_ref().1);
             Ok(stream)
         }
-        Err((error, stream)) => {
-            attempt.evidence.alert = failure::alert(&error);
-            let first = attempt.meter.first_bytes();
-            if first.is_empty() {
-                return Err(failure::of_io(&error));
-            }
-            // Plain bytes where TLS should be are somebody's answer: read on a little to see who speaks.
-            drain(stream).await;
-            Err(Failure::new(FailureKind::NotTls, error.to_string()))
-        }
+        Err((error, stream)) => Err(attempt.failed(&error, stream).await),
     }
 }
 
 /// Reads on until there is enough to see who speaks, or a moment has passed.
-async fn drain<S: AsyncRead + AsyncWrite + Unpin>(mut stream: Metered<S>) {
+async fn drain(mut stream: Metered<impl AsyncRead + Unpin>) {
     let end = Instant::now() + Duration::from_millis(300);
     let mut scratch = [0; 1024];
     for _ in 0..KEPT / 64 {
@@ -319,18 +384,60 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Failure> {
 /// the presented certificate would be proved.
 #[derive(Debug)]
 struct Witness {
-    tls: Arc<Tls>,
+    judge: Arc<Judge>,
     name: ServerName<'static>,
     seen: Mutex<Option<Seen>>,
+    /// What was seen of each chain, by its digest, when many handshakes share this witness: one that resumes a session
+    /// presents none.
+    remembered: Option<Mutex<HashMap<[u8; 32], Seen>>>,
     certificate_requested: AtomicBool,
 }
 
-#[derive(Debug)]
+/// Of so many different chains of one server it is remembered what was seen of them.
+const MAX_REMEMBERED: usize = 64;
+
+#[derive(Debug, Clone)]
 struct Seen {
     chain: Vec<Arc<Certificate>>,
     verification: Verification,
     anchor: Option<TrustAnchor>,
     at: i64,
+}
+
+impl Witness {
+    fn new(tls: &Tls, name: ServerName<'static>, shared: bool) -> Self {
+        Self {
+            judge: tls.judge.clone(),
+            name,
+            seen: Mutex::default(),
+            remembered: shared.then(Mutex::default),
+            certificate_requested: AtomicBool::new(false),
+        }
+    }
+
+    fn prepared(self, mut config: ClientConfig) -> Prepared {
+        let witness = Arc::new(self);
+        config.dangerous().set_certificate_verifier(witness.clone());
+        config.client_auth_cert_resolver = witness.clone();
+        (Arc::new(config), witness)
+    }
+
+    /// What was seen in the handshake, when it was the only one.
+    fn take(&self) -> Option<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What was seen of a chain, now or earlier, when this witness is shared.
+    fn remembered(&self, chain: &[CertificateDer<'_>]) -> Option<Seen> {
+        let remembered = self.remembered.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.get(&digest_of(chain)?).cloned()
+    }
+}
+
+fn digest_of<'a>(chain: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Option<[u8; 32]> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    chain.into_iter().for_each(|der| context.update(der));
+    context.finish().as_ref().try_into().ok()
 }
 
 impl ServerCertVerifier for Witness {
@@ -342,15 +449,24 @@ impl ServerCertVerifier for Witness {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let (verification, anchor) = self.tls.verify(leaf, intermediates, &self.name, now);
+        let (verification, anchor) = self.judge.verify(leaf, intermediates, &self.name, now);
         let chain = [leaf]
             .into_iter()
             .chain(intermediates)
             .take(MAX_CHAIN)
-            .filter_map(|der| self.tls.certificate(der))
+            .filter_map(|der| self.judge.certificate(der))
             .collect();
         let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { chain, verification, anchor, at });
+        let seen = Seen { chain, verification, anchor, at };
+        let Some(remembered) = &self.remembered else {
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+            return Ok(ServerCertVerified::assertion());
+        };
+        let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.extend(digest_of([leaf].into_iter().chain(intermediates)).map(|digest| (digest, seen)));
         Ok(ServerCertVerified::assertion())
     }
 
@@ -360,7 +476,7 @@ impl ServerCertVerifier for Witness {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.tls.provider.signature_verification_algorithms;
+        let algorithms = &self.judge.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
@@ -370,12 +486,12 @@ impl ServerCertVerifier for Witness {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.tls.provider.signature_verification_algorithms;
+        let algorithms = &self.judge.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.tls.provider.signature_verification_algorithms.supported_schemes()
+        self.judge.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

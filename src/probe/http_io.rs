@@ -27,29 +27,29 @@ const CHUNK: usize = 4096;
 
 /// Bytes read so far and what they became; lives outside the timed future.
 #[derive(Debug, Default)]
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     /// Bytes not consumed yet: a partial head, then what follows a head.
-    pub(super) buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
     /// Bytes received in all.
-    pub(super) total: u64,
+    pub(crate) total: u64,
     /// Interim answers skipped.
-    pub(super) interim: u8,
+    pub(crate) interim: u8,
     /// From the end of the request to the first byte.
-    pub(super) first_byte: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
     /// A TLS alert that came instead.
-    pub(super) alert: Option<Alert>,
+    pub(crate) alert: Option<Alert>,
     /// The end of the layer's budget: a body must not use it up, or the answer would pass for silence.
     until: Option<Instant>,
 }
 
 impl Incoming {
     /// For an answer within a layer of this budget.
-    pub(super) fn within(budget: Duration) -> Self {
+    pub(crate) fn within(budget: Duration) -> Self {
         Self { until: Instant::now().checked_add(budget), ..Self::default() }
     }
 
     /// What came, when it is no head.
-    pub(super) fn excerpt(&self) -> Option<Excerpt> {
+    pub(crate) fn excerpt(&self) -> Option<Excerpt> {
         (!self.buffer.is_empty()).then(|| Excerpt::new(&self.buffer, KEPT, self.total))
     }
 }
@@ -178,14 +178,14 @@ pub(super) async fn read_whole(
 }
 
 /// How the end of a body shows (RFC 9112 section 6.3).
-struct Framing {
-    length: Option<u64>,
-    chunked: bool,
-    no_body: bool,
+pub(super) struct Framing {
+    pub(super) length: Option<u64>,
+    pub(super) chunked: bool,
+    pub(super) no_body: bool,
 }
 
 impl Framing {
-    fn of(reply: &Reply) -> Self {
+    pub(super) fn of(reply: &Reply) -> Self {
         Self {
             length: reply.header("Content-Length").and_then(|value| value.parse().ok()),
             chunked: reply

@@ -39,7 +39,13 @@ impl Meter {
         if looks_like_tls(&first) { Vec::new() } else { first.clone() }
     }
 
-    fn saw(&self, bytes: &[u8]) {
+    /// So many bytes were written.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// These bytes were read.
+    pub(super) fn saw(&self, bytes: &[u8]) {
         let before = self.read.fetch_add(bytes.len() as u64, Relaxed);
         if before >= KEPT as u64 {
             return;
@@ -88,7 +94,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
-        self.meter.written.fetch_add(written as u64, Relaxed);
+        self.meter.wrote(written);
         Poll::Ready(Ok(written))
     }
 

@@ -2,6 +2,8 @@
 
 mod anchors;
 mod controls;
+#[cfg(feature = "bench")]
+pub(crate) mod dial;
 #[cfg(feature = "conformance")]
 pub(crate) mod dialogue;
 mod engine;
@@ -20,6 +22,8 @@ mod sys;
 mod trace;
 mod tunnel;
 mod walk;
+#[cfg(feature = "bench")]
+pub(crate) mod wire;
 
 use std::{future::Future, io, sync::atomic::AtomicU32};
 
@@ -27,6 +31,10 @@ use crate::{model::Record, plan::Plan};
 
 pub use anchors::read_anchors;
 pub use net::facing;
+#[cfg(feature = "bench")]
+pub use net::has_congestion;
+#[cfg(feature = "bench")]
+pub(crate) use sys::Timer;
 
 /// How far a run is; read it from another task at any time.
 #[derive(Debug, Default)]

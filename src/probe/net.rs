@@ -8,7 +8,11 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
+#[cfg(feature = "bench")]
+use std::{mem::MaybeUninit, os::fd::BorrowedFd};
 
+#[cfg(feature = "bench")]
+use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt,
     sockopt::{Ipv4RecvErr, Ipv6RecvErr},
@@ -56,13 +60,61 @@ impl Conn {
     }
 }
 
+#[cfg(feature = "bench")]
+impl Conn {
+    /// Takes as many bytes as `nowhere` has room for, and throws them away in the kernel (`MSG_TRUNC`, tcp(7)): that
+    /// memory is never touched. 0: the peer has ended.
+    pub(super) fn poll_discard(
+        &self,
+        cx: &mut Context<'_>,
+        nowhere: &mut [MaybeUninit<u8>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            let mut taken = None;
+            let result = self.stream.try_io(Interest::READABLE, || {
+                let n = SockRef::from(&*self.stream).recv_with_flags(nowhere, libc::MSG_TRUNC)?;
+                taken = Some(n);
+                // Less than there is room for was all that there is: to ask once more would only tell the same.
+                if (1..nowhere.len()).contains(&n) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (taken, result) {
+                (Some(taken), _) => return Poll::Ready(Ok(taken)),
+                (None, Err(e)) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends `count` bytes of a file from `offset` on, or fewer, without a copy (sendfile(2)).
+    pub(super) fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        file: BorrowedFd<'_>,
+        offset: usize,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut offset = i64::try_from(offset).map_err(io::Error::other)?;
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let send = || sendfile(self.stream.as_fd(), file, Some(&mut offset), count).map_err(io::Error::from);
+            match self.stream.try_io(Interest::WRITABLE, send) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+}
+
 /// What a connect does differently from any other program's.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tuning {
+pub(super) struct Tuning<'a> {
     /// Maximum segment size, in bytes.
     pub(super) mss: Option<u32>,
     /// Time to live (IPv4) or hop limit (IPv6).
     pub(super) ttl: Option<u8>,
+    /// Congestion control of what this side sends, by the kernel's name for it; `None`: the system's.
+    pub(super) congestion: Option<&'a str>,
 }
 
 /// Connects to `evidence.dialled` (or `.peer`). Whatever happens, `evidence` tells what was learned; after a timeout
@@ -71,7 +123,7 @@ pub(super) struct Tuning {
 pub(super) async fn connect(
     attempt: &mut Attempt,
     source: &Source,
-    tuning: Tuning,
+    tuning: Tuning<'_>,
     played: Option<&Played>,
 ) -> Result<Conn, Failure> {
     if let Some(PlayedFailure { errno, icmp }) = played.and_then(|played| fate(played, tuning.ttl)) {
@@ -174,7 +226,7 @@ fn start_at(socket: &Socket, to: SocketAddr, source: &Source) -> io::Result<()> 
     }
 }
 
-fn prepare(to: SocketAddr, source: &Source, tuning: Tuning) -> io::Result<Socket> {
+fn prepare(to: SocketAddr, source: &Source, tuning: Tuning<'_>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // The queue is a source of evidence; a kernel without it costs evidence, not the probe.
     let _ =
@@ -183,10 +235,16 @@ fn prepare(to: SocketAddr, source: &Source, tuning: Tuning) -> io::Result<Socket
     if let Some(mss) = tuning.mss {
         socket.set_tcp_mss(mss)?;
     }
+    if let Some(name) = tuning.congestion {
+        socket.set_tcp_congestion(name.as_bytes())?;
+    }
     match tuning.ttl {
         Some(ttl) if to.is_ipv4() => socket.set_ttl_v4(ttl.into())?,
         Some(ttl) => socket.set_unicast_hops_v6(ttl.into())?,
         None => {}
+    }
+    if let Some(congestion) = tuning.congestion {
+        socket.set_tcp_congestion(congestion.as_bytes())?;
     }
     Ok(socket)
 }
@@ -247,6 +305,15 @@ pub(super) async fn tcp(server: SocketAddr, source: &Source) -> io::Result<TcpSt
     let stream = TcpStream::from_std(socket.into())?;
     stream.ready(Interest::WRITABLE).await?;
     stream.take_error()?.map_or(Ok(stream), Err)
+}
+
+/// Whether this machine has a congestion control of this name, to refuse an unknown one before anything is measured.
+///
+/// # Errors
+/// When a socket refuses it.
+#[cfg(feature = "bench")]
+pub fn has_congestion(name: &str) -> io::Result<()> {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?.set_tcp_congestion(name.as_bytes())
 }
 
 /// The index of a network interface, to refuse an unknown name before anything is probed.

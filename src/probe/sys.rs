@@ -1,4 +1,5 @@
-//! The one audited module with `unsafe`: `TCP_INFO` has no safe wrapper in the libraries used here.
+//! The one audited module with `unsafe`: `TCP_INFO`, and a timer that the event loop waits for, have no safe wrapper in
+//! the libraries used here.
 #![allow(unsafe_code)]
 
 use std::{
@@ -40,6 +41,49 @@ pub(super) fn tcp_info(socket: BorrowedFd<'_>) -> Option<TcpInfo> {
         snd_mss: info.tcpi_snd_mss,
         bytes_acked: filled(offset_of!(libc::tcp_info, tcpi_bytes_acked) + 8).then_some(info.tcpi_bytes_acked),
     })
+}
+
+/// A timer of the kernel (`timerfd_create(2)`) that the event loop can wait for.
+#[cfg(feature = "bench")]
+#[derive(Debug)]
+pub(crate) struct Timer(nix::sys::timerfd::TimerFd);
+
+#[cfg(feature = "bench")]
+impl Timer {
+    /// For the event loop that it is made in.
+    ///
+    /// # Errors
+    /// When the system has no timer or descriptor left.
+    pub(crate) fn new() -> std::io::Result<tokio::io::unix::AsyncFd<Self>> {
+        use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        // SAFETY: the timer owns its descriptor, which stays open and the same for as long as it lives, and nothing takes
+        // the timer out of its private field.
+        let registered = unsafe { tokio::io::unix::AsyncFd::register(Self(timer)) };
+        registered.map_err(std::io::Error::from)
+    }
+
+    /// Lets it expire once, after this long; what it did before is forgotten.
+    ///
+    /// # Errors
+    /// When the kernel refuses the time.
+    pub(crate) fn set(&self, after: std::time::Duration) -> std::io::Result<()> {
+        use nix::sys::{
+            time::TimeSpec,
+            timerfd::{Expiration, TimerSetTimeFlags},
+        };
+        // Zero would stop it.
+        let after = TimeSpec::from_duration(after.max(std::time::Duration::from_nanos(1)));
+        Ok(self.0.set(Expiration::OneShot(after), TimerSetTimeFlags::empty())?)
+    }
+}
+
+#[cfg(feature = "bench")]
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        use std::os::fd::AsFd as _;
+        self.0.as_fd().as_raw_fd()
+    }
 }
 
 fn state(number: u8) -> TcpState {

@@ -133,7 +133,7 @@ fn request(authority: &str, credentials: Option<&Credentials>) -> String {
 }
 
 /// The header line of a login (RFC 7617).
-pub(super) fn login(Credentials { user, password }: &Credentials) -> String {
+pub(crate) fn login(Credentials { user, password }: &Credentials) -> String {
     let token = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", password.expose()));
     format!("Proxy-Authorization: Basic {token}\r\n")
 }
@@ -144,6 +144,14 @@ pub(super) struct Prefixed<S> {
     prefix: Vec<u8>,
     at: usize,
     inner: S,
+}
+
+#[cfg(feature = "bench")]
+impl<S> Prefixed<S> {
+    /// The stream itself, if nothing was read of it too early.
+    pub(super) fn into_inner(self) -> Result<S, Self> {
+        if self.at == self.prefix.len() { Ok(self.inner) } else { Err(self) }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {

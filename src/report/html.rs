@@ -7,7 +7,7 @@ use super::{
     matrix::Matrix,
     words::{self, clean},
 };
-use crate::model::{Assessment, Cell, CellStatus, Discovery, Finding, Record, Severity, Status};
+use crate::model::{Assessment, Cell, CellStatus, Discovery, Finding, Record, Severity, Status, ToolInfo};
 
 /// Target names in a finding.
 const MAX_TARGETS: usize = 20;
@@ -31,23 +31,7 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
         Status::Degraded | Status::Inconclusive => "warn",
         Status::Blocked => "bad",
     };
-    // The policy holds even if a text from a peer ever slipped through unescaped.
-    writeln!(
-        out,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>snapreach: {word}</title>\n<style>\n{CSS}</style>\n</head>\n<body>"
-    )?;
-    writeln!(out, "<h1><span class=\"{class}\">{word}</span> {}</h1>", escape(&verdict.summary))?;
-    writeln!(
-        out,
-        "<p class=\"quiet\">Measured {} in {} by {} {}</p>",
-        escape(&record.started_at),
-        words::duration(record.elapsed_ms.saturating_mul(1000)),
-        escape(&record.tool.name),
-        escape(&record.tool.version)
-    )?;
+    begin((class, word), &verdict.summary, (&record.started_at, record.elapsed_ms), &record.tool, "", out)?;
     table(record, assessment, out)?;
     if let Some(discovery) = &record.context.discovery {
         machine(discovery, out)?;
@@ -67,6 +51,35 @@ pub(super) fn write(record: &Record, assessment: &Assessment, out: &mut dyn Writ
         self::finding(index + 1, finding, words::far_end(record), out)?;
     }
     writeln!(out, "</body>\n</html>")
+}
+
+/// Writes everything until below the verdict: a class for its word, the word, the sentence, when it began and how many
+/// milliseconds it took, who measured, and styles beside the usual.
+pub(crate) fn begin(
+    (class, word): (&str, &str),
+    summary: &str,
+    (started_at, elapsed_ms): (&str, u64),
+    tool: &ToolInfo,
+    styles: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    // The policy holds even if a text from a peer ever slipped through unescaped.
+    writeln!(
+        out,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>snapreach: {word}</title>\n<style>\n{CSS}{styles}</style>\n</head>\n<body>"
+    )?;
+    writeln!(out, "<h1><span class=\"{class}\">{word}</span> {}</h1>", escape(summary))?;
+    writeln!(
+        out,
+        "<p class=\"quiet\">Measured {} in {} by {} {}</p>",
+        escape(started_at),
+        words::duration(elapsed_ms.saturating_mul(1000)),
+        escape(&tool.name),
+        escape(&tool.version)
+    )
 }
 
 fn table(record: &Record, assessment: &Assessment, out: &mut dyn Write) -> io::Result<()> {
@@ -176,7 +189,7 @@ fn block(commands: &[String], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Text without any meaning to HTML.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in clean(text).chars() {
         match c {

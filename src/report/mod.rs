@@ -29,6 +29,8 @@ use crate::model::{Assessment, Record};
 
 pub use offline::write_review;
 
+#[cfg(feature = "bench")]
+pub(crate) use html::{begin as html_begin, escape as html_escape};
 pub(crate) use json::pretty;
 #[cfg(feature = "conformance")]
 pub(crate) use markdown::{block, code};
@@ -36,6 +38,8 @@ pub(crate) use markdown::{escape, finding as markdown_finding};
 pub(crate) use text::{Page, Paint, findings as text_findings};
 #[cfg(any(feature = "conformance", feature = "scenario"))]
 pub(crate) use words::clean as harmless;
+#[cfg(feature = "bench")]
+pub(crate) use words::count;
 pub(crate) use words::plural;
 #[cfg(feature = "conformance")]
 pub(crate) use words::{duration, status};
@@ -57,11 +61,17 @@ pub enum Format {
     Prometheus,
     /// One self-contained page.
     Html,
+    /// A time series, for a spreadsheet.
+    Csv,
 }
 
 impl Format {
-    /// All formats, in the order in which help lists them.
-    pub const ALL: [Self; 7] =
+    /// All formats.
+    pub const ALL: [Self; 8] =
+        [Self::Text, Self::Json, Self::Jsonl, Self::Markdown, Self::Junit, Self::Prometheus, Self::Html, Self::Csv];
+
+    /// The formats that a record can be reported in, in the order in which help lists them.
+    pub const OF_RECORDS: [Self; 7] =
         [Self::Text, Self::Json, Self::Jsonl, Self::Markdown, Self::Junit, Self::Prometheus, Self::Html];
 
     /// The name that [`Format::from_str`] accepts.
@@ -75,10 +85,12 @@ impl Format {
             Self::Junit => "junit",
             Self::Prometheus => "prometheus",
             Self::Html => "html",
+            Self::Csv => "csv",
         }
     }
 
-    /// The format that a file of this name should hold: `.txt`, `.json`, `.jsonl`, `.md`, `.xml`, `.prom`, `.html`.
+    /// The format that a file of this name should hold: `.txt`, `.json`, `.jsonl`, `.md`, `.xml`, `.prom`, `.html`,
+    /// `.csv`.
     #[must_use]
     pub fn from_extension(path: &Path) -> Option<Self> {
         let extension = path.extension().and_then(OsStr::to_str)?;
@@ -90,6 +102,7 @@ impl Format {
             "xml" => Self::Junit,
             "prom" => Self::Prometheus,
             "html" => Self::Html,
+            "csv" => Self::Csv,
             _ => return None,
         })
     }
@@ -111,7 +124,7 @@ impl FromStr for Format {
 
 /// A format name that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no format `{0}`; use text, json, jsonl, markdown, junit, prometheus or html")]
+#[error("there is no format `{0}`; use text, json, jsonl, markdown, junit, prometheus, html or csv")]
 pub struct UnknownFormat(String);
 
 /// How the text report looks. The other formats ignore it.
@@ -134,7 +147,8 @@ impl Default for Style {
 /// Writes the report and flushes `out`.
 ///
 /// # Errors
-/// When `out` does: a closed pipe is an error of kind [`io::ErrorKind::BrokenPipe`].
+/// When `out` does (a closed pipe is an error of kind [`io::ErrorKind::BrokenPipe`]), or the format is none of
+/// [`Format::OF_RECORDS`].
 pub fn write(
     format: Format,
     record: &Record,
@@ -152,6 +166,7 @@ pub fn write(
         Format::Junit => junit::write(record, assessment, writer),
         Format::Prometheus => prometheus::write(record, assessment, writer),
         Format::Html => html::write(record, assessment, writer),
+        Format::Csv => Err(io::Error::other("there is no report of a check as csv")),
     }?;
     writer.flush()
 }

@@ -161,7 +161,7 @@ fn no_peer_reaches_the_terminal() {
         assert_ne!(painted, unpainted);
         assert_eq!(unpainted, plain, "colour changes nothing but colour");
     }
-    for format in Format::ALL {
+    for format in Format::OF_RECORDS {
         let text = print(format, &case);
         assert!(!text.chars().any(|c| c != '\n' && words::is_unsafe(c)), "{format}");
     }
@@ -179,7 +179,7 @@ fn a_forged_record_is_as_harmless_as_a_hostile_peer() {
     record.observations[0].subject = hostile().into();
     record.targets[0].path = format!("/{}", hostile());
     case.assessment.predictions[0].reason = hostile();
-    for format in Format::ALL {
+    for format in Format::OF_RECORDS {
         let text = print_with(format, &case, &Style { verbose: 2, ..Style::default() });
         assert!(!text.chars().any(|c| c != '\n' && words::is_unsafe(c)), "{format}");
     }
@@ -238,7 +238,7 @@ fn targets_that_share_a_port_are_told_apart() {
 fn signatures_are_in_no_format() {
     let mut case = fixtures::clear();
     case.record.targets = Target::parse("https://h/c/b?sv=2020&se=2026-01-01&sig=TOPSECRET", &[]).unwrap();
-    for format in Format::ALL {
+    for format in Format::OF_RECORDS {
         assert!(
             !print_with(format, &case, &Style { verbose: 2, ..Style::default() }).contains("TOPSECRET"),
             "{format}"
@@ -251,7 +251,7 @@ fn cells_that_point_nowhere_are_survived() {
     let mut case = fixtures::blocked();
     case.record.targets.clear();
     case.record.observations.clear();
-    for format in Format::ALL {
+    for format in Format::OF_RECORDS {
         assert!(print(format, &case).len() > 100, "{format}");
     }
 }
@@ -259,7 +259,7 @@ fn cells_that_point_nowhere_are_survived() {
 #[test]
 fn ten_thousand_targets_are_quick_in_every_format() {
     let case = fixtures::many();
-    for format in Format::ALL {
+    for format in Format::OF_RECORDS {
         let begin = std::time::Instant::now();
         let length = print(format, &case).len();
         let took = begin.elapsed();
@@ -284,7 +284,7 @@ fn a_closed_pipe_is_an_error() {
         }
     }
     let case = fixtures::blocked();
-    for format in Format::ALL {
+    for format in Format::OF_RECORDS {
         for room in [0, 100] {
             let error =
                 write(format, &case.record, &case.assessment, &Style::default(), &mut Closed(room)).unwrap_err();
@@ -295,7 +295,7 @@ fn a_closed_pipe_is_an_error() {
 
 #[test]
 fn formats_have_names_and_extensions() {
-    for format in Format::ALL {
+    for format in Format::OF_RECORDS {
         assert_eq!(format.as_str().parse(), Ok(format));
     }
     let of = |name: &str| Format::from_extension(Path::new(name));

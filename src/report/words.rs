@@ -116,7 +116,7 @@ pub(super) fn seconds(us: u64) -> String {
 }
 
 /// A number with commas between thousands.
-pub(super) fn count(n: impl TryInto<u64>) -> String {
+pub(crate) fn count(n: impl TryInto<u64>) -> String {
     let digits = n.try_into().unwrap_or(u64::MAX).to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

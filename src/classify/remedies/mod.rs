@@ -21,6 +21,7 @@ mod proxy;
 mod rule;
 mod storage;
 mod tls;
+mod transfer;
 mod triage;
 mod tunnel;
 mod ways;
@@ -56,6 +57,7 @@ pub(super) fn remedies(code: Code, situation: &Situation<'_>) -> Vec<Remedy> {
         "host" => host::remedies(code, &facts),
         "consumer" => agent::consumer(code, &facts),
         "nsg" => nsg::remedies(code, &facts),
+        "transfer" => transfer::remedies(code, &facts),
         "triage" => triage::remedies(code),
         _ => meta::remedies(code, &facts),
     };
