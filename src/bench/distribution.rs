@@ -169,6 +169,8 @@ fn decode(text: &str) -> Result<Histogram<u64>, String> {
 
 #[cfg(test)]
 mod tests {
+    use flate2::{Compression, read::ZlibEncoder};
+
     use super::*;
 
     #[test]
@@ -203,6 +205,48 @@ mod tests {
                 r#"{{"count":1,"mean_ns":1,"p50_ns":1,"p90_ns":1,"p99_ns":1,"p999_ns":1,"max_ns":1,"hdr":"{hdr}"}}"#
             );
             assert!(serde_json::from_str::<Distribution>(&text).is_err(), "{hdr}");
+        }
+    }
+
+    /// Written by the `HdrHistogram` of Python: n * n * 977 for n from 1 to 1000, with the same bounds.
+    const PYTHON: &str = "HISTFAAAAc54nJWNMYsTQRiG8z2buCxhCTHIEc4jiIgEERURkSCHiB4iImIlcliIWIiIiFxhJWhxWB1XpBA5RY4g/oDYiYWF1RVyXCkW1tpaiE5md2d3dmdiLg/P+77fJJD9z9Y7tVr4p5Z8grRFzYvHP7yuLf5KHt602OixtZf3MZsRo4jhHtZCvtf5VOdvnc06v+FlwDhgJ2AbVmEIIxjDZ/gKW8JY+Ch8kcneFr4JP4Sfwo7whKfCc2FVeCGsCevCUHglbAhvhZHwTnjEDcVNlrnFbcUd7irucZ8HPFQ8ZkWxzICzLCrOKc5rLrCkuaS4zBXNVcU1xXXNEn2OGI5qjmlPpJ5UmXhKO+G04YxmoB3QY54FTc+YccCYcNCYcUhb5LA2p2/sq3/qKPaZTMwyY67Qcyaz7qZX12TXZM68ycQscxZMTmwR01QWaZVWnol22iujXVptp+1C++iU0rZT6OJqESnCVFfmXd5Vms6r6Ux7NSvLzrzL20Xs2MWOPSv2LLtDGpogbR/hf1/DyrJ7WobOy61/2env4qpeuyfyXpGzq1fkuKtXYmCQqcu/fS/T32ehMfM3De/VmGnZ7bpmTd+qXrvXd5WX79X1m6T/Ac31aaI=";
+
+    #[test]
+    fn what_other_programs_write_is_read_and_written_alike() {
+        let read = Distribution(decode(PYTHON).unwrap());
+        let at = |share| read.quantile(share).unwrap().as_nanos();
+        assert_eq!((read.count(), at(0.5), at(0.99)), (1000, 244_318_207, 957_874_175));
+        let mut own = Distribution::default();
+        for n in 1..=1000_u32 {
+            own.record(Duration::from_nanos(u64::from(n) * u64::from(n) * 977));
+        }
+        assert_eq!(own.steps().collect::<Vec<_>>(), read.steps().collect::<Vec<_>>());
+        let json = serde_json::to_string(&own).unwrap();
+        assert!(json.contains("\"hdr\":\"HISTFAAA"), "the mark of HDR's second form, deflated: {json}");
+    }
+
+    #[test]
+    fn a_histogram_that_asks_for_much_is_refused_before_it_gets_it() {
+        let mut plain = Vec::new();
+        V2Serializer::new().serialize(&Distribution::default().0, &mut plain).unwrap();
+        let pack = |plain: &[u8]| {
+            let mut deflated = Vec::new();
+            ZlibEncoder::new(plain, Compression::best()).read_to_end(&mut deflated).unwrap();
+            let length = u32::try_from(deflated.len()).unwrap().to_be_bytes();
+            STANDARD.encode([&[0x1c, 0x84, 0x93, 0x14], length.as_slice(), &deflated].concat())
+        };
+        assert!(decode(&pack(&plain)).is_ok());
+        // A payload of 4 GiB that is not there, other bounds, a bomb, and a run of zeros without an opposite.
+        let changed = |at: usize, bytes: &[u8]| {
+            let mut changed = plain.clone();
+            changed[at..at + bytes.len()].copy_from_slice(bytes);
+            changed
+        };
+        let mut minimum = changed(4, &9_u32.to_be_bytes());
+        minimum.truncate(40);
+        minimum.extend([0xff; 9]);
+        for hostile in [changed(4, &[0xff; 4]), changed(12, &[0, 0, 0, 5]), vec![0; 64 << 20], minimum] {
+            assert!(decode(&pack(&hostile)).is_err());
         }
     }
 }

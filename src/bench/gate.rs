@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{measurement::is_code, statistics::length};
 
-/// Pairs of a comparison that is read: the tests take time with the square of their number.
+/// Pairs of a calibration that is read: its tests take time with the square of their number.
 const MAX_PAIRS: usize = 1000;
 
 /// A figure that can be gated.
@@ -203,7 +203,7 @@ impl Judgement {
             Some("a failure of the comparison has no finding code")
         } else if !(0.0..1.0).contains(&self.question.margin) {
             Some("the margin is no share")
-        } else if self.pairs.len() > MAX_PAIRS {
+        } else if self.design == Design::Calibration && self.pairs.len() > MAX_PAIRS {
             Some("nobody waits for so many pairs")
         } else {
             None

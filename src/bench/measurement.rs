@@ -153,13 +153,20 @@ impl Measurement {
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let Cpu { user_us, system_us, machine_us, busy_us, steal_us, .. } = self.cpu;
         let late = self.lateness.as_ref();
-        let counts =
-            [self.elapsed_us, self.operations, self.bytes, self.tick_us, self.tcp.connections, self.tcp.retransmitted]
-                .into_iter()
-                .chain([user_us, system_us, machine_us, busy_us, steal_us])
-                .chain(self.errors.values().map(|failures| failures.count))
-                .chain(late.into_iter().flat_map(|late| [late.due, late.dropped]))
-                .chain(self.series.iter().flat_map(|tick| [tick.operations, tick.bytes, tick.failed]));
+        let counts = [
+            self.elapsed_us,
+            self.operations,
+            self.resumed,
+            self.bytes,
+            self.tick_us,
+            self.tcp.connections,
+            self.tcp.retransmitted,
+        ]
+        .into_iter()
+        .chain([user_us, system_us, machine_us, busy_us, steal_us])
+        .chain(self.errors.values().map(|failures| failures.count))
+        .chain(late.into_iter().flat_map(|late| [late.due, late.dropped]))
+        .chain(self.series.iter().flat_map(|tick| [tick.operations, tick.bytes, tick.failed]));
         let codes = self.errors.keys();
         if counts.into_iter().any(|count| count > MAX_COUNT) {
             Some("a count is too large")

@@ -19,8 +19,8 @@ const MAX_NAMES: usize = 3;
 /// # Errors
 /// When there are not two runs, one is given twice, or they did not do the same. A comparison is never added: its arms
 /// were measured in turn, at other moments on each machine, so that their sums are what no path ever carried.
-pub fn merge(runs: Vec<Run>) -> Result<Run, MergeError> {
-    let [first, _, ..] = runs.as_slice() else { return Err(MergeError::TooFew) };
+pub fn merge(runs: &[Run]) -> Result<Run, MergeError> {
+    let [first, _, ..] = runs else { return Err(MergeError::TooFew) };
     for (run, n) in runs.iter().zip(1..) {
         if run.gate.is_some() || run.arms.len() != 1 {
             return Err(MergeError::Comparison { run: n });
@@ -33,9 +33,9 @@ pub fn merge(runs: Vec<Run>) -> Result<Run, MergeError> {
             return Err(MergeError::Differ { run: n, what });
         }
     }
-    let settings = settings(&runs);
+    let settings = settings(runs);
     let longest = runs.iter().map(|run| run.elapsed_ms).max().unwrap_or(0);
-    let (elapsed_ms, together) = span(&runs).unwrap_or((longest, true));
+    let (elapsed_ms, together) = span(runs).unwrap_or((longest, true));
     let mut notes: Vec<String> = Vec::new();
     if !together {
         notes.push(APART.to_owned());
@@ -45,16 +45,16 @@ pub fn merge(runs: Vec<Run>) -> Result<Run, MergeError> {
             notes.push(note.clone());
         }
     }
-    let arms = vec![arm(&runs)];
+    let arms = vec![arm(runs)];
     Ok(Run {
         schema: SCHEMA,
         tool: ToolInfo::default(),
         kind: KIND.to_owned(),
-        verdict: verdict(&runs, &settings, &arms),
-        environment: environment(&runs),
+        verdict: verdict(runs, &settings, &arms),
+        environment: environment(runs),
         interrupted: runs.iter().any(|run| run.interrupted),
         // RFC 3339 in UTC sorts by time.
-        started_at: runs.into_iter().map(|run| run.started_at).min().unwrap_or_default(),
+        started_at: runs.iter().map(|run| &run.started_at).min().unwrap_or(&first.started_at).clone(),
         elapsed_ms,
         settings,
         arms,

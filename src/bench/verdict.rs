@@ -1,4 +1,4 @@
-//! How a run ended, in a word and a sentence.
+//! How a run ended: what its measurements and its comparison mean, unless it was none.
 
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
         let style = output::style(merge.color, 0);
         let mut outputs = open_outputs(merge.format, style, &merge.output, &merge.files)?;
         let runs = merge.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let merged = bench::merge(runs).map_err(|e| Stop::usage(e.to_string()))?;
+        let merged = bench::merge(&runs).map_err(|e| Stop::usage(e.to_string()))?;
         return write(&mut outputs, &merged);
     }
     let Some(workload) = args.workload else {
@@ -121,6 +121,12 @@ fn setup(args: &Args, workload: Workload) -> Result<Setup, Stop> {
         && (!matches!(workload, Workload::Request | Workload::Download | Workload::Upload) || args.proxy.is_none())
     {
         return Err(Stop::usage("--absolute is for request, download and upload through a --proxy"));
+    }
+    if let Some(name) = &args.congestion {
+        probe::has_congestion(name).map_err(|e| {
+            let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control").unwrap_or_default();
+            Stop::usage(format!("--congestion {name}: {e}; this machine allows: {}", known.trim()))
+        })?;
     }
     let usual = match workload {
         Workload::Connect | Workload::Tls | Workload::Tunnel => 50,

@@ -67,8 +67,6 @@ pub(super) trait Bulk: Io {
 
 impl Bulk for DuplexStream {}
 
-impl<T: Io> Bulk for tokio_rustls::server::TlsStream<T> {}
-
 impl Bulk for Box<dyn Bulk> {
     fn poll_send(&mut self, cx: &mut Context<'_>, offset: u64, wanted: u64) -> Poll<io::Result<usize>> {
         (**self).poll_send(cx, offset, wanted)

@@ -23,6 +23,7 @@ mod pki;
 mod proxy;
 mod quirk;
 mod relay;
+mod session;
 mod spec;
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use rustls::{ServerConfig, server::Acceptor};
+use rustls::ServerConfig;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
     time::{sleep, timeout},
 };
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::{
     bulk::{self, Bulk},
@@ -20,6 +19,7 @@ use super::{
     http::{self, Answer, Framing, Head, Io, pass_chunks, read_head},
     log::Event,
     pace::Paced,
+    session::{self, Greeted},
     spec::Fault,
     world::{Door, World, covered},
 };
@@ -85,39 +85,40 @@ struct Connection<'w> {
 
 impl Connection<'_> {
     async fn tls(&self, io: Box<dyn Bulk>) -> io::Result<()> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
-        let sni = start.client_hello().server_name().map(str::to_owned);
+        let greeted = session::greet(io).await?;
+        let sni = greeted.sni.clone();
         self.world.log.add(Event::Hello { address: self.door.address, sni: sni.clone(), by_proxy: self.door.by_proxy });
         let fault =
             self.faults.iter().filter(|fault| covered(fault, &[sni.as_deref()])).find_map(|fault| fault.tls.as_ref());
         match fault {
-            None => self.handshake(start, self.world.tls.healthy.clone(), sni).await,
-            Some(Tls::Certificate(chain)) => self.handshake(start, self.world.tls.chain(*chain), sni).await,
-            Some(Tls::ClientCertificate) => self.handshake(start, self.world.tls.client_certificate.clone(), sni).await,
+            None => self.handshake(greeted, self.world.tls.healthy.clone(), sni).await,
+            Some(Tls::Certificate(chain)) => self.handshake(greeted, self.world.tls.chain(*chain), sni).await,
+            Some(Tls::ClientCertificate) => {
+                self.handshake(greeted, self.world.tls.client_certificate.clone(), sni).await
+            }
             Some(Tls::Reset) => {
                 self.breaker.arm();
                 Ok(())
             }
             Some(Tls::Mute) => {
-                mute(start.io).await;
+                mute(greeted.io).await;
                 Ok(())
             }
-            Some(Tls::Close) => last_words(start.io, b"").await,
-            Some(Tls::Alert(number)) => last_words(start.io, &alert(*number)).await,
-            Some(Tls::Plaintext(text)) => last_words(start.io, text.as_bytes()).await,
+            Some(Tls::Close) => last_words(greeted.io, b"").await,
+            Some(Tls::Alert(number)) => last_words(greeted.io, &alert(*number)).await,
+            Some(Tls::Plaintext(text)) => last_words(greeted.io, text.as_bytes()).await,
             // A handshake record whose content is no handshake message.
-            Some(Tls::Garbage) => last_words(start.io, b"\x16\x03\x03\x00\x08\xff\xff\xff\xff\xff\xff\xff\xff").await,
+            Some(Tls::Garbage) => last_words(greeted.io, b"\x16\x03\x03\x00\x08\xff\xff\xff\xff\xff\xff\xff\xff").await,
         }
     }
 
     async fn handshake(
         &self,
-        start: StartHandshake<Box<dyn Bulk>>,
+        greeted: Greeted<Box<dyn Bulk>>,
         config: Arc<ServerConfig>,
         sni: Option<String>,
     ) -> io::Result<()> {
-        let session = start.into_stream(config).await?;
-        self.http(session, sni).await
+        self.http(greeted.accept(config).await?, sni).await
     }
 
     async fn http(&self, mut io: impl Bulk, sni: Option<String>) -> io::Result<()> {

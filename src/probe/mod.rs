@@ -32,6 +32,8 @@ use crate::{model::Record, plan::Plan};
 pub use anchors::read_anchors;
 pub use net::facing;
 #[cfg(feature = "bench")]
+pub use net::has_congestion;
+#[cfg(feature = "bench")]
 pub(crate) use sys::Timer;
 
 /// How far a run is; read it from another task at any time.

@@ -307,6 +307,15 @@ pub(super) async fn tcp(server: SocketAddr, source: &Source) -> io::Result<TcpSt
     stream.take_error()?.map_or(Ok(stream), Err)
 }
 
+/// Whether this machine has a congestion control of this name, to refuse an unknown one before anything is measured.
+///
+/// # Errors
+/// When a socket refuses it.
+#[cfg(feature = "bench")]
+pub fn has_congestion(name: &str) -> io::Result<()> {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?.set_tcp_congestion(name.as_bytes())
+}
+
 /// The index of a network interface, to refuse an unknown name before anything is probed.
 ///
 /// # Errors

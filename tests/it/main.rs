@@ -1,6 +1,7 @@
 //! The one integration binary.
 #![cfg(feature = "cli")]
 
+mod bench_command;
 mod budgets;
 mod cli;
 mod conformance;

@@ -42,6 +42,7 @@ pub(super) fn judge(question: &Question, pairs: &[Pair], look: usize, design: De
         .map(|index| {
             let (metric, shift, limit) = (question.metrics[index], shifts[index].as_ref(), limits[index]);
             let interval = shift.interval(level);
+            let strictest = if p_values.len() == 1 { interval } else { shift.interval(first_step) };
             // Without ties interval and p-value always agree; with ties the more careful one counts.
             let outcome = if rejected[index] && interval.is_some_and(|(_, high)| high < limit) {
                 Outcome::Fail
@@ -58,7 +59,7 @@ pub(super) fn judge(question: &Question, pairs: &[Pair], look: usize, design: De
                 interval: interval.map(|ends| ratios(metric, ends)),
                 p_fail: tails[index].below,
                 p_pass: tails[index].above,
-                smallest_effect: detectable(shift, first_step).map(|loss| share(metric, limit - loss)),
+                smallest_effect: strictest.map(|ends| share(metric, limit - detectable(ends, first_step))),
             }
         })
         .collect();
@@ -87,6 +88,7 @@ pub(super) fn judge(question: &Question, pairs: &[Pair], look: usize, design: De
 
 pub(super) fn calibrate(question: &Question, pairs: &[Pair]) -> Calibration {
     let evidence = Evidence::new(pairs, Design::Calibration);
+    let level = question.level();
     let last = question.looks.last().copied().unwrap_or(pairs.len());
     let metrics: Vec<MetricCalibration> = question
         .metrics
@@ -100,8 +102,11 @@ pub(super) fn calibrate(question: &Question, pairs: &[Pair]) -> Calibration {
                 ratio: shift.estimate().map(|shift| ratio(metric, shift)),
                 interval: ends.map(|ends| ratios(metric, ends)),
                 biased: ends.is_some_and(|(low, high)| low > 0.0 || high < 0.0),
-                smallest_margin: detectable(shift.as_ref(), question.level())
-                    .map(|loss| share(metric, -loss * (length(shift.size()) / length(last)).sqrt())),
+                smallest_margin: shift.interval(level).map(|ends| {
+                    // The scatter of an estimate falls with the root of its pairs.
+                    let scale = (length(shift.size()) / length(last)).sqrt();
+                    share(metric, -detectable(ends, level) * scale)
+                }),
             }
         })
         .collect();
@@ -277,12 +282,11 @@ fn share(metric: Metric, shift: f64) -> f64 {
     (ratio(metric, shift) - 1.0).abs()
 }
 
-/// How far beyond a limit the true shift must be to be found in [`POWER`] of all runs at this level.
+/// How far beyond a limit the true shift must be to be found in [`POWER`] of all runs, from the interval at a level.
 ///
 /// The interval must end before the limit: half its width for the noise at this level, and a part of that for the
 /// estimate, which scatters about the truth. The width is taken from the pairs, so that no form of the noise is assumed
 /// but that the estimate is about normal.
-fn detectable(shift: &dyn Shift, level: f64) -> Option<f64> {
-    let (low, high) = shift.interval(level)?;
-    Some((high - low) / 2.0 * (1.0 + normal::upper_point(1.0 - POWER) / normal::upper_point(level)))
+fn detectable((low, high): (f64, f64), level: f64) -> f64 {
+    (high - low) / 2.0 * (1.0 + normal::upper_point(1.0 - POWER) / normal::upper_point(level))
 }

@@ -45,7 +45,7 @@ fn slice(values: &[(Metric, f64)]) -> Slice {
 }
 
 fn failing(code: &str, failed: u64, operations: u64) -> Slice {
-    let mut slice = slice(&[(Metric::Rate, 100.0)]);
+    let mut slice = slice(&[(Metric::Rate, 100.0), (Metric::Goodput, 1e6)]);
     slice.operations = operations;
     slice.errors.insert(code.to_owned(), failed);
     slice
@@ -96,7 +96,7 @@ fn a_loss_of_just_the_margin_rarely_fails_or_passes() {
     // The long run has 1.9 % (normal) and 1.8 % (heavy) of either: the looks overlap, so less than their sum.
     for (noise, seed) in [(Random::normal as Noise, 19), (Random::heavy, 2)] {
         let (failed, passed) = outcomes(500, seed, &goodput(), noise, &[(Metric::Goodput, 0.95)]);
-        assert!((3..=12).contains(&failed) && (3..=12).contains(&passed), "{failed} failed, {passed} passed");
+        assert!((1..=12).contains(&failed) && (1..=12).contains(&passed), "{failed} failed, {passed} passed");
     }
 }
 
@@ -130,7 +130,7 @@ fn many_metrics_give_no_more_false_alarms_than_one() {
         (9, &[(Metric::Rate, 0.95), (Metric::P50, 1.05), (Metric::Cpu, 1.05)]),
     ] {
         let question = Question::new(metrics.iter().map(|(metric, _)| *metric).collect(), 0.05);
-        let (failed, passed) = outcomes(250, seed, &question, Random::normal, metrics);
+        let (failed, passed) = outcomes(200, seed, &question, Random::normal, metrics);
         assert!((1..=6).contains(&failed) && passed == 0, "{failed} failed, {passed} passed");
     }
 }
@@ -186,9 +186,9 @@ fn a_new_code_fails_unless_a_failed_as_often() {
 fn who_does_not_work_at_all() {
     let dead = |_| Slice { errors: BTreeMap::from([("tcp.refused".to_owned(), 9)]), ..Slice::default() };
     let stuck = |_| Slice::default();
-    // Bytes come, and no transfer ever ends well.
-    let cut = |at| Slice { values: BTreeMap::from([(Metric::Goodput, 90.0)]), ..dead(at) };
     let good = |_| slice(&[(Metric::Rate, 100.0)]);
+    // Bytes come, and no transfer ever ends well.
+    let cut = |_| failing("tcp.reset", 9, 0);
     let judge = |a: fn(usize) -> Slice, b: fn(usize) -> Slice, count| {
         rate().judge(&with_failures(a, b, count), 0, Design::Paired)
     };
@@ -266,17 +266,17 @@ fn the_last_look_is_final_whatever_it_says() {
 
 #[test]
 fn chance_failures_rarely_fail_even_in_bursts() {
-    let independent = |random: &mut Random| random.count(100, 0.02);
-    let bursts = |random: &mut Random| if random.even() < 0.1 { 50 } else { 0 };
+    let independent = |random: &mut Random| random.count(40, 0.05);
+    let bursts = |random: &mut Random| if random.even() < 0.1 { 20 } else { 0 };
     let mut random = Random(13);
     for failures in [independent as fn(&mut Random) -> u64, bursts] {
         let mut failed = 0;
-        for _ in 0..300 {
+        for _ in 0..200 {
             let mut seen = Vec::new();
             for look in 0..3 {
                 for _ in 0..15 {
                     let [a, b] = [failures(&mut random), failures(&mut random)];
-                    seen.push(Pair { a: failing("x", a, 100 - a), b: failing("x", b, 100 - b), b_first: false });
+                    seen.push(Pair { a: failing("x", a, 40 - a), b: failing("x", b, 40 - b), b_first: false });
                 }
                 let judgement = rate().judge(&seen, look, Design::Paired);
                 if judgement.errors.outcome == Outcome::Fail && judgement.errors.new_codes.is_empty() {
@@ -285,7 +285,7 @@ fn chance_failures_rarely_fail_even_in_bursts() {
                 }
             }
         }
-        assert!(failed <= 7, "{failed}");
+        assert!(failed <= 5, "{failed}");
     }
 }
 

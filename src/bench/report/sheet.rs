@@ -9,7 +9,7 @@ use super::{
 use crate::{
     bench::{
         ArmInfo, Distribution, Load, Measurement, Run, Settings, Workload,
-        gate::{Design, Judgement},
+        gate::{Design, Judgement, Metric, MetricCalibration, MetricJudgement},
     },
     report::{count, plural},
 };
@@ -228,21 +228,10 @@ fn judged(run: &Run, a: &ArmInfo, b: &ArmInfo, gate: &Judgement, all: bool) -> V
     if gate.design == Design::Baseline {
         facts.push(fact("Warning", words::BASELINE));
     }
-    for judged in &gate.metrics {
-        let mut lines = vec![format!("{}: {}", words::outcome(judged.outcome), words::metric(judged))];
-        let pairs = plural(judged.pairs, "pair");
-        lines.push(match judged.smallest_effect {
-            Some(least) => {
-                format!("{pairs}; a loss of {} or more would have shown, in four of five such runs", percent(least))
-            }
-            None => format!("{pairs}, too few to show any loss"),
-        });
-        if all {
-            let margin = percent(gate.question.margin);
-            let (fail, pass) = (percent(judged.p_fail), percent(judged.p_pass));
-            lines.push(format!("chance of such pairs if B were worse by just {margin}: so bad {fail}, so good {pass}"));
-        }
-        facts.push(Fact { name: metric_name(judged.metric), lines });
+    if gate.design == Design::Calibration {
+        facts.extend(gate.question.calibrate(&gate.pairs).metrics.iter().map(seen));
+    } else {
+        facts.extend(gate.metrics.iter().map(|judged| metric(judged, gate.question.margin, all)));
     }
     let mut errors = vec![format!("{}: {}", words::outcome(gate.errors.outcome), words::failures(gate))];
     if all {
@@ -266,8 +255,38 @@ fn judged(run: &Run, a: &ArmInfo, b: &ArmInfo, gate: &Judgement, all: bool) -> V
     facts
 }
 
-const fn metric_name(metric: crate::bench::gate::Metric) -> &'static str {
-    use crate::bench::gate::Metric;
+/// How B stands to A in one figure.
+fn metric(judged: &MetricJudgement, margin: f64, all: bool) -> Fact {
+    let said = words::metric(judged.metric, judged.ratio, judged.interval);
+    let pairs = plural(judged.pairs, "pair");
+    let shown = match judged.smallest_effect {
+        Some(least) => {
+            format!("{pairs}; a loss of {} or more would have shown, in four of five such runs", percent(least))
+        }
+        None => format!("{pairs}, too few to show any loss"),
+    };
+    let mut lines = vec![format!("{}: {said}", words::outcome(judged.outcome)), shown];
+    if all {
+        let (margin, fail, pass) = (percent(margin), percent(judged.p_fail), percent(judged.p_pass));
+        lines.push(format!("chance of such pairs if B were worse by just {margin}: so bad {fail}, so good {pass}"));
+    }
+    Fact { name: metric_name(judged.metric), lines }
+}
+
+/// What a calibration saw of one figure.
+fn seen(seen: &MetricCalibration) -> Fact {
+    let said = words::metric(seen.metric, seen.ratio, seen.interval);
+    let pairs = plural(seen.pairs, "pair");
+    let least = match seen.smallest_margin {
+        Some(least) => format!("{pairs}; the smallest margin that can be told after all looks is {}", percent(least)),
+        None => format!("{pairs}, too few to tell any margin"),
+    };
+    let lines =
+        if seen.biased { vec!["FAIL: an arm differs from itself".to_owned(), said, least] } else { vec![said, least] };
+    Fact { name: metric_name(seen.metric), lines }
+}
+
+const fn metric_name(metric: Metric) -> &'static str {
     match metric {
         Metric::Goodput => "Goodput",
         Metric::Rate => "Rate",
@@ -306,6 +325,7 @@ fn beside(settings: &Settings, a: &Measurement, b: &Measurement) -> Table {
     row("round trip p50", (at(&a.tcp.rtt, 0.5), at(&b.tcp.rtt, 0.5)), &seconds);
     let whole = |n: f64| format!("{n:.0}");
     row("sent again", (as_f64(a.tcp.retransmitted), as_f64(b.tcp.retransmitted)), &whole);
+    row("resumed", (as_f64(a.resumed), as_f64(b.resumed)), &whole);
     row("failed", (as_f64(a.failed()), as_f64(b.failed())), &whole);
     Table { head: vec!["", "A", "B", "B to A"], rows }
 }

@@ -94,6 +94,7 @@ fn downloaded() -> Measurement {
     Measurement {
         elapsed_us: 10_000_000,
         operations: 127,
+        resumed: 0,
         bytes: 34_180_000_000,
         latency: times(312_000, 127),
         parts: BTreeMap::from([
@@ -223,7 +224,7 @@ fn merged() -> Run {
     second.arms[0].target = "http://10.1.0.10:8080".to_owned();
     second.arms[0].measurement.operations = 120;
     second.arms[0].measurement.series.truncate(40);
-    merge(vec![request(), second]).unwrap()
+    merge(&[request(), second]).unwrap()
 }
 
 fn all() -> [(&'static str, Run); 9] {
@@ -382,19 +383,19 @@ fn settings_of_generators_add_up() {
 fn runs_that_did_not_overlap_are_told() {
     let mut later = request();
     later.started_at = "2026-11-23T03:00:00Z".to_owned();
-    let sum = merge(vec![later, request()]).unwrap();
+    let sum = merge(&[later, request()]).unwrap();
     assert!(sum.notes[0].contains("not all under way"), "{:?}", sum.notes);
     assert_eq!(sum.started_at, "2026-11-23T02:00:00Z");
 }
 
 #[test]
 fn what_does_not_add_up_is_refused() {
-    let refused = |runs| merge(runs).unwrap_err();
-    assert_eq!(refused(vec![request()]), MergeError::TooFew);
-    assert_eq!(refused(vec![request(), request()]), MergeError::Twice { first: 1, second: 2 });
-    assert_eq!(refused(vec![failed(), inconclusive()]), MergeError::Comparison { run: 1 });
+    let refused = |runs: &[Run]| merge(runs).unwrap_err();
+    assert_eq!(refused(&[request()]), MergeError::TooFew);
+    assert_eq!(refused(&[request(), request()]), MergeError::Twice { first: 1, second: 2 });
+    assert_eq!(refused(&[failed(), inconclusive()]), MergeError::Comparison { run: 1 });
     let what = vec!["workload", "load model", "way (direct, tunnel or absolute form) or length of ticks"];
-    assert_eq!(refused(vec![download(), request()]), MergeError::Differ { run: 2, what });
+    assert_eq!(refused(&[download(), request()]), MergeError::Differ { run: 2, what });
 }
 
 #[test]
@@ -403,7 +404,7 @@ fn a_machine_that_could_not_keep_up_spoils_the_sum() {
     saturated.verdict.status = Status::Inconclusive;
     saturated.verdict.summary = "generator saturated: 99 % of one processor, steal 12 %".to_owned();
     saturated.verdict.exit_code = 3;
-    let sum = merge(vec![request(), saturated]).unwrap();
+    let sum = merge(&[request(), saturated]).unwrap();
     assert_eq!((sum.verdict.status, sum.verdict.exit_code), (Status::Inconclusive, 3));
     assert!(sum.verdict.summary.contains("1 of 2 runs") && sum.verdict.summary.contains("steal 12 %"));
 }
@@ -493,7 +494,7 @@ proptest! {
             }
             let mut other = run.clone();
             other.elapsed_ms += 1;
-            let _ = merge(vec![run, other]);
+            let _ = merge(&[run, other]);
         }
     }
 }

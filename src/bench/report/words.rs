@@ -3,7 +3,7 @@
 use super::figures::{bytes_per_second, hundredths, per_second, percent, time};
 use crate::{
     bench::{
-        ArmInfo, Load, Measurement, Settings, Status,
+        ArmInfo, Load, Measurement, Settings, Status, Workload,
         gate::{Calibration, Design, Judgement, Metric, MetricJudgement, Outcome},
     },
     report::{count, plural},
@@ -119,7 +119,8 @@ fn calibrated(seen: &Calibration) -> String {
 }
 
 fn sentences(gate: &Judgement, wanted: impl Fn(&MetricJudgement) -> bool) -> String {
-    let said: Vec<String> = gate.metrics.iter().filter(|metric| wanted(metric)).map(metric).collect();
+    let wanted = gate.metrics.iter().filter(|metric| wanted(metric));
+    let said: Vec<String> = wanted.map(|judged| metric(judged.metric, judged.ratio, judged.interval)).collect();
     said.join("; ")
 }
 
@@ -133,20 +134,20 @@ fn accepted(gate: &Judgement) -> String {
 }
 
 /// How B's figure stands to A's: `B carries 9.8 % less than A (interval 9.1 to 10.5 % less)`.
-pub(super) fn metric(judged: &MetricJudgement) -> String {
-    let (begin, less, more, than) = match judged.metric {
+pub(super) fn metric(metric: Metric, ratio: Option<f64>, interval: Option<(f64, f64)>) -> String {
+    let (begin, less, more, than) = match metric {
         Metric::Goodput => ("B carries", "less", "more", "than A"),
         Metric::Rate => ("B does", "fewer", "more", "operations per second than A"),
         Metric::P50 => ("B's median latency is", "shorter", "longer", "than A's"),
         Metric::P99 => ("B's p99 latency is", "shorter", "longer", "than A's"),
         Metric::Cpu => ("B takes", "less", "more", "of this machine's CPU than A"),
     };
-    let Some(ratio) = judged.ratio else {
-        return format!("{} was never measured on both sides", judged.metric);
+    let Some(ratio) = ratio else {
+        return format!("{metric} was never measured on both sides");
     };
     let side = |ratio: f64| if ratio < 1.0 { less } else { more };
     let far = |ratio: f64| hundredths((ratio - 1.0).abs());
-    let interval = judged.interval.map_or_else(String::new, |(low, high)| {
+    let interval = interval.map_or_else(String::new, |(low, high)| {
         if side(low) == side(high) {
             let (near, wide) = if low < 1.0 { (high, low) } else { (low, high) };
             format!(" (interval {} to {} % {})", far(near), far(wide), side(low))
@@ -177,7 +178,13 @@ pub(super) const BASELINE: &str = "A was measured at another time and comes from
 pub(super) fn throughput(settings: &Settings, measured: &Measurement) -> String {
     let what = if settings.workload.is_bulk() { "whole transfers" } else { "operations" };
     let (done, lasted) = (count(measured.operations), time(measured.elapsed()));
-    format!("{done} {what} in {lasted}: {}", per_second(measured.rate()))
+    let resumed = match settings {
+        Settings { workload: Workload::Tls, resumed: true, .. } => {
+            format!("; {} of the sessions were resumed", count(measured.resumed))
+        }
+        _ => String::new(),
+    };
+    format!("{done} {what} in {lasted}: {}{resumed}", per_second(measured.rate()))
 }
 
 /// A part of a whole, between 0 and 1.

@@ -37,7 +37,7 @@ impl Paired {
         let mut count = 0;
         let mut end = self.sorted.len();
         for (start, &low) in self.sorted.iter().enumerate() {
-            while end > start && low.midpoint(self.sorted[end - 1]) > limit {
+            while end > start && low + self.sorted[end - 1] > 2.0 * limit {
                 end -= 1;
             }
             if end <= start {
@@ -107,18 +107,16 @@ fn sign_tails(ranks: &[usize], sum: usize) -> Tails {
 fn sign_sums(ranks: &[usize], limit: usize) -> Vec<f64> {
     let mut ways = vec![0.0; limit + 1];
     ways[0] = 1.0;
-    let mut reached = 0;
+    let (mut reached, mut all) = (0, 1.0);
     for &rank in ranks {
         reached = limit.min(reached + rank);
+        let ways = ways.as_mut_slice();
         for sum in (rank..=reached).rev() {
             ways[sum] += ways[sum - rank];
         }
+        all *= 2.0;
     }
-    let all = ranks.iter().fold(1.0, |all, _| all * 2.0);
-    for way in &mut ways {
-        *way /= all;
-    }
-    ways
+    ways.into_iter().map(|way| way / all).collect()
 }
 
 /// The largest sum of positive ranks of `n` that has a chance of at most `level` to be reached from below.

@@ -29,6 +29,7 @@ use crate::lab::{
     origin::{self, last_words},
     quirk::Quirk,
     relay::{self, Manner},
+    session,
     world::Door,
 };
 
@@ -85,7 +86,7 @@ impl Session<'_> {
             }
             Tunnel::Intercept => {
                 let config = self.world.tls.chain(Certificate::Intercepted);
-                let session = TlsAcceptor::from(config).accept(io).await?;
+                let session = session::greet(io).await?.accept(config).await?;
                 let ip = self.addresses(host).first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0]));
                 let door = Door { address: SocketAddr::new(ip, port), by_proxy: true };
                 origin::serve_inside(self.world, door, self.peer, session, self.breaker).await;
