@@ -209,7 +209,8 @@ impl Measurement {
 
 /// Whether this can be the code of a finding, such as `proxy.port_denied`: it is printed in commands to copy.
 pub(super) fn is_code(text: &str) -> bool {
-    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_'))
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_'))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^52 do not occur")]

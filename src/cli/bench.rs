@@ -220,7 +220,8 @@ enum Way {
 }
 
 fn arms(args: &Args, setup: &Setup) -> Result<Vec<Played>, Stop> {
-    let target = args.target.as_ref().map(|text| target(text, setup.workload)).transpose()?;
+    let lab = args.lab.is_some();
+    let target = args.target.as_ref().map(|text| target(text, setup.workload, lab)).transpose()?;
     let end = match (target, &args.lab) {
         (Some(target), None) => End::Real(target),
         (target, scenario) => End::Lab(scenario.clone().filter(|name| !name.is_empty()), target),
@@ -238,7 +239,7 @@ fn arms(args: &Args, setup: &Setup) -> Result<Vec<Played>, Stop> {
             None if text == "lab" => (End::Lab(None, lab_target(&end)), in_lab(way)),
             Some(("lab", scenario)) => (End::Lab(Some(scenario.to_owned()), lab_target(&end)), in_lab(way)),
             Some(("proxy", url)) => (end, self::way(&Secret::new(url))?),
-            Some(("target", url)) => (End::Real(self::target(&Secret::new(url), setup.workload)?), way),
+            Some(("target", url)) => (End::Real(self::target(&Secret::new(url), setup.workload, false)?), way),
             _ => {
                 return Err(Stop::usage("--vs: write direct, proxy:URL, proxy:lab, target:URL, lab or lab:SCENARIO"));
             }
@@ -270,10 +271,11 @@ fn way(text: &Secret) -> Result<Way, Stop> {
     text.expose().parse().map(Way::Proxy).map_err(|e| Stop::usage(format!("--proxy: {e}; `lab` is the lab's own")))
 }
 
-fn target(text: &Secret, workload: Workload) -> Result<Target, Stop> {
+/// The target, if the workload does no harm to it. The lab's storage has a source and a sink for everybody.
+fn target(text: &Secret, workload: Workload, lab: bool) -> Result<Target, Stop> {
     let mut targets = Target::parse(text.expose(), &[443]).map_err(|e| Stop::usage(format!("TARGET: {e}")))?;
     let mut target = targets.remove(0);
-    let named_storage = target.host.name().is_some_and(azure::storage::is_storage_name);
+    let named_storage = !lab && target.host.name().is_some_and(azure::storage::is_storage_name);
     let signed =
         target.sas.as_ref().is_some_and(|query| query.expose().split('&').any(|pair| pair.starts_with("sig=")));
     target.expects = if named_storage || signed { Expectation::Storage } else { Expectation::Anyone };

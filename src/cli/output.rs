@@ -322,6 +322,18 @@ mod tests {
     }
 
     #[test]
+    fn formats_without_a_report_are_refused_and_the_others_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.csv");
+        let outputs = open(std::slice::from_ref(&path), None, &[]).unwrap();
+        let error = outputs.only(&Format::OF_RECORDS, "a check has").unwrap_err().to_string();
+        assert!(error.contains("a check has no report as csv: use text, json,"), "{error}");
+        assert!(outputs.only(&Format::ALL, "it has").is_ok());
+        drop(outputs);
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn one_file_has_one_purpose() {
         let dir = tempfile::tempdir().unwrap();
         let input = dir.path().join("r.jsonl");

@@ -84,7 +84,11 @@ impl Bulk for Paced<TcpStream> {
         let turn = ready!(self.poll_turn(cx, Direction::ToClient, wanted));
         let (start, end) = place(offset, turn as u64);
         loop {
-            ready!(self.io.poll_write_ready(cx))?;
+            let Poll::Ready(ready) = self.io.poll_write_ready(cx) else {
+                self.waits(Direction::ToClient);
+                return Poll::Pending;
+            };
+            ready?;
             let mut at = i64::try_from(start).unwrap_or(0);
             let send = || Ok(sendfile64(&self.io, file, Some(&mut at), end - start)?);
             match self.io.try_io(Interest::WRITABLE, send) {
@@ -101,7 +105,11 @@ impl Bulk for Paced<TcpStream> {
     fn poll_discard(&mut self, cx: &mut Context<'_>, nowhere: &mut [MaybeUninit<u8>]) -> Poll<io::Result<usize>> {
         let turn = ready!(self.poll_turn(cx, Direction::ToServer, nowhere.len() as u64));
         loop {
-            ready!(self.io.poll_read_ready(cx))?;
+            let Poll::Ready(ready) = self.io.poll_read_ready(cx) else {
+                self.waits(Direction::ToServer);
+                return Poll::Pending;
+            };
+            ready?;
             let take = || SockRef::from(&self.io).recv_with_flags(&mut nowhere[..turn], libc::MSG_TRUNC);
             match self.io.try_io(Interest::READABLE, take) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

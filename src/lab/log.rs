@@ -11,6 +11,9 @@ use std::{
 
 use serde::Serialize;
 
+/// So many events are kept, more than any scenario makes; a load test makes millions.
+const MAX_KEPT: usize = 1 << 18;
+
 /// One thing that a party of the lab saw. Never holds a secret: no query, no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -104,7 +107,7 @@ pub enum View {
 /// Where the events of all parties go.
 #[derive(Clone)]
 pub(super) enum Log {
-    /// Into a list, to be read later.
+    /// Into a list, to be read later; those beyond [`MAX_KEPT`] nowhere.
     Kept(Arc<Mutex<Vec<Entry>>>),
     /// To somebody who is told of each as it happens.
     Watched(Watcher),
@@ -204,5 +207,27 @@ impl Log {
 }
 
 fn push(entries: &Mutex<Vec<Entry>>, entry: Entry) {
-    entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+    if entries.len() < MAX_KEPT {
+        entries.push(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_events_are_kept_and_no_more_than_fit() {
+        let log = Log::default();
+        let event = |number: usize| Event::Host { path: number.to_string(), peer: ([127, 0, 0, 1], 1).into() };
+        for number in 0..MAX_KEPT + 10 {
+            log.add(event(number));
+        }
+        let meter = log.add_tunnel("a:443");
+        meter.up.fetch_add(1, Ordering::Relaxed);
+        let events = log.events();
+        assert_eq!(events.len(), MAX_KEPT);
+        assert_eq!((&events[0], &events[MAX_KEPT - 1]), (&event(0), &event(MAX_KEPT - 1)));
+    }
 }

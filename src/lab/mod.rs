@@ -181,7 +181,7 @@ impl Lab {
         &self.network
     }
 
-    /// What the parties saw so far, in order.
+    /// What the parties saw so far, in order: the first quarter of a million events.
     #[must_use]
     pub fn log(&self) -> Vec<Event> {
         self.log.events()

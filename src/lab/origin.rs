@@ -24,6 +24,9 @@ use super::{
     world::{Door, World, covered},
 };
 
+/// Most requests are shorter, and are read at once.
+const COMMON: usize = 4096;
+
 /// The one port without TLS.
 const HTTP_PORT: u16 = 80;
 
@@ -122,7 +125,7 @@ impl Connection<'_> {
     }
 
     async fn http(&self, mut io: impl Bulk, sni: Option<String>) -> io::Result<()> {
-        let mut buffer = Vec::new();
+        let mut buffer = Vec::with_capacity(COMMON);
         while let Some(head) = read_head(&mut io, &mut buffer).await? {
             self.world.log.add(Event::Request {
                 method: head.method.clone(),

@@ -83,31 +83,45 @@ impl Pace {
     }
 }
 
-/// Makes a party carry less than it could, whatever that is: it works for a while, and pauses so long that the bytes of
-/// both make the rate that is wanted. What it could is measured in the second half of each working time; by then the
-/// queues are full again that the other side has emptied during the pause, which thus hide none of it.
+/// Makes a party carry less than it could, whatever that is: it works for a while, and pauses in proportion. Where the
+/// other side is the slower one, queues go on for a while when the party pauses, and are made up for as soon as it works
+/// again. This shows as a burst in the first half of the working time, and the pause becomes longer by as much.
 #[derive(Debug)]
 pub(super) struct Share {
     /// The share of its rate that is left.
     left: f64,
     /// How long it works.
     work: Duration,
-    cycle: Mutex<Cycle>,
+    account: Mutex<Account>,
 }
 
 #[derive(Debug, Default)]
-struct Cycle {
+struct Account {
+    /// The work since the last pause.
+    now: Work,
     /// When bytes last moved, or the pause ended.
     last: Option<Instant>,
-    /// How long it has worked, and what it has moved.
-    worked: Duration,
-    bytes: u64,
-    /// The same at half time.
-    half: Option<(Duration, u64)>,
+    /// Since when the other side has been waited for.
+    waits: Option<Instant>,
     /// The end of the pause.
     until: Option<Instant>,
-    /// By how many seconds pauses were too short; negative: too long.
-    owed: f64,
+    /// By how many seconds timers have made pauses too long.
+    late: f64,
+    /// First and second halves of the work of late, in seconds and bytes, and how many they are; older ones count less.
+    first: (f64, f64),
+    second: (f64, f64),
+    count: f64,
+}
+
+/// What was done between two pauses.
+#[derive(Debug, Default)]
+struct Work {
+    time: Duration,
+    bytes: u64,
+    /// Time and bytes of the first half, once it is over.
+    half: Option<(Duration, u64)>,
+    /// How much of the second half was spent waiting for the other side.
+    waited: Duration,
 }
 
 /// How long a pause is if no queue hides a part of it: long beside a timer's tick, short beside a measurement.
@@ -119,57 +133,78 @@ const WORK: (f64, f64) = (0.020, 0.400);
 /// When nothing moves for longer, the party is not working.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// No pause is longer than so many working times.
-const MAX_PAUSE: f64 = 20.0;
+/// What a working time counts when the next one is over.
+const FADE: f64 = 0.8;
+
+/// The other side is the slower one if this share of the time is spent waiting for it.
+const WAITS: f64 = 0.05;
+
+/// Queues hide no more than so many seconds of a pause.
+const MAX_HIDDEN: f64 = 0.006;
 
 impl Share {
     /// `less`: which share of the rate is taken away, above 0 and below 1.
     pub(super) fn new(less: f64) -> Self {
         let work = (PAUSE * (1.0 - less) / less).clamp(WORK.0, WORK.1);
-        Self { left: 1.0 - less, work: seconds(work), cycle: Mutex::default() }
+        Self { left: 1.0 - less, work: seconds(work), account: Mutex::default() }
     }
 
-    fn cycle(&self) -> MutexGuard<'_, Cycle> {
-        self.cycle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self, now: Instant) -> Option<Instant> {
-        let mut cycle = self.cycle();
-        let until = cycle.until?;
+        let mut account = self.account();
+        let until = account.until?;
         if until > now {
             return Some(until);
         }
         let late = now - until;
         // Whoever comes much later has not waited for it.
         if late < IDLE {
-            cycle.owed -= late.as_secs_f64();
+            account.late += late.as_secs_f64();
         }
-        let owed = cycle.owed;
-        *cycle = Cycle { last: Some(now), owed, ..Cycle::default() };
+        (account.until, account.last, account.waits) = (None, Some(now), None);
         None
     }
 
+    /// The other side does not take, or does not send.
+    fn waits(&self, now: Instant) {
+        self.account().waits.get_or_insert(now);
+    }
+
     fn moved(&self, bytes: u64, now: Instant) {
-        let mut cycle = self.cycle();
-        cycle.bytes += bytes;
-        let since = cycle.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
-        cycle.worked += since.min(IDLE);
-        cycle.last = Some(now);
-        let (worked, moved) = (cycle.worked, cycle.bytes);
-        let Some((before, earlier)) = cycle.half else {
-            if worked >= self.work / 2 {
-                cycle.half = Some((worked, moved));
+        let mut account = self.account();
+        let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+        let (time, waited) = (since(account.last).min(IDLE), since(account.waits.take()).min(IDLE));
+        account.last = Some(now);
+        account.now.time += time;
+        account.now.bytes += bytes;
+        let Some((half, before)) = account.now.half else {
+            if account.now.time >= self.work / 2 {
+                account.now.half = Some((account.now.time, account.now.bytes));
             }
             return;
         };
-        if worked < self.work || cycle.until.is_some() || moved == earlier {
+        account.now.waited += waited;
+        if account.now.time < self.work || account.until.is_some() || account.now.bytes == before {
             return;
         }
-        let rate = number(moved - earlier) / (worked - before).as_secs_f64();
-        let pause = number(moved) / (rate * self.left) - worked.as_secs_f64() + cycle.owed;
-        let longest = MAX_PAUSE * self.work.as_secs_f64();
-        cycle.owed = pause.min(0.0);
-        cycle.until = Some(now + seconds(pause.clamp(0.0, longest)));
+        let work = std::mem::take(&mut account.now);
+        let (first, second) = (half.as_secs_f64(), (work.time - half).as_secs_f64());
+        let fade = |(time, bytes): (f64, f64), more: (f64, u64)| (time * FADE + more.0, bytes * FADE + number(more.1));
+        account.first = fade(account.first, (first, before));
+        account.second = fade(account.second, (second, work.bytes - before));
+        account.count = account.count * FADE + 1.0;
+        let mut pause = (first + second) * (1.0 - self.left) / self.left;
+        if work.waited.as_secs_f64() > second * WAITS {
+            let rate = account.second.1 / account.second.0;
+            let hidden = (account.first.1 / rate - account.first.0) / account.count;
+            pause += hidden.clamp(0.0, MAX_HIDDEN) / self.left;
+        }
+        let due = (pause - account.late).max(0.0);
+        account.late -= pause - due;
+        account.until = Some(now + seconds(due));
     }
 }
 
@@ -237,6 +272,15 @@ impl<T> Paced<T> {
         }
     }
 
+    /// The other side makes this direction wait.
+    pub(super) fn waits(&mut self, direction: Direction) {
+        for (_, pace) in self.paces.iter_mut().filter(|(of, _)| *of == direction) {
+            if let Pace::Share(share) = pace {
+                share.waits(Instant::now());
+            }
+        }
+    }
+
     /// So many bytes have moved in this direction.
     pub(super) fn moved(&mut self, direction: Direction, bytes: usize) {
         if bytes == 0 || self.paces.is_empty() {
@@ -255,7 +299,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
         let turn = ready!(self.poll_turn(cx, Direction::ToServer, room as u64));
         if turn == room {
             let before = buf.filled().len();
-            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) else {
+                self.waits(Direction::ToServer);
+                return Poll::Pending;
+            };
+            read?;
             self.moved(Direction::ToServer, buf.filled().len() - before);
             return Poll::Ready(Ok(()));
         }
@@ -271,7 +319,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let turn = ready!(self.poll_turn(cx, Direction::ToClient, bytes.len() as u64));
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, &bytes[..turn]))?;
+        let Poll::Ready(written) = Pin::new(&mut self.io).poll_write(cx, &bytes[..turn]) else {
+            self.waits(Direction::ToClient);
+            return Poll::Pending;
+        };
+        let written = written?;
         self.moved(Direction::ToClient, written);
         Poll::Ready(Ok(written))
     }
@@ -387,6 +439,7 @@ mod tests {
             }
             let mut done = pass(&mut now, sent, seconds(number(piece) / sends));
             while number(sent + piece) - done > number(queue) {
+                share.waits(now);
                 done = pass(&mut now, sent, Duration::from_micros(10));
             }
             sent += piece;

@@ -43,15 +43,13 @@ impl Fault {
         Self { code, example: format!("request: {example}") }
     }
 
-    /// What an answer is, if not in order: judged by itself, and an error of anybody else than storage, whose errors prove
-    /// that it is there.
+    /// What an answer is, if not in order: judged by itself, and an error of anybody but storage, whose errors prove that it
+    /// is there.
     pub(super) fn of_answer(mut observation: Observation, request: RequestEvidence) -> Option<Code> {
-        let status = request.reply.as_ref().map_or(0, |reply| reply.status);
+        let is_error = request.reply.as_ref().is_some_and(|reply| reply.status >= 400 && !azure::storage::is_storage_reply(reply));
         let evidence = Evidence::Request(Box::new(request));
         observation.steps.push(Step { leg: Leg::Origin, start_us: 0, elapsed_us: 0, evidence, failure: None });
-        let host = observation.subject.rsplit_once(':').map_or("", |(host, _)| host);
-        let is_storage = azure::storage::is_storage_name(host);
-        classify::alone(&observation).or((status >= 400 && !is_storage).then_some(codes::TRANSFER_REFUSED))
+        classify::alone(&observation).or(is_error.then_some(codes::TRANSFER_REFUSED))
     }
 
     /// Of payload that did not arrive whole.

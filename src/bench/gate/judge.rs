@@ -138,6 +138,7 @@ struct Side<'a> {
 }
 
 /// The test of the failures.
+#[derive(Clone, Copy)]
 struct Failures {
     p: f64,
     /// The smallest value that `p` could have, with as many failures in as many slices.

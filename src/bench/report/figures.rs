@@ -42,7 +42,8 @@ pub fn bytes(n: u64) -> String {
 /// An amount of bytes that was asked for, in binary units where it is a whole number of them: `256 MiB`.
 #[must_use]
 pub fn size(n: u64) -> String {
-    let unit = [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|(bits, _)| n > 0 && n % (1 << bits) == 0);
+    let unit =
+        [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|(bits, _)| n > 0 && n.is_multiple_of(1 << bits));
     unit.map_or_else(|| bytes(n), |(bits, unit)| format!("{} {unit}", count(n >> bits)))
 }
 
@@ -56,6 +57,12 @@ pub fn time(time: Duration) -> String {
 #[must_use]
 pub fn percent(share: f64) -> String {
     format!("{} %", hundredths(share))
+}
+
+/// A share that is a lower bound, rounded up so that it still is one: `6.1 %`.
+pub(super) fn at_least(share: f64) -> String {
+    // A little less, so that what is round already stays so.
+    percent((share * 1000.0 - 1e-6).ceil() / 1000.0)
 }
 
 /// A share without the sign, for ranges.
@@ -153,6 +160,7 @@ mod tests {
         {
             assert_eq!(percent(share), text);
         }
+        assert_eq!([at_least(0.0604), at_least(0.06), at_least(0.000_3)], ["6.1 %", "6 %", "0.1 %"]);
     }
 
     #[test]

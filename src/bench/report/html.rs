@@ -32,12 +32,14 @@ pub(super) fn write(run: &Run, out: &mut dyn Write) -> io::Result<()> {
                 writeln!(out, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", fact.name, lines.join("<br>"))
             })?,
             Block::Table(table) => {
-                let head: String = table.head.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
-                writeln!(out, "<tr>{head}</tr>")?;
+                let head: Vec<String> =
+                    table.head.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
+                writeln!(out, "<tr>{}</tr>", head.concat())?;
                 for row in &table.rows {
-                    let cells = row.iter().skip(1).map(|cell| format!("<td>{}</td>", escape(cell)));
+                    let cells: Vec<String> =
+                        row.iter().skip(1).map(|cell| format!("<td>{}</td>", escape(cell))).collect();
                     let name = row.first().map(|name| escape(name)).unwrap_or_default();
-                    writeln!(out, "<tr><th scope=\"row\">{name}</th>{}</tr>", cells.collect::<String>())?;
+                    writeln!(out, "<tr><th scope=\"row\">{name}</th>{}</tr>", cells.concat())?;
                 }
             }
         }

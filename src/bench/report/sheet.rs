@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    figures::{averaged, bits_per_second, bytes, bytes_per_second, per_second, percent, size, sparkline, time},
+    figures::{
+        at_least, averaged, bits_per_second, bytes, bytes_per_second, per_second, percent, size, sparkline, time,
+    },
     words,
 };
 use crate::{
@@ -55,7 +57,7 @@ impl Sheet {
                 blocks.push(Block::Table(beside(&run.settings, &a.measurement, &b.measurement)));
                 let arms = [("A", a), ("B", b)];
                 blocks.push(Block::Facts(
-                    arms.into_iter().flat_map(|(name, arm)| course(name, &run.settings, &arm.measurement)).collect(),
+                    arms.into_iter().filter_map(|(name, arm)| course(name, &run.settings, &arm.measurement)).collect(),
                 ));
                 blocks.push(Block::Facts(failures(&[("A: ", &a.measurement), ("B: ", &b.measurement)])));
             }
@@ -261,7 +263,7 @@ fn metric(judged: &MetricJudgement, margin: f64, all: bool) -> Fact {
     let pairs = plural(judged.pairs, "pair");
     let shown = match judged.smallest_effect {
         Some(least) => {
-            format!("{pairs}; a loss of {} or more would have shown, in four of five such runs", percent(least))
+            format!("{pairs}; a loss of {} or more would have shown, in four of five such runs", at_least(least))
         }
         None => format!("{pairs}, too few to show any loss"),
     };
@@ -278,7 +280,7 @@ fn seen(seen: &MetricCalibration) -> Fact {
     let said = words::metric(seen.metric, seen.ratio, seen.interval);
     let pairs = plural(seen.pairs, "pair");
     let least = match seen.smallest_margin {
-        Some(least) => format!("{pairs}; the smallest margin that can be told after all looks is {}", percent(least)),
+        Some(least) => format!("{pairs}; the smallest margin that can be told after all looks is {}", at_least(least)),
         None => format!("{pairs}, too few to tell any margin"),
     };
     let lines =
@@ -349,25 +351,21 @@ fn change(a: f64, b: f64) -> String {
 fn circumstances(run: &Run) -> Vec<Fact> {
     let settings = &run.settings;
     let connections = plural(u64::try_from(settings.connections).unwrap_or(u64::MAX), "connection");
-    let mut load = match settings.load {
+    let load = match settings.load {
         Load::Closed => format!("closed: {connections} at once"),
         Load::Open { rate } => format!("open: {} due, {connections} at most", per_second(rate)),
     };
-    if run.gate.is_none() {
-        load += &format!(", for {}", ms(settings.duration_ms));
-    }
-    load += &format!(" after {} of warm-up", ms(settings.warmup_ms));
-    let mut what = settings.workload.to_string();
-    if settings.workload.is_bulk() {
-        what += &format!(", {} each", size(settings.bytes));
-    }
-    if settings.workload == Workload::Tls {
-        what += if settings.resumed { ", sessions resumed" } else { ", full handshakes" };
-    }
-    if settings.verify {
-        what += ", every byte compared";
-    }
-    what += &format!("; a failure counts as {}", ms(settings.timeout_ms));
+    // A comparison lasts as long as it needs.
+    let lasts = if run.gate.is_none() { format!(", for {}", ms(settings.duration_ms)) } else { String::new() };
+    let load = format!("{load}{lasts} after {} of warm-up", ms(settings.warmup_ms));
+    let form = match (settings.workload, settings.resumed) {
+        (Workload::Download | Workload::Upload, _) => format!(", {} each", size(settings.bytes)),
+        (Workload::Tls, true) => ", sessions resumed".to_owned(),
+        (Workload::Tls, false) => ", full handshakes".to_owned(),
+        _ => String::new(),
+    };
+    let verify = if settings.verify { ", every byte compared" } else { "" };
+    let work = format!("{}{form}{verify}; a failure counts as {}", settings.workload, ms(settings.timeout_ms));
     let environment = &run.environment;
     let machines = if environment.machines > 1 {
         format!("{} added up: ", plural(environment.machines, "machine"))
@@ -379,7 +377,7 @@ fn circumstances(run: &Run) -> Vec<Fact> {
     machine
         .insert(machine.len().min(1), plural(u64::try_from(environment.processors).unwrap_or(u64::MAX), "processor"));
     let mut facts =
-        vec![fact("Load", load), fact("Work", what), fact("Machine", format!("{machines}{}", machine.join(", ")))];
+        vec![fact("Load", load), fact("Work", work), fact("Machine", format!("{machines}{}", machine.join(", ")))];
     if run.interrupted {
         facts.push(fact("Note", "The run was interrupted; this is what was measured until then."));
     }

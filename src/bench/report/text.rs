@@ -34,6 +34,11 @@ pub(super) fn write(run: &Run, style: &Style, out: &mut dyn Write) -> io::Result
             Block::Table(table) => self::table(page, &table)?,
         }
     }
+    if style.verbose == 0 {
+        page.blank()?;
+        let more = "`-o run.html` draws it; `--save run.json` keeps it for `--baseline` and `snapreach bench merge`.";
+        page.wrap("  ", 2, more)?;
+    }
     Ok(())
 }
 

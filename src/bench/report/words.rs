@@ -1,6 +1,6 @@
 //! What a run came to, in words for whoever reads them at night.
 
-use super::figures::{bytes_per_second, hundredths, per_second, percent, time};
+use super::figures::{at_least, bytes_per_second, hundredths, per_second, percent, time};
 use crate::{
     bench::{
         ArmInfo, Load, Measurement, Settings, Status, Workload,
@@ -106,12 +106,12 @@ fn calibrated(seen: &Calibration) -> String {
             format!("A differs from itself in {}{ratio}: no comparison here can be trusted", metric.metric)
         }
         (Some(least), None) if seen.decidable => {
-            format!("a margin of {margin} can be told here; the smallest that can is {}", percent(least))
+            format!("a margin of {margin} can be told here; the smallest that can is {}", at_least(least))
         }
         (Some(least), None) => {
             format!(
                 "a margin of {margin} cannot be told here: A against itself varies too much; ask for {} or more",
-                percent(least)
+                at_least(least)
             )
         }
         (None, None) => format!("whether a margin of {margin} can be told here is open: there are too few pairs"),

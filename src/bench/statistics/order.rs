@@ -5,7 +5,8 @@ use super::length;
 /// Twice the ranks of sorted values: tied values share the mean of their ranks, which may be half a number.
 pub(super) fn doubled_ranks(sorted: &[f64]) -> Vec<usize> {
     let mut ranks = Vec::with_capacity(sorted.len());
-    for tied in sorted.chunk_by(|a, b| a == b) {
+    // Of sorted values the next one is equal when it is no larger; so are both zeros.
+    for tied in sorted.chunk_by(|value, next| next <= value) {
         let first = ranks.len() + 1;
         ranks.resize(ranks.len() + tied.len(), 2 * first + tied.len() - 1);
     }

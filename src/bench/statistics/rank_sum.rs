@@ -156,8 +156,8 @@ mod tests {
         let pooled: Vec<f64> = a.iter().copied().chain(b.iter().map(|value| value - shift)).collect();
         let rank = |value: f64| {
             let below = pooled.iter().filter(|other| **other < value).count();
-            let equal = pooled.iter().filter(|other| **other == value).count();
-            length(below) + (length(equal) + 1.0) / 2.0
+            let equal = pooled.iter().filter(|other| (**other - value).abs() < 1e-9).count();
+            length(below) + length(equal).midpoint(1.0)
         };
         let observed: f64 = pooled[a.len()..].iter().map(|value| rank(*value)).sum();
         let (mut below, mut above, mut all) = (0, 0, 0);
