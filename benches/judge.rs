@@ -1,10 +1,10 @@
-//! What judging costs: heads of answers, and whole records.
+//! What judging costs: heads of answers, whole records in observations per second, and the catalogue.
 
 use std::hint::black_box;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use snapreach::{
-    classify,
+    classify::{self, catalogue, explain},
     http::parse_head,
     model::{
         ConnectEvidence, Context, Evidence, Failure, FailureKind, Leg, Observation, Record, Route, Step, Target,
@@ -77,8 +77,8 @@ fn heads(c: &mut Criterion) {
 
 fn records(c: &mut Criterion) {
     let mut group = c.benchmark_group("10,000 silent targets");
-    group.sample_size(20);
     let record = silent(10_000);
+    group.sample_size(20).throughput(Throughput::Elements(record.observations.len() as u64));
     let assessment = classify::assess(&record);
     group.bench_function("assess", |b| b.iter(|| classify::assess(black_box(&record))));
     for format in [Format::Text, Format::Json] {
@@ -90,18 +90,36 @@ fn records(c: &mut Criterion) {
             );
         });
     }
-    group.bench_function("write and read the record", |b| {
+    let mut lines = Vec::new();
+    record.write(&mut lines).expect("memory");
+    group.throughput(Throughput::Bytes(lines.len() as u64));
+    group.bench_function("write the record as JSON Lines", |b| {
         b.iter_batched(
             || Vec::with_capacity(16 << 20),
-            |mut out| {
-                record.write(&mut out).expect("memory");
-                Record::read(out.as_slice()).expect("what was written")
-            },
+            |mut out| record.write(&mut out).expect("memory"),
             BatchSize::LargeInput,
         );
+    });
+    group.bench_function("read the record", |b| {
+        b.iter(|| Record::read(black_box(lines.as_slice())).expect("what was written"));
     });
     group.finish();
 }
 
-criterion_group!(benches, heads, records);
+fn codes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("catalogue");
+    let entries = catalogue::entries();
+    group.throughput(Throughput::Elements(entries.len() as u64));
+    group.bench_function("find every code", |b| {
+        b.iter(|| entries.iter().filter_map(|entry| catalogue::find(black_box(entry.code.0))).count());
+    });
+    group.bench_function("explain every code", |b| {
+        b.iter(|| entries.iter().filter_map(|entry| explain::page(black_box(entry.code.0), true, 80)).count());
+    });
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("suggest for a misspelt code", |b| b.iter(|| explain::suggest(black_box("proxy.port_denid"))));
+    group.finish();
+}
+
+criterion_group!(benches, heads, records, codes);
 criterion_main!(benches);

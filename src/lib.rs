@@ -60,6 +60,10 @@
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
 //! * what a forward proxy is tried with, and what is right: [`conformance`], `cases/`, one file per group; what mends it:
 //!   `fixes.rs`; which product it is: `product.rs`; how it looks: `report/`
+//! * what is measured, and what counts as an operation: [`bench`], `engine/`; how bytes move: `probe/wire/`; what adds up:
+//!   `measurement.rs` and `distribution.rs`
+//! * whether one path is worse than another: `bench/gate/judge.rs`, which alone decides, and `bench/statistics/`, which it
+//!   rests on; how two paths take turns: `bench/compare.rs`; how it looks: `bench/report/`
 //! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`
 
 pub mod azure;

@@ -24,6 +24,7 @@ mod programs;
 mod proxy_command;
 mod readme;
 mod real_proxies;
+mod recipes;
 mod replies;
 mod resolvers;
 mod rollout;

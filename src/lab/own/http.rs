@@ -11,8 +11,11 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::{
-    exchange::{Direction, ECHO_HEADER, ECHO_PATH, Echo, Fingerprint, MAX_BYTES, PATTERN_PATH, Pattern, mix},
+    exchange::{
+        BULK_PATH, Direction, ECHO_HEADER, ECHO_PATH, Echo, Fingerprint, MAX_BYTES, PATTERN_PATH, Pattern, mix,
+    },
     lab::{
+        bulk,
         exchange::{PATIENCE, end, within},
         http::{self, Answer, Framing, Head, Unread, next_head, number, pass_body, pass_chunks, request_id},
     },
@@ -64,6 +67,8 @@ enum Content {
     Text(Vec<u8>),
     /// These bytes of the pattern.
     Pattern(Pattern, u64, u64),
+    /// So many bytes, as the lab's storage has them for measurements.
+    Bulk(u64),
 }
 
 impl Content {
@@ -75,6 +80,7 @@ impl Content {
         match self {
             Self::Text(text) => text.len() as u64,
             Self::Pattern(_, first, end) => end - first,
+            Self::Bulk(bytes) => *bytes,
         }
     }
 
@@ -89,6 +95,14 @@ impl Content {
                     pattern.fill(at, &mut buffer[..now]);
                     within(PATIENCE, io.write_all(&buffer[..now])).await?;
                     at += now as u64;
+                }
+            }
+            &Self::Bulk(bytes) => {
+                let mut at = 0;
+                while at < bytes {
+                    let piece = bulk::piece(at, bytes - at);
+                    within(PATIENCE, io.write_all(piece)).await?;
+                    at += piece.len() as u64;
                 }
             }
         }
@@ -134,9 +148,13 @@ async fn answer(
     }
     Ok(match path {
         ECHO_PATH => echo(head, &body, inside),
-        _ => match blob(path) {
-            Some(blob) => blob.answer(head),
-            None => (storage_like(404, "The specified resource does not exist.", head), Content::none()),
+        _ => match (blob(path), bulk_size(path)) {
+            (Some(blob), _) => blob.answer(head),
+            (None, Some(_)) if matches!(head.method.as_str(), "PUT" | "POST") => {
+                (storage_like(201, "Created", head), Content::none())
+            }
+            (None, Some(bytes)) => (storage_like(200, "OK", head), Content::Bulk(bytes)),
+            (None, None) => (storage_like(404, "The specified resource does not exist.", head), Content::none()),
         },
     })
 }
@@ -245,6 +263,11 @@ impl Blob {
         let Range { start, end } = range.unwrap_or(0..size);
         (answer, Content::Pattern(Pattern::new(self.seed, Direction::Down), start, end))
     }
+}
+
+/// How much is asked for at `BULK_PATH/BYTES`.
+fn bulk_size(path: &str) -> Option<u64> {
+    path.strip_prefix(BULK_PATH)?.parse().ok().filter(|bytes| *bytes <= MAX_BYTES)
 }
 
 /// What a single range asks for of so many bytes (RFC 9110 section 14.1.2), nothing if they do not reach so far. `None`: it

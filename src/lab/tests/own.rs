@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::exchange::{
-    Answer as Line, BAD_CERTIFICATE, Direction, ECHO_HEADER, ECHO_PATH, Echo, Fingerprint, PATTERN_PATH, Pattern,
-    Request,
+    Answer as Line, BAD_CERTIFICATE, BULK_PATH, Direction, ECHO_HEADER, ECHO_PATH, Echo, Fingerprint, PATTERN_PATH,
+    Pattern, Request,
 };
 
 pub(super) const OWN: &str = "origin.snapreach.test";
@@ -160,6 +160,21 @@ async fn a_pattern_is_served_as_storage_serves_a_blob() {
         let (head, _) = ask(method, path, "").await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path}: {head}");
     }
+}
+
+#[tokio::test]
+async fn bulk_is_given_and_taken_for_measurements() {
+    let lab = lab("");
+    let door = door(&lab, 80);
+    let path = format!("{BULK_PATH}3000000");
+    let (head, bytes) = http(&mut tunnel_to(&lab, door).await, &asking("GET", &path, ""), b"").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("\r\nContent-Length: 3000000\r\n"), "{head}");
+    assert!(bytes.len() == 3_000_000 && bytes.iter().zip((0..=250).cycle()).all(|(byte, expected)| *byte == expected));
+    let (head, _) =
+        http(&mut tunnel_to(&lab, door).await, &asking("PUT", &path, "Content-Length: 5\r\n"), b"12345").await;
+    assert!(head.starts_with("HTTP/1.1 201 Created\r\n"), "{head}");
+    let (head, _) = http(&mut tunnel_to(&lab, door).await, &asking("GET", &format!("{BULK_PATH}x"), ""), b"").await;
+    assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
 }
 
 #[tokio::test]
