@@ -4,6 +4,8 @@
 //! command lines are those of their manuals; every figure is of whole processes: wall time, CPU time, peak memory.
 
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::{
     fs,
@@ -54,7 +56,7 @@ fn main() {
         ("refused", refused),
         ("open", open),
         ("silent", silent),
-        ("tls", tls),
+        ("tls", handshakes),
         ("squid", squid),
         ("tunnels-squid", tunnels_squid),
         ("tunnels-lab", tunnels_lab),
@@ -159,8 +161,8 @@ fn silent(bench: &Bench) {
 }
 
 /// 2,000 TLS 1.3 handshakes with a verified chain, 200 at once.
-fn tls(bench: &Bench) {
-    let Some((server, ca)) = support::tls_server(bench.folder.path()) else {
+fn handshakes(bench: &Bench) {
+    let Some((server, ca)) = tls::server(bench.folder.path()) else {
         return println!("  skipped: nginx is not installed");
     };
     let list = bench.names(server.port);
@@ -175,7 +177,7 @@ fn tls(bench: &Bench) {
 
 /// The same through squid.
 fn squid(bench: &Bench) {
-    let Some((server, ca)) = support::tls_server(bench.folder.path()) else {
+    let Some((server, ca)) = tls::server(bench.folder.path()) else {
         return println!("  skipped: nginx is not installed");
     };
     let hosts: Vec<_> = (0..2000).map(|n| format!("127.0.0.1 h{n}.bench.example")).collect();

@@ -5,6 +5,8 @@
 //! that all of it runs.
 
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::{
     process::{Command, Stdio},
@@ -157,7 +159,7 @@ fn median(figures: &[Figures]) -> Option<Figures> {
 
 /// Full TLS 1.3 handshakes with a chain of three that is verified, and resumed ones.
 fn handshakes(bench: &Bench) {
-    let Some((server, ca)) = support::tls_server(bench.folder.path()) else {
+    let Some((server, ca)) = tls::server(bench.folder.path()) else {
         return println!("  skipped: nginx is not installed");
     };
     let url = format!("https://127.0.0.1:{}", server.port);
