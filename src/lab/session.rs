@@ -335,7 +335,7 @@ impl<T: Io> AsyncWrite for Session<T> {
         ready!(self.poll_drain(cx))?;
         if !self.closing {
             self.closing = true;
-            self.encrypt(MAX_OVERHEAD, |traffic, to| traffic.queue_close_notify(to))?;
+            self.encrypt(MAX_OVERHEAD, WriteTraffic::queue_close_notify)?;
             ready!(self.poll_drain(cx))?;
         }
         Pin::new(&mut self.io).poll_shutdown(cx)
