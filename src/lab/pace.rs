@@ -192,7 +192,7 @@ impl Share {
             return;
         }
         let work = std::mem::take(&mut account.now);
-        let (first, second) = (half.as_secs_f64(), (work.time - half).as_secs_f64());
+        let (first, second) = (half.as_secs_f64(), work.time.saturating_sub(half).as_secs_f64());
         let fade = |(time, bytes): (f64, f64), more: (f64, u64)| (time * FADE + more.0, bytes * FADE + number(more.1));
         account.first = fade(account.first, (first, before));
         account.second = fade(account.second, (second, work.bytes - before));
@@ -434,11 +434,11 @@ mod tests {
         let sends = 5e9;
         let share = Share::new(0.1);
         let start = Instant::now();
-        let (mut now, mut sent, mut taken) = (start, 0_u64, 0.0_f64);
+        let (mut now, mut sent, mut gone) = (start, 0_u64, 0.0_f64);
         let mut pass = |now: &mut Instant, sent: u64, time: Duration| {
-            taken = (taken + takes * time.as_secs_f64()).min(number(sent));
+            gone = (gone + takes * time.as_secs_f64()).min(number(sent));
             *now += time;
-            taken
+            gone
         };
         while now - start < Duration::from_secs(30) {
             if let Some(until) = share.held(now) {
