@@ -51,11 +51,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
-        }
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
+}
+
+/// Asks a process to end, and waits until it has.
+pub(crate) fn end(child: &mut Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+    }
+    let _ = child.wait();
 }
 
 /// squid, which tunnels to this port only; `more` are further lines of its configuration.
@@ -70,6 +75,7 @@ pub(crate) fn squid(folder: &Path, origin: u16, more: &str) -> Option<Server> {
     Some(Server::start(Command::new(program("squid")?).arg("-N").arg("-f").arg(path), port))
 }
 
+#[allow(dead_code, reason = "not every bench compares with it")]
 /// nginx with these lines in its `http` block; it listens on `port`.
 pub(crate) fn nginx(folder: &Path, port: u16, http: &str) -> Option<Server> {
     let text = format!(
