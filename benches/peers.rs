@@ -4,6 +4,8 @@
 //! command lines are those of their manuals; every figure is of whole processes: wall time, CPU time, peak memory.
 
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use std::{
     fs,
@@ -29,7 +31,7 @@ use nix::sys::{
     time::TimeValLike as _,
 };
 
-use support::{Server, configuration, free_port, program};
+use support::{configuration, program};
 
 /// Rounds of each comparison, the two sides in turn; with `--test` one, which shows no more than that all of it runs.
 const ROUNDS: usize = 5;
@@ -54,7 +56,7 @@ fn main() {
         ("refused", refused),
         ("open", open),
         ("silent", silent),
-        ("tls", tls),
+        ("tls", handshakes),
         ("squid", squid),
         ("tunnels-squid", tunnels_squid),
         ("tunnels-lab", tunnels_lab),
@@ -159,8 +161,10 @@ fn silent(bench: &Bench) {
 }
 
 /// 2,000 TLS 1.3 handshakes with a verified chain, 200 at once.
-fn tls(bench: &Bench) {
-    let Some((server, ca)) = tls_server(bench) else { return };
+fn handshakes(bench: &Bench) {
+    let Some((server, ca)) = tls::server(bench.folder.path()) else {
+        return println!("  skipped: nginx is not installed");
+    };
     let list = bench.names(server.port);
     let to = format!(":{0}:127.0.0.1:{0}", server.port);
     let ours = snapreach(
@@ -173,7 +177,9 @@ fn tls(bench: &Bench) {
 
 /// The same through squid.
 fn squid(bench: &Bench) {
-    let Some((server, ca)) = tls_server(bench) else { return };
+    let Some((server, ca)) = tls::server(bench.folder.path()) else {
+        return println!("  skipped: nginx is not installed");
+    };
     let hosts: Vec<_> = (0..2000).map(|n| format!("127.0.0.1 h{n}.bench.example")).collect();
     configuration(bench.folder.path(), "hosts", &hosts.join("\n"));
     let Some(proxy) = support::squid(bench.folder.path(), server.port, "hosts_file DIR/hosts") else {
@@ -404,41 +410,4 @@ impl Drop for Namespace {
 
 fn run(command: &mut Command) {
     assert!(command.status().expect("the command runs").success(), "{command:?}");
-}
-
-/// nginx with TLS 1.3 and a chain of three, the way public endpoints have one; and the file of its root.
-fn tls_server(bench: &Bench) -> Option<(Server, String)> {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    let folder = bench.folder.path();
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params
-    };
-    let (root_key, middle_key, leaf_key) =
-        (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
-    let root = authority("root").self_signed(&root_key).expect("a root");
-    let root_params = authority("root");
-    let root_issuer = Issuer::from_params(&root_params, &root_key);
-    let middle = authority("middle").signed_by(&middle_key, &root_issuer).expect("an intermediate");
-    let middle_params = authority("middle");
-    let middle_issuer = Issuer::from_params(&middle_params, &middle_key);
-    let leaf = CertificateParams::new(["*.bench.example".to_owned(), "127.0.0.1".to_owned()])
-        .expect("parameters")
-        .signed_by(&leaf_key, &middle_issuer)
-        .expect("a leaf");
-    let ca = configuration(folder, "ca.pem", &root.pem());
-    configuration(folder, "chain.pem", &format!("{}{}", leaf.pem(), middle.pem()));
-    configuration(folder, "key.pem", &leaf_key.serialize_pem());
-    let port = free_port();
-    let http = format!(
-        "server {{ listen 127.0.0.1:{port} ssl backlog=4096; ssl_certificate DIR/chain.pem; \
-         ssl_certificate_key DIR/key.pem; ssl_protocols TLSv1.3; ssl_session_tickets off; return 200 ok; }}"
-    );
-    let server = support::nginx(folder, port, &http);
-    if server.is_none() {
-        println!("  skipped: nginx is not installed");
-    }
-    Some((server?, ca.display().to_string()))
 }

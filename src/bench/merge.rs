@@ -68,7 +68,7 @@ const APART: &str = "The runs were not all under way at the same time: the sums 
 /// What two runs did not do alike.
 fn differences(a: &Run, b: &Run) -> Vec<&'static str> {
     let (one, other) = (&a.settings, &b.settings);
-    let shape = |arm: &ArmInfo| (arm.proxy.is_some(), arm.form, arm.measurement.tick_us);
+    let (first, second) = (&a.arms[0], &b.arms[0]);
     [
         ("workload", one.workload == other.workload),
         ("load model", matches!(one.load, Load::Closed) == matches!(other.load, Load::Closed)),
@@ -77,7 +77,9 @@ fn differences(a: &Run, b: &Run) -> Vec<&'static str> {
         ("timeout", one.timeout_ms == other.timeout_ms),
         ("resumption of TLS sessions", one.resumed == other.resumed),
         ("verification of bytes", one.verify == other.verify),
-        ("way (direct, tunnel or absolute form) or length of ticks", shape(&a.arms[0]) == shape(&b.arms[0])),
+        ("way (direct, or through a proxy)", first.proxy.is_some() == second.proxy.is_some()),
+        ("form of requests", first.form == second.form),
+        ("length of ticks", first.measurement.tick_us == second.measurement.tick_us),
     ]
     .into_iter()
     .filter_map(|(what, same)| (!same).then_some(what))

@@ -45,7 +45,8 @@ const LAB_NAME: &str = "acct.blob.core.windows.net";
 pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     if let Some(BenchCommand::Merge(merge)) = &args.command {
         let style = output::style(merge.color, 0);
-        let mut outputs = open_outputs(merge.format, style, &merge.output, &merge.files)?;
+        let mut outputs = Outputs::open(merge.format, style, &merge.output, None, &merge.files)?;
+        outputs.only(&report::FORMATS, "a bench has")?;
         let runs = merge.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let merged = bench::merge(&runs).map_err(|e| Stop::usage(e.to_string()))?;
         return write(&mut outputs, &merged);
@@ -55,7 +56,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     };
     let style = output::style(args.color, args.verbose);
     let inputs: Vec<PathBuf> = args.ca_file.iter().chain(&args.baseline).cloned().collect();
-    let mut outputs = open_outputs(args.format, style, &args.output, &inputs)?;
+    let mut outputs = Outputs::open(args.format, style, &args.output, None, &inputs)?;
+    outputs.only(&report::FORMATS, "a bench has")?;
     if let Some(path) = &args.save {
         outputs.also(crate::report::Format::Json, path)?;
     }
@@ -65,23 +67,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     let baseline = args.baseline.as_ref().map(|path| baseline(path, &setup)).transpose()?;
     let run = measure(args, &setup, &arms, question.as_ref(), baseline.as_ref())?;
     write(&mut outputs, &run)
-}
-
-fn open_outputs(
-    format: crate::report::Format,
-    style: crate::report::Style,
-    paths: &[PathBuf],
-    inputs: &[PathBuf],
-) -> Result<Outputs, Stop> {
-    let outputs = Outputs::open(format, style, paths, None, inputs)?;
-    let odd = outputs.formats().find(|format| !report::FORMATS.contains(format));
-    match odd {
-        None => Ok(outputs),
-        Some(other) => Err(Stop::usage(format!(
-            "a measurement has no report as {other}: use {}",
-            report::FORMATS.map(crate::report::Format::as_str).join(", ")
-        ))),
-    }
 }
 
 fn write(outputs: &mut Outputs, run: &Run) -> Result<u8, Stop> {
@@ -222,6 +207,13 @@ enum Way {
 fn arms(args: &Args, setup: &Setup) -> Result<Vec<Played>, Stop> {
     let lab = args.lab.is_some();
     let target = args.target.as_ref().map(|text| target(text, setup.workload, lab)).transpose()?;
+    if let Some(target) = target.as_ref().filter(|target| args.verify && target.path != "/") {
+        if !target.path.starts_with(BULK_PATH) {
+            return Err(Stop::usage(format!(
+                "--verify: only a `snapreach lab` sends what is known, and {target} is none"
+            )));
+        }
+    }
     let end = match (target, &args.lab) {
         (Some(target), None) => End::Real(target),
         (target, scenario) => End::Lab(scenario.clone().filter(|name| !name.is_empty()), target),

@@ -93,9 +93,9 @@ impl Bulk for Paced<TcpStream> {
             let send = || Ok(sendfile64(&self.io, file, Some(&mut at), end - start)?);
             match self.io.try_io(Interest::WRITABLE, send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => {
-                    self.moved(Direction::ToClient, *sent.as_ref().unwrap_or(&0));
-                    return Poll::Ready(sent);
+                result => {
+                    self.moved(Direction::ToClient, *result.as_ref().unwrap_or(&0));
+                    return Poll::Ready(result);
                 }
             }
         }
@@ -113,9 +113,9 @@ impl Bulk for Paced<TcpStream> {
             let take = || SockRef::from(&self.io).recv_with_flags(&mut nowhere[..turn], libc::MSG_TRUNC);
             match self.io.try_io(Interest::READABLE, take) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                taken => {
-                    self.moved(Direction::ToServer, *taken.as_ref().unwrap_or(&0));
-                    return Poll::Ready(taken);
+                result => {
+                    self.moved(Direction::ToServer, *result.as_ref().unwrap_or(&0));
+                    return Poll::Ready(result);
                 }
             }
         }

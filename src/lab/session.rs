@@ -335,6 +335,7 @@ impl<T: Io> AsyncWrite for Session<T> {
         ready!(self.poll_drain(cx))?;
         if !self.closing {
             self.closing = true;
+            #[expect(clippy::redundant_closure_for_method_calls, reason = "the method has a lifetime too many")]
             self.encrypt(MAX_OVERHEAD, |traffic, to| traffic.queue_close_notify(to))?;
             ready!(self.poll_drain(cx))?;
         }

@@ -243,9 +243,6 @@ fn prepare(to: SocketAddr, source: &Source, tuning: Tuning<'_>) -> io::Result<So
         Some(ttl) => socket.set_unicast_hops_v6(ttl.into())?,
         None => {}
     }
-    if let Some(congestion) = tuning.congestion {
-        socket.set_tcp_congestion(congestion.as_bytes())?;
-    }
     Ok(socket)
 }
 

@@ -17,6 +17,9 @@ macro_rules! built_in {
 
 /// In alphabetical order; a test compares it with the directory.
 pub(super) const ALL: &[BuiltIn] = built_in! {
+    "bench-stall"
+    "bench-throttled-10"
+    "bench-throttled-3"
     "config-agent-file-unreadable-by-extension"
     "config-hosts-override"
     "config-hosts-override-stale"

@@ -34,13 +34,19 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Short, and as JSON; the exit code must be this.
-fn json(code: i32, args: &[&str]) -> Value {
-    let output = bench(&[args, &["--warmup", "100ms", "--format", "json"]].concat());
+/// As JSON; the exit code must be one of these.
+fn any(codes: &[i32], args: &[&str]) -> Value {
+    let output = bench(&[args, &["--format", "json"]].concat());
     let report = report(&output);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {:#} {}", report["verdict"], stderr(&output));
+    let code = output.status.code().unwrap();
+    assert!(codes.contains(&code), "{args:?}: {code} {:#} {}", report["verdict"], stderr(&output));
     assert_eq!((&report["schema"], &report["kind"]), (&1.into(), &"bench".into()));
     report
+}
+
+/// After a short warm-up; the exit code must be this.
+fn json(code: i32, args: &[&str]) -> Value {
+    any(&[code], &[args, &["--warmup", "100ms"]].concat())
 }
 
 fn measured(report: &Value) -> &Value {
@@ -91,8 +97,9 @@ fn every_workload_measures_the_lab() {
 #[test]
 fn at_a_fixed_rate_a_stall_shows_in_the_tail_and_in_a_closed_loop_it_hides() {
     // Storage stops for half a second at the thousandth request, for all its clients at once.
-    let open = json(
-        0,
+    // On a machine that is busy with other things the generator may be late as well, and says so.
+    let open = any(
+        &[0, 3],
         &["request", "--lab", "bench-stall", "--rate", "1000/s", "-n", "400", "--duration", "3s", "--timeout", "5s"],
     );
     let latency = |report: &Value, at: &str| measured(report)["latency"][at].as_u64().unwrap();
@@ -144,7 +151,7 @@ fn transfers_that_fail_are_counted_by_code_and_end_in_time() {
 fn what_cannot_work_at_all_is_said_before_anything_is_counted() {
     for (args, code) in [
         (&["connect", "tcp://127.0.0.1:1"][..], "tcp.refused"),
-        (&["tunnel", "--lab", "proxy-port-denied", "tcp://acct.blob.core.windows.net:8443"], "proxy.port_denied"),
+        (&["tunnel", "--lab", "proxy-port-denied", "tcp://acct.blob.core.windows.net:8443"], "proxy.request_denied"),
         (&["tls", "--lab", "tls-expired"], "tls.expired"),
         (&["download", "--lab", "healthy", "https://acct.blob.core.windows.net/none/such"], "transfer.refused"),
     ] {
@@ -161,7 +168,7 @@ fn a_comparison_decides_and_says_with_which_seed() {
     let slow = faulty(folder.path(), "stream = { throttle = \"60%\" }");
     let slow = format!("lab:{slow}");
     let common = ["download", "--bytes", "16MiB", "--slice", "150ms", "--margin", "20%", "--seed", "7"];
-    let report = json(1, &[&common[..], &["--vs", &slow]].concat());
+    let report = any(&[1], &[&common[..], &["--vs", &slow]].concat());
     assert_eq!(report["verdict"]["status"], "fail");
     assert_eq!(report["settings"]["seed"], 7);
     let goodput = &report["gate"]["metrics"][0];
@@ -169,12 +176,11 @@ fn a_comparison_decides_and_says_with_which_seed() {
     assert!(goodput["ratio"].as_f64().unwrap() < 0.7, "{goodput:#}");
     assert_eq!(report["gate"]["pairs"].as_array().unwrap().len() % 15, 0);
     // Alike arms are never worse than each other, however noisy the machine is.
-    let output = bench(&[&common[..], &["--vs", "lab", "--format", "json"]].concat());
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{:#}", report["verdict"]);
+    any(&[0, 3], &[&common[..], &["--vs", "lab"]].concat());
     // A code that only B shows fails at once, whatever the figures say.
     let broken =
         format!("lab:{}", faulty(folder.path(), "stream = \"cut\"\nwhen = { after_bytes = 20000000, every = 3 }"));
-    let report = json(1, &[&common[..], &["--vs", &broken]].concat());
+    let report = any(&[1], &[&common[..], &["--vs", &broken]].concat());
     assert_eq!(report["gate"]["errors"]["outcome"], "fail");
     assert_eq!(report["gate"]["errors"]["new_codes"][0], "transfer.truncated");
 }
@@ -196,7 +202,7 @@ fn results_are_saved_merged_and_compared() {
     assert_eq!(measured(&merged)["latency"]["count"].as_u64(), Some(sum(&one) + sum(&two)));
     assert_eq!(merged["environment"]["machines"], 2);
 
-    let output = bench(&[&common[..], &["--baseline", &one, "--margin", "90%"]].concat());
+    let output = bench(&[&common[..], &["--warmup", "100ms", "--baseline", &one, "--margin", "90%"]].concat());
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert!(matches!(output.status.code(), Some(0 | 3)), "{text}");
     assert!(text.contains("measured at another time"), "{text}");

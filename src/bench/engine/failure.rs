@@ -46,7 +46,8 @@ impl Fault {
     /// What an answer is, if not in order: judged by itself, and an error of anybody but storage, whose errors prove that it
     /// is there.
     pub(super) fn of_answer(mut observation: Observation, request: RequestEvidence) -> Option<Code> {
-        let is_error = request.reply.as_ref().is_some_and(|reply| reply.status >= 400 && !azure::storage::is_storage_reply(reply));
+        let is_error =
+            request.reply.as_ref().is_some_and(|reply| reply.status >= 400 && !azure::storage::is_storage_reply(reply));
         let evidence = Evidence::Request(Box::new(request));
         observation.steps.push(Step { leg: Leg::Origin, start_us: 0, elapsed_us: 0, evidence, failure: None });
         classify::alone(&observation).or(is_error.then_some(codes::TRANSFER_REFUSED))

@@ -100,9 +100,9 @@ impl Job {
     async fn call(&mut self, rate: f64, queue: &Queue) -> io::Result<()> {
         let pacer = Pacer::new()?;
         let begin = Instant::now();
-        for step in 0_u32.. {
-            #[expect(clippy::cast_precision_loss, reason = "nobody has 2^52 threads")]
-            let turn = f64::from(step) * self.count as f64 + self.index as f64;
+        for step in (self.index..).step_by(self.count) {
+            #[expect(clippy::cast_precision_loss, reason = "nobody waits for 2^52 operations")]
+            let turn = step as f64;
             let due = begin + Duration::from_secs_f64(turn / rate);
             if due >= self.window.end {
                 break;
@@ -113,7 +113,7 @@ impl Job {
                 _ = self.stop.wait_for(|stop| *stop) => break,
             }
             queue.push(due);
-            if step % 64 == 0 {
+            if step / self.count % 64 == 0 {
                 // A generator that is behind never waits, and the connections must still get their turn.
                 tokio::task::yield_now().await;
             }

@@ -398,7 +398,7 @@ fn what_does_not_add_up_is_refused() {
     assert_eq!(refused(&[request()]), MergeError::TooFew);
     assert_eq!(refused(&[request(), request()]), MergeError::Twice { first: 1, second: 2 });
     assert_eq!(refused(&[failed(), inconclusive()]), MergeError::Comparison { run: 1 });
-    let what = vec!["workload", "load model", "way (direct, tunnel or absolute form) or length of ticks"];
+    let what = vec!["workload", "load model", "way (direct, or through a proxy)"];
     assert_eq!(refused(&[download(), request()]), MergeError::Differ { run: 2, what });
 }
 

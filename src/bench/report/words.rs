@@ -23,11 +23,15 @@ pub(in crate::bench) fn saturated(settings: &Settings, measured: &Measurement) -
     };
     let late =
         measured.lateness.as_ref().and_then(|schedule| schedule.late.quantile(0.99)).map_or_else(String::new, time);
-    let busiest = percent(f64::from(measured.cpu.busiest_permille) / 1000.0);
-    let steal = percent(share(measured.cpu.steal_us, measured.cpu.machine_us));
+    let cpu = measured.cpu;
+    let busiest = percent(f64::from(cpu.busiest_permille) / 1000.0);
+    let of_machine = |part| percent(share(part, cpu.machine_us));
     format!(
-        "generator saturated: one operation in a hundred began {late} late or more{rate}, by this program's own fault; its \
-         busiest thread used {busiest} of a processor, and the hypervisor took {steal} of the machine for others (steal)"
+        "generator saturated: one operation in a hundred began {late} late or more{rate}, by this side's own fault; this \
+         program's busiest thread used {busiest} of a processor, the machine was {} busy, and the hypervisor took {} of \
+         it for others (steal)",
+        of_machine(cpu.busy_us),
+        of_machine(cpu.steal_us)
     )
 }
 
@@ -62,7 +66,10 @@ fn figure(settings: &Settings, arm: &ArmInfo) -> String {
     if measured.is_idle() {
         return match measured.failed() {
             0 => "did nothing in its time".to_owned(),
-            failed => format!("never succeeded ({} failed)", plural(failed, "operation")),
+            failed => {
+                let codes: Vec<&str> = measured.errors.keys().map(String::as_str).collect();
+                format!("never succeeded ({} failed: {})", plural(failed, "operation"), codes.join(", "))
+            }
         };
     }
     if settings.workload.is_bulk() {

@@ -433,10 +433,7 @@ async fn alerts_and_what_is_no_tls_are_told_apart() {
 }
 
 /// Turns what passes into what a test wants, record by record.
-async fn damaged(
-    to: SocketAddr,
-    damage: impl FnMut(usize, Vec<u8>) -> Vec<u8> + Send + Clone + 'static,
-) -> SocketAddr {
+async fn damaged(to: SocketAddr, damage: impl FnMut(usize, Vec<u8>) -> Vec<u8> + Send + Clone + 'static) -> SocketAddr {
     let (address, _) = serve(move |near| {
         let mut damage = damage.clone();
         async move {
