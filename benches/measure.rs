@@ -236,7 +236,7 @@ fn pairs() -> Vec<Pair> {
 
 fn gate(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("gate over {PAIRS} pairs"));
-    group.sample_size(20);
+    group.sample_size(10);
     let pairs = pairs();
     for metrics in [vec![Metric::Rate], vec![Metric::Rate, Metric::P50, Metric::P99, Metric::Cpu]] {
         let count = metrics.len();

@@ -26,7 +26,7 @@
 //! | [`triage`] | `model`, `azure`, `report`, and of `classify` codes and catalogue | always |
 //! | [`probe`] | `model`, `http`, `exchange`, `plan` | `probe` |
 //! | [`lab`] | `model`, `exchange`, `plan`; never `probe` or `classify`, or one bug would agree with itself | `lab` |
-//! | [`bench`] | `model`, `http`, `plan`, `probe`, `lab`, `report`, and of `classify` what one observation means | `bench` |
+//! | [`bench`](mod@bench) | `model`, `http`, `plan`, `probe`, `lab`, `report`, and of `classify` what one observation means | `bench` |
 //! | [`conformance`] | everything but `scenario`, `bench` and `cli` | `conformance` |
 //! | [`scenario`] | everything but `conformance`, `bench` and `cli` | `scenario` |
 //! | [`cli`] | everything | `cli` |
@@ -60,8 +60,8 @@
 //! * what the other parties can do wrong: [`lab`]; named worlds, with what must come out: `scenarios/*.toml`
 //! * what a forward proxy is tried with, and what is right: [`conformance`], `cases/`, one file per group; what mends it:
 //!   `fixes.rs`; which product it is: `product.rs`; how it looks: `report/`
-//! * what is measured, and what counts as an operation: [`bench`], `engine/`; how bytes move: `probe/wire/`; what adds up:
-//!   `measurement.rs` and `distribution.rs`
+//! * what is measured, and what counts as an operation: [`bench`](mod@bench), `engine/`; how bytes move: `probe/wire/`;
+//!   what adds up: `measurement.rs` and `distribution.rs`
 //! * whether one path is worse than another: `bench/gate/judge.rs`, which alone decides, and `bench/statistics/`, which it
 //!   rests on; how two paths take turns: `bench/compare.rs`; how it looks: `bench/report/`
 //! * what can be expected, and how it is compared: [`scenario`], `expect.rs` and `compare.rs`
