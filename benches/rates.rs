@@ -25,13 +25,16 @@ use tokio::{
 
 use support::{Server, configuration, free_port, program};
 
+/// A comparison and its name.
+type Named = (&'static str, fn(&Bench));
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let test = arguments.iter().any(|argument| argument == "--test");
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
     let (rounds, seconds, count) = if test { (1, 1, 100) } else { (5, 4, 2000) };
     let bench = Bench { folder: support::folder(), rounds, seconds, count };
-    let benches: [(&str, fn(&Bench)); 4] = [
+    let benches: [Named; 4] = [
         ("handshakes", handshakes),
         ("tunnels-squid", squid),
         ("tunnels-tinyproxy", tinyproxy),
@@ -64,8 +67,11 @@ struct Figures {
     p99: f64,
 }
 
-/// One contender: its name, and how it makes a run.
-type Contender<'a> = (&'a str, Option<Box<dyn Fn() -> Figures + 'a>>);
+/// Makes a run.
+type Run<'a> = Box<dyn Fn() -> Figures + 'a>;
+
+/// One contender: its name, and how it makes a run, where it is installed.
+type Contender<'a> = (&'a str, Option<Run<'a>>);
 
 impl Bench {
     /// Has them run in turn, and shows medians and the ratios of the first to each other.
@@ -99,9 +105,9 @@ impl Bench {
     }
 
     /// This program.
-    fn ours<'a>(&'a self, arguments: &[&str]) -> Option<Box<dyn Fn() -> Figures + 'a>> {
+    fn ours<'a>(&'a self, arguments: &[&str]) -> Run<'a> {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Some(Box::new(move || {
+        Box::new(move || {
             let mut command = Command::new(env!("CARGO_BIN_EXE_snapreach"));
             command.arg("bench").args(&arguments).args(["--warmup", "1ms", "--format", "json", "--duration"]);
             let Ran { text, cpu, .. } = ran(command.arg(format!("{}s", self.seconds)));
@@ -116,11 +122,11 @@ impl Bench {
                 p50: number(&measured["latency"]["p50_ns"]) / 1e3,
                 p99: number(&measured["latency"]["p99_ns"]) / 1e3,
             }
-        }))
+        })
     }
 
     /// curl, which makes so many requests of one connection each.
-    fn curl<'a>(&'a self, url: &str, more: &[&str]) -> Option<Box<dyn Fn() -> Figures + 'a>> {
+    fn curl<'a>(&'a self, url: &str, more: &[&str]) -> Option<Run<'a>> {
         let curl = program("curl")?;
         let requests = format!("url=\"{url}\"\noutput=/dev/null\n").repeat(self.count);
         let list = configuration(self.folder.path(), "curl", &format!("{requests}header=\"Connection: close\"\n"));
@@ -165,11 +171,11 @@ fn handshakes(bench: &Bench) {
     let url = format!("https://127.0.0.1:{}", server.port);
     let full = ["tls", &url, "-n", "200", "--ca-file", &ca, "--no-system-roots"];
     bench.compare(&[
-        ("snapreach bench tls", bench.ours(&full)),
+        ("snapreach bench tls", Some(bench.ours(&full))),
         ("curl -Z", bench.curl(&format!("{url}/"), &["--cacert", &ca])),
     ]);
     let resumed: Vec<&str> = full.into_iter().chain(["--resume"]).collect();
-    bench.compare(&[("tls --resume", bench.ours(&resumed)), ("full", bench.ours(&full))]);
+    bench.compare(&[("tls --resume", Some(bench.ours(&resumed))), ("full", Some(bench.ours(&full)))]);
 }
 
 fn squid(bench: &Bench) {
@@ -198,7 +204,10 @@ fn tinyproxy(bench: &Bench) {
 fn tunnels(bench: &Bench, proxy: &Server, origin: &Origin) {
     let (through, to) = (format!("http://{}", proxy.address()), format!("127.0.0.1:{}", origin.port));
     bench.compare(&[
-        ("snapreach bench tunnel", bench.ours(&["tunnel", &format!("tcp://{to}"), "--proxy", &through, "-n", "50"])),
+        (
+            "snapreach bench tunnel",
+            Some(bench.ours(&["tunnel", &format!("tcp://{to}"), "--proxy", &through, "-n", "50"])),
+        ),
         ("bare tokio", Some(Box::new(|| bare(proxy, &to, bench.seconds)))),
         ("curl -Z -p", bench.curl(&format!("http://{to}/"), &["-p", "-x", &through])),
     ]);
@@ -238,7 +247,7 @@ fn bare(proxy: &Server, to: &str, seconds: u64) -> Figures {
         }
         f64::from(sum)
     });
-    let used = cpu(UsageWho::RUSAGE_THREAD) - before;
+    let used = cpu(UsageWho::RUSAGE_THREAD).saturating_sub(before);
     let (rate, cpu) = (count / begin.elapsed().as_secs_f64(), used.as_secs_f64() / count * 1e6);
     Figures { rate, cpu, p50: f64::NAN, p99: f64::NAN }
 }
@@ -268,7 +277,7 @@ fn requests(bench: &Bench) {
                 p50: number(&at["p50"]) * 1e6,
                 p99: number(&at["p99"]) * 1e6,
             }
-        }) as Box<dyn Fn() -> Figures>
+        }) as Run<'_>
     });
     let hey = program("hey").map(|hey| {
         let (url, time) = (&url, &time);
@@ -288,10 +297,10 @@ fn requests(bench: &Bench) {
                 p50: figure("50%", " in ") * 1e6,
                 p99: figure("99%", " in ") * 1e6,
             }
-        }) as Box<dyn Fn() -> Figures>
+        }) as Run<'_>
     });
     bench.compare(&[
-        ("snapreach bench request", bench.ours(&["request", &url, "--rate", "2000/s", "-n", "20"])),
+        ("snapreach bench request", Some(bench.ours(&["request", &url, "--rate", "2000/s", "-n", "20"]))),
         ("oha", oha),
         ("hey", hey),
     ]);
@@ -309,7 +318,7 @@ struct Ran {
 fn ran(command: &mut Command) -> Ran {
     let (before, begin) = (cpu(UsageWho::RUSAGE_CHILDREN), Instant::now());
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().expect("the command runs");
-    let (wall, cpu) = (begin.elapsed(), cpu(UsageWho::RUSAGE_CHILDREN) - before);
+    let (wall, cpu) = (begin.elapsed(), cpu(UsageWho::RUSAGE_CHILDREN).saturating_sub(before));
     Ran { text: String::from_utf8_lossy(&output.stdout).into_owned(), cpu, wall }
 }
 

@@ -1,6 +1,7 @@
 //! Goodput of `snapreach bench` beside iperf3 and curl, without and with TLS, and through squid: on loopback, in turn,
-//! medians. All get what they get from the lab in a process of its own (iperf3 from its own server), under the congestion
-//! control that the system has, and their CPU time is told.
+//! medians. All get what they get from the lab in a process of its own (iperf3 from its own server), and their CPU time is
+//! told. Root runs all of it in a network namespace of its own, whose loopback uses cubic for everybody; else it is what
+//! the system has, and bbr paces what it sends.
 //!
 //! `cargo bench --bench throughput [-- NAME]`; with `-- --test` one short round, which only shows that everything works.
 //! What is not installed is reported so.
@@ -12,6 +13,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -43,6 +45,7 @@ struct Plan {
 }
 
 fn main() {
+    enter_namespace();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let smoke = arguments.iter().any(|argument| argument == "--test");
     let (bytes, transfers, duration, rounds) = if smoke { (8 << 20, 2, "500ms", 1) } else { (256 << 20, 16, "4s", 5) };
@@ -52,14 +55,15 @@ fn main() {
     let lab = Lab::start(folder.path());
     let payload = folder.path().join("payload");
     fs::write(&payload, vec![7; usize::try_from(bytes).expect("it fits")]).expect("a file");
-    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
-    println!("congestion control of all: {}", congestion.trim());
+    let system = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
+    let own = std::env::var_os(NAMESPACE).is_some();
+    println!("congestion control of all: {}", if own { "cubic, in a namespace of its own" } else { system.trim() });
     let iperf3 = iperf3();
-    let plain = lab.address(80);
-    let squid = support::squid(folder.path(), plain.port(), "");
+    let storage = lab.address(80);
+    let squid = support::squid(folder.path(), storage.port(), "");
     for way in [Way::Download, Way::Upload] {
         let path = format!("/snapreach-bulk/{bytes}");
-        let (open, secret) = (format!("http://{plain}{path}"), format!("https://{NAME}{path}"));
+        let (open, secret) = (format!("http://{storage}{path}"), format!("https://{NAME}{path}"));
         let ours = |url: &str, more: &[String]| Some(snapreach(&plan, way, url, more));
         let curl = |url: &str, more: &[String]| curl(&plan, way, url, &payload, more);
         let connect_to = format!("{NAME}:443:{}", lab.address(443));
@@ -96,6 +100,24 @@ fn main() {
             ],
         );
     }
+}
+
+/// Set where this program runs in a network namespace that it has made.
+const NAMESPACE: &str = "SNAPREACH_BENCH_NAMESPACE";
+
+/// Starts this program again in a network namespace whose loopback uses cubic for whatever is sent, if that can be had.
+fn enter_namespace() {
+    const SCRIPT: &str = "ip link set lo up && for a in 127.0.0.0/8 127.0.0.1; do ip route replace local $a dev lo \
+        proto kernel scope host src 127.0.0.1 table local congctl cubic || exit; done; exec \"$0\" \"$@\"";
+    let (Some(unshare), Some(_)) = (program("unshare"), program("ip")) else { return };
+    if std::env::var_os(NAMESPACE).is_some() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let this = std::env::current_exe().expect("this program");
+    let mut again = Command::new(unshare);
+    again.args(["-n", "sh", "-c", SCRIPT]).arg(this).args(std::env::args_os().skip(1)).env(NAMESPACE, "1");
+    // Only an error returns; then it is measured as the system is.
+    eprintln!("no namespace: {}", again.exec());
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

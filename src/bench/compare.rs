@@ -102,10 +102,18 @@ pub fn compare(
     Ok(Compared { a: sum_a, b: sum_b, judgement })
 }
 
+/// A shorter wait than this says more of a busy machine than of a peer.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// One slice as a setup of its own. Whatever hangs must show within the slice.
 fn slice_of(setup: &Setup, slicing: Slicing) -> Setup {
     let duration = slicing.length.saturating_sub(slicing.discard);
-    Setup { duration, warmup: slicing.discard, timeout: setup.timeout.min(duration / 2), ..setup.clone() }
+    Setup {
+        duration,
+        warmup: slicing.discard,
+        timeout: setup.timeout.min((duration / 2).max(SHORTEST_TIMEOUT)),
+        ..setup.clone()
+    }
 }
 
 /// The figures of a slice that can be gated.

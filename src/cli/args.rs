@@ -372,6 +372,7 @@ pub(super) struct Proxy {
 
 /// `snapreach bench`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Bench {
     #[command(subcommand)]

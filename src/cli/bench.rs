@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    future::Future,
     path::PathBuf,
     pin::pin,
     sync::Arc,
@@ -29,7 +30,7 @@ use crate::{
         report,
     },
     exchange::BULK_PATH,
-    lab::Lab,
+    lab::{self, Lab, LabSpec},
     model::{Expectation, Host, Route, Scheme, Secret, Target, ToolInfo},
     plan::{Budgets, DialMap, Dns, Family, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
     probe,
@@ -49,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
         outputs.only(&report::FORMATS, "a bench has")?;
         let runs = merge.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let merged = bench::merge(&runs).map_err(|e| Stop::usage(e.to_string()))?;
-        return write(&mut outputs, &merged);
+        return Ok(write(&mut outputs, &merged));
     }
     let Some(workload) = args.workload else {
         return Err(Stop::usage("say what to measure: connect, tls, tunnel, request, download or upload"));
@@ -61,23 +62,27 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     if let Some(path) = &args.save {
         outputs.also(crate::report::Format::Json, path)?;
     }
-    let setup = setup(args, workload)?;
+    let mut setup = setup(args, workload)?;
     let arms = arms(args, &setup)?;
+    if setup.congestion.is_none() && arms.iter().all(|played| played.lab.is_some()) {
+        // As the lab does on loopback: both sides then show what the machine can carry.
+        setup.congestion = lab::CONGESTION.into_iter().find(|name| probe::has_congestion(name).is_ok()).map(Into::into);
+    }
     let question = question(args, &setup, arms.len())?;
     let baseline = args.baseline.as_ref().map(|path| baseline(path, &setup)).transpose()?;
     let run = measure(args, &setup, &arms, question.as_ref(), baseline.as_ref())?;
-    write(&mut outputs, &run)
+    Ok(write(&mut outputs, &run))
 }
 
-fn write(outputs: &mut Outputs, run: &Run) -> Result<u8, Stop> {
+fn write(outputs: &mut Outputs, run: &Run) -> u8 {
     let code = if run.interrupted { exit::INTERRUPTED } else { run.verdict.exit_code };
     let report = |format, style: &_, out: &mut dyn std::io::Write| report::write(format, run, style, out);
     match outputs.write_with(report, report) {
-        Ok(()) => Ok(code),
+        Ok(()) => code,
         // The figures stand, also when they reached only some of their readers.
         Err(stop) => {
             output::say(&format!("error: {stop}"));
-            Ok(exit::worst(code, stop.code()))
+            exit::worst(code, stop.code())
         }
     }
 }
@@ -152,8 +157,7 @@ fn question(args: &Args, setup: &Setup, arms: usize) -> Result<Option<Question>,
     if let Some(odd) = metrics.iter().find(|metric| match metric {
         Metric::Goodput => !setup.workload.is_bulk(),
         Metric::Rate => matches!(setup.load, Load::Open { .. }),
-        Metric::P50 | Metric::P99 => args.baseline.is_some(),
-        Metric::Cpu => args.baseline.is_some(),
+        Metric::P50 | Metric::P99 | Metric::Cpu => args.baseline.is_some(),
     }) {
         return Err(Stop::usage(format!("--metric {odd} says nothing here: the usual one is {usual}")));
     }
@@ -183,7 +187,7 @@ fn baseline(path: &PathBuf, setup: &Setup) -> Result<Run, Stop> {
 /// An arm, with the lab that plays its other end.
 struct Played {
     arm: Arm,
-    _lab: Option<Arc<Lab>>,
+    lab: Option<Lab>,
 }
 
 /// Where an arm leads.
@@ -207,12 +211,9 @@ enum Way {
 fn arms(args: &Args, setup: &Setup) -> Result<Vec<Played>, Stop> {
     let lab = args.lab.is_some();
     let target = args.target.as_ref().map(|text| target(text, setup.workload, lab)).transpose()?;
-    if let Some(target) = target.as_ref().filter(|target| args.verify && target.path != "/") {
-        if !target.path.starts_with(BULK_PATH) {
-            return Err(Stop::usage(format!(
-                "--verify: only a `snapreach lab` sends what is known, and {target} is none"
-            )));
-        }
+    let foreign = |target: &&Target| target.path != "/" && !target.path.starts_with(BULK_PATH);
+    if let Some(target) = target.as_ref().filter(foreign).filter(|_| args.verify) {
+        return Err(Stop::usage(format!("--verify: only a `snapreach lab` sends what is known, and {target} is none")));
     }
     let end = match (target, &args.lab) {
         (Some(target), None) => End::Real(target),
@@ -228,8 +229,8 @@ fn arms(args: &Args, setup: &Setup) -> Result<Vec<Played>, Stop> {
         let text = other.expose();
         ends.push(match text.split_once(':') {
             None if text == "direct" => (end, Way::Direct),
-            None if text == "lab" => (End::Lab(None, lab_target(&end)), in_lab(way)),
-            Some(("lab", scenario)) => (End::Lab(Some(scenario.to_owned()), lab_target(&end)), in_lab(way)),
+            None if text == "lab" => (End::Lab(None, lab_target(&end)), in_lab(&way)),
+            Some(("lab", scenario)) => (End::Lab(Some(scenario.to_owned()), lab_target(&end)), in_lab(&way)),
             Some(("proxy", url)) => (end, self::way(&Secret::new(url))?),
             Some(("target", url)) => (End::Real(self::target(&Secret::new(url), setup.workload, false)?), way),
             _ => {
@@ -252,7 +253,7 @@ fn lab_target(end: &End) -> Option<Target> {
 }
 
 /// Another lab has a proxy of its own.
-fn in_lab(way: Way) -> Way {
+fn in_lab(way: &Way) -> Way {
     if matches!(way, Way::Direct) { Way::Direct } else { Way::LabProxy }
 }
 
@@ -318,12 +319,12 @@ fn arm(args: &Args, setup: &Setup, end: End, way: Way) -> Result<Played, Stop> {
             };
             let label = proxy.as_ref().map_or_else(|| "direct".into(), through);
             let plan = Plan { targets: vec![target], budgets, ..real(args, proxy)? };
-            Ok(Played { arm: Arm { label, plan, form }, _lab: None })
+            Ok(Played { arm: Arm { label, plan, form }, lab: None })
         }
         End::Lab(name, target) => {
             let spec = match &name {
                 Some(name) => scenarios::lab_of(&scenarios::load(name)?)?.clone(),
-                None => Default::default(),
+                None => LabSpec::default(),
             };
             // Nobody reads what the parties saw, and it would grow with every request.
             let lab = Lab::start_watched(&spec, |_| ())
@@ -362,7 +363,7 @@ fn arm(args: &Args, setup: &Setup, end: End, way: Way) -> Result<Played, Stop> {
                     )
                 }
             };
-            Ok(Played { arm: Arm { label, plan, form }, _lab: Some(Arc::new(lab)) })
+            Ok(Played { arm: Arm { label, plan, form }, lab: Some(lab) })
         }
     }
 }
@@ -423,89 +424,60 @@ fn measure(
     question: Option<&Question>,
     baseline: Option<&Run>,
 ) -> Result<Run, Stop> {
-    let started_at = OffsetDateTime::now_utc();
-    let started = Instant::now();
-    let cannot = |e: &std::io::Error| Stop::CannotMeasure(format!("cannot measure: {e}"));
+    let (started_at, started) = (OffsetDateTime::now_utc(), Instant::now());
     let runtime = probe::runtime().map_err(|e| cannot(&e))?;
     let shared = Arc::new(setup.clone());
-    let mut notes = notes(setup, arms);
     let mut interrupt = pin!(interrupt::listen());
-    let (halt, stop) = watch::channel(false);
+    let mut notes = notes(setup, arms);
     let mut interrupted = false;
-    let (mut paths, mut unusable) = (Vec::new(), Vec::new());
-    let mut found = Ok(());
-    runtime.block_on(async {
-        for played in arms {
-            tokio::select! {
-                path = Path::find(&shared, &played.arm) => match path {
-                    Ok((path, more)) => {
-                        notes.extend(more);
-                        unusable.push(path.map(|path| paths.push(Arc::new(path))).err());
-                    }
-                    Err(e) => found = Err(cannot(&e)),
-                },
-                () = &mut interrupt => {
-                    interrupted = true;
-                    return;
-                }
-            }
+    let found = runtime.block_on(async {
+        tokio::select! {
+            found = find(&shared, arms, &mut notes) => found.map(Some),
+            () = &mut interrupt => Ok(None),
         }
-    });
-    found?;
-    let usable = !interrupted && unusable.iter().all(Option::is_none);
-    let measured = if usable {
-        let job =
-            Job { setup: shared, paths, question: question.cloned(), calibrate: args.calibrate, slice: args.slice.0 };
-        let bar = BenchBar::new(args.quiet, setup.workload);
-        let (progress, pairs) = (Arc::<Progress>::default(), Arc::<Pairs>::default());
-        let work = {
-            let (progress, pairs, stop) = (progress.clone(), pairs.clone(), stop.clone());
-            std::thread::Builder::new().name("bench".into()).spawn(move || job.run(&progress, &pairs, &stop))
-        };
-        let work = work.map_err(|e| cannot(&e))?;
-        runtime.block_on(async {
-            let mut redraw = tokio::time::interval(progress::INTERVAL);
-            while !work.is_finished() {
-                tokio::select! {
-                    _ = redraw.tick() => bar.show(&progress, &pairs),
-                    () = &mut interrupt, if !interrupted => {
-                        interrupted = true;
-                        let _ = halt.send(true);
-                    }
-                }
-            }
-        });
-        work.join().map_err(|_| Stop::CannotMeasure("the measuring thread panicked".into()))?.map_err(|e| cannot(&e))?
-    } else {
-        let arms = unusable.iter().map(|unusable| of_unusable(unusable.as_ref())).collect();
-        Measured { arms, ..Measured::default() }
+    })?;
+    let measured = match found {
+        Some(Ok(paths)) => {
+            let job = Job {
+                setup: shared,
+                paths,
+                question: question.cloned(),
+                calibrate: args.calibrate,
+                slice: args.slice.0,
+            };
+            let bar = BenchBar::new(args.quiet, setup.workload);
+            runtime.block_on(drive(job, &bar, &mut interrupt, &mut interrupted))?
+        }
+        Some(Err(arms)) => Measured { arms, gate: None },
+        None => {
+            interrupted = true;
+            Measured { arms: vec![Measurement::default(); arms.len()], gate: None }
+        }
     };
+    // A lookup that the system cannot cancel must not hold the report up.
     runtime.shutdown_background();
 
-    let settings = Settings::from(setup);
     let resumed: u64 = measured.arms.iter().map(|measured| measured.resumed).sum();
     if setup.resumed && resumed == 0 && measured.arms.iter().any(|measured| measured.operations > 0) {
         notes.push("no session was resumed: the server gives no tickets, so these are full handshakes".into());
     }
     // A calibration measures its one arm twice.
     let twice = if args.calibrate { arms.iter().chain(arms) } else { arms.iter().chain(&[]) };
-    let mut infos: Vec<ArmInfo> =
-        twice.zip(measured.arms).map(|(played, measurement)| info(played, measurement)).collect();
+    let mut infos: Vec<ArmInfo> = twice.zip(measured.arms).map(|(played, measured)| info(played, measured)).collect();
     let mut gate = measured.gate;
-    if let (Some(baseline), Some(question), true) = (baseline, question, usable) {
+    if let (Some(baseline), Some(question)) = (baseline, question) {
         gate = Some(bench::against_baseline(question, baseline, &infos[0].measurement));
-        let mut then = baseline.arms[0].clone();
-        then.label = format!("baseline of {}", baseline.started_at);
-        infos.insert(0, then);
+        let then = baseline.arms[0].clone();
+        infos.insert(0, ArmInfo { label: format!("baseline of {}", baseline.started_at), ..then });
     }
-    let verdict = bench::verdict(&settings, &infos, gate.as_ref());
+    let settings = Settings::from(setup);
     Ok(Run {
         schema: 1,
         tool: ToolInfo::default(),
         kind: "bench".into(),
         started_at: started_at.format(&Rfc3339).unwrap_or_default(),
         elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        verdict,
+        verdict: bench::verdict(&settings, &infos, gate.as_ref()),
         settings,
         environment: environment(setup),
         arms: infos,
@@ -513,6 +485,66 @@ fn measure(
         notes,
         interrupted,
     })
+}
+
+fn cannot(e: &std::io::Error) -> Stop {
+    Stop::CannotMeasure(format!("cannot measure: {e}"))
+}
+
+/// The paths of all arms; `Err` in it: one of them cannot be used, and this is all there is to say of each.
+async fn find(
+    setup: &Arc<Setup>,
+    arms: &[Played],
+    notes: &mut Vec<String>,
+) -> Result<Result<Vec<Arc<Path>>, Vec<Measurement>>, Stop> {
+    let mut found = Vec::new();
+    for played in arms {
+        let (path, more) = Path::find(setup, &played.arm).await.map_err(|e| cannot(&e))?;
+        notes.extend(more.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
+        found.push(path);
+    }
+    if found.iter().any(Result::is_err) {
+        return Ok(Err(found
+            .into_iter()
+            .map(|path| path.err().map_or_else(Measurement::default, of_unusable))
+            .collect()));
+    }
+    Ok(Ok(found.into_iter().flatten().map(Arc::new).collect()))
+}
+
+/// What is known of an arm over which nothing can be measured.
+fn of_unusable(Unusable { code, example }: Unusable) -> Measurement {
+    Measurement { errors: [(code, Failures { count: 1, example })].into(), ..Measurement::default() }
+}
+
+/// Has the job done on threads of its own, and shows how far it is.
+async fn drive(
+    job: Job,
+    bar: &BenchBar,
+    interrupt: &mut (impl Future<Output = ()> + Unpin),
+    interrupted: &mut bool,
+) -> Result<Measured, Stop> {
+    let (halt, stop) = watch::channel(false);
+    let (progress, pairs) = (Arc::<Progress>::default(), Arc::<Pairs>::default());
+    let mut work = {
+        let (progress, pairs) = (progress.clone(), pairs.clone());
+        tokio::task::spawn_blocking(move || job.run(&progress, &pairs, &stop))
+    };
+    let mut redraw = tokio::time::interval(progress::INTERVAL);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                let done = done.map_err(|e| Stop::CannotMeasure(format!("cannot measure: {e}")))?;
+                return done.map_err(|e| cannot(&e));
+            }
+            _ = redraw.tick() => bar.show(&progress, &pairs),
+            () = &mut *interrupt, if !*interrupted => {
+                *interrupted = true;
+                // The job is still there to hear it, or is done.
+                let _ = halt.send(true);
+            }
+        }
+    }
 }
 
 /// The blocking part.
@@ -541,13 +573,6 @@ impl Job {
     }
 }
 
-/// What is known of an arm over which nothing can be measured, or which was not tried.
-fn of_unusable(unusable: Option<&Unusable>) -> Measurement {
-    let errors =
-        unusable.map(|Unusable { code, example }| (code.clone(), Failures { count: 1, example: example.clone() }));
-    Measurement { errors: errors.into_iter().collect(), ..Measurement::default() }
-}
-
 fn info(played: &Played, measurement: Measurement) -> ArmInfo {
     let plan = &played.arm.plan;
     ArmInfo {
@@ -571,13 +596,13 @@ fn environment(setup: &Setup) -> Environment {
 
 fn notes(setup: &Setup, arms: &[Played]) -> Vec<String> {
     let mut notes = Vec::new();
-    if arms.iter().any(|played| played._lab.is_some()) {
+    if arms.iter().any(|played| played.lab.is_some()) {
         notes.push("the lab plays the other end on this machine, so both share its processors".to_owned());
     }
     let local = |played: &Played| {
         let plan = &played.arm.plan;
         let host = plan.proxy.as_ref().map_or_else(|| &plan.targets[0].host, |proxy| &proxy.host);
-        played._lab.is_some() || matches!(host, Host::Ip(ip) if ip.is_loopback())
+        played.lab.is_some() || matches!(host, Host::Ip(ip) if ip.is_loopback())
     };
     if setup.workload.is_bulk() && environment(setup).congestion == "bbr" && arms.iter().any(local) {
         notes.push(

@@ -68,6 +68,9 @@ pub use spec::{
     DnsView, Ede, Fault, HostAnswer, HostSpec, LabSpec, Login, MetadataSpec, NameSpec, Party, ProxySpec, Way, When,
 };
 
+/// The congestion control of parties on loopback: the first that the system lets this process use.
+pub const CONGESTION: [&str; 2] = ["cubic", "reno"];
+
 /// The ports of a storage endpoint.
 const STORAGE_PORTS: [u16; 3] = [80, 443, 8443];
 

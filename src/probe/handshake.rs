@@ -33,6 +33,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 
+#[cfg(feature = "bench")]
+use super::sessions::Sessions;
 use super::{
     failure,
     metered::{KEPT, Meter, Metered},
@@ -149,9 +151,8 @@ impl Tls {
 
     /// The same, but handshakes resume sessions of earlier ones where the server lets them.
     #[cfg(feature = "bench")]
-    #[allow(dead_code, reason = "the engine is about to use it")]
     pub(super) fn resuming(mut self) -> Self {
-        self.template.resumption = Resumption::in_memory_sessions(64);
+        self.template.resumption = Resumption::store(Arc::new(Sessions::default()));
         self.resuming = Some(Mutex::default());
         self
     }

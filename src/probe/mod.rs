@@ -18,6 +18,8 @@ mod net;
 mod recorder;
 mod request;
 mod resolve;
+#[cfg(feature = "bench")]
+mod sessions;
 mod sys;
 mod trace;
 mod tunnel;

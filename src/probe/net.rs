@@ -54,6 +54,14 @@ impl Conn {
         let _ = self.stream.set_nodelay(true);
     }
 
+    /// Ends it with RST when it is dropped: one that has done its work would else keep its source port for a minute
+    /// (`TIME_WAIT`), and a host has fewer ports than a run has connections.
+    #[cfg(feature = "bench")]
+    pub(super) fn reset_when_dropped(&self) {
+        // Without it a long run may run out of ports, and says so.
+        let _ = SockRef::from(&*self.stream).set_linger(Some(std::time::Duration::ZERO));
+    }
+
     /// The kernel's view of the connection now.
     pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
         sys::tcp_info(self.stream.as_fd())

@@ -70,6 +70,7 @@ impl Client {
         let path = self.path.clone();
         let Some(errand) = &path.errand else {
             let mut link = self.open().await?;
+            link.wire.reset_when_dropped();
             if self.setup.resumed {
                 // The next handshake needs what the server sends after this one.
                 let _ = timeout(self.setup.timeout, link.wire.tickets()).await;

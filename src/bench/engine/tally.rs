@@ -196,8 +196,9 @@ impl Tally {
 
     fn tick<'a>(&self, sum: &'a mut Measurement, now: Instant) -> Option<&'a mut Tick> {
         // What was due in the window and ended behind it belongs to its last tick.
-        let at = now.min(self.window.end - Duration::from_nanos(1)).checked_duration_since(self.window.start)?;
-        let index = usize::try_from(at.as_micros() / self.window.tick.as_micros().max(1)).ok()?;
+        let at = now.checked_duration_since(self.window.start)?;
+        let last = self.window.end.saturating_duration_since(self.window.start).saturating_sub(Duration::from_nanos(1));
+        let index = usize::try_from(at.min(last).as_micros() / self.window.tick.as_micros().max(1)).ok()?;
         if sum.series.len() <= index {
             sum.series.resize(index + 1, Tick::default());
         }

@@ -113,7 +113,7 @@ impl Job {
                 _ = self.stop.wait_for(|stop| *stop) => break,
             }
             queue.push(due);
-            if step / self.count % 64 == 0 {
+            if (step / self.count).is_multiple_of(64) {
                 // A generator that is behind never waits, and the connections must still get their turn.
                 tokio::task::yield_now().await;
             }

@@ -313,10 +313,9 @@ fn beside(settings: &Settings, a: &Measurement, b: &Measurement) -> Table {
     for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
         row(name, (at(&a.latency, share), at(&b.latency, share)), &seconds);
     }
-    let parts: std::collections::BTreeSet<_> = a.parts.keys().chain(b.parts.keys()).copied().collect();
-    let none = Distribution::default();
-    for part in parts {
-        let (a, b) = (a.parts.get(&part).unwrap_or(&none), b.parts.get(&part).unwrap_or(&none));
+    // What only one side has, a lookup or a tunnel, is in its own report.
+    for (part, a) in &a.parts {
+        let Some(b) = b.parts.get(part) else { continue };
         for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
             row(&format!("{} {name}", part.name()), (at(a, share), at(b, share)), &seconds);
         }

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::lab::spec::When;
+use crate::lab::{CONGESTION, spec::When};
 
 /// What happens to a connection before any protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -130,6 +130,11 @@ pub(in crate::lab) fn loopback(like: IpAddr) -> SocketAddr {
 /// A listening socket.
 pub(in crate::lab) fn listen(at: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    if at.ip().is_loopback() {
+        // What paces segments (bbr) is made for paths that are longer than this one, and carries less over it. What is
+        // accepted inherits this; where neither may be used, the system's own has to do.
+        let _ = CONGESTION.iter().find(|name| socket.set_tcp_congestion(name.as_bytes()).is_ok());
+    }
     socket.bind(&at.into())?;
     socket.listen(1024)?;
     socket.set_nonblocking(true)?;

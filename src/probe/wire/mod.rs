@@ -154,6 +154,11 @@ impl Wire {
         sent.await.map_err(|e| failure::of_io(&e))
     }
 
+    /// Ends the connection with RST when it is dropped, so that its source port is free at once.
+    pub(crate) fn reset_when_dropped(&self) {
+        self.conn.reset_when_dropped();
+    }
+
     /// The kernel's view of the connection now.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         self.conn.tcp_info()
