@@ -162,7 +162,7 @@ fn silent(bench: &Bench) {
 
 /// 2,000 TLS 1.3 handshakes with a verified chain, 200 at once.
 fn handshakes(bench: &Bench) {
-    let Some((server, ca)) = tls::server(bench.folder.path()) else {
+    let Some((server, ca)) = tls::server(bench.folder.path(), false) else {
         return println!("  skipped: nginx is not installed");
     };
     let list = bench.names(server.port);
@@ -177,7 +177,7 @@ fn handshakes(bench: &Bench) {
 
 /// The same through squid.
 fn squid(bench: &Bench) {
-    let Some((server, ca)) = tls::server(bench.folder.path()) else {
+    let Some((server, ca)) = tls::server(bench.folder.path(), false) else {
         return println!("  skipped: nginx is not installed");
     };
     let hosts: Vec<_> = (0..2000).map(|n| format!("127.0.0.1 h{n}.bench.example")).collect();

@@ -165,7 +165,7 @@ fn median(figures: &[Figures]) -> Option<Figures> {
 
 /// Full TLS 1.3 handshakes with a chain of three that is verified, and resumed ones.
 fn handshakes(bench: &Bench) {
-    let Some((server, ca)) = tls::server(bench.folder.path()) else {
+    let Some((server, ca)) = tls::server(bench.folder.path(), false) else {
         return println!("  skipped: nginx is not installed");
     };
     let url = format!("https://127.0.0.1:{}", server.port);
@@ -174,6 +174,10 @@ fn handshakes(bench: &Bench) {
         ("snapreach bench tls", Some(bench.ours(&full))),
         ("curl -Z", bench.curl(&format!("{url}/"), &["--cacert", &ca])),
     ]);
+    drop(server);
+    let Some((server, ca)) = tls::server(bench.folder.path(), true) else { return };
+    let url = format!("https://127.0.0.1:{}", server.port);
+    let full = ["tls", &url, "-n", "200", "--ca-file", &ca, "--no-system-roots"];
     let resumed: Vec<&str> = full.into_iter().chain(["--resume"]).collect();
     bench.compare(&[("tls --resume", Some(bench.ours(&resumed))), ("full", Some(bench.ours(&full)))]);
 }

@@ -61,6 +61,9 @@ fn main() {
     let iperf3 = iperf3();
     let storage = lab.address(80);
     let squid = support::squid(folder.path(), storage.port(), "");
+    let port = free_port();
+    let http = format!("server {{ listen 127.0.0.1:{port}; sendfile on; root DIR; }}");
+    let nginx = support::nginx(folder.path(), port, &http);
     for way in [Way::Download, Way::Upload] {
         let path = format!("/snapreach-bulk/{bytes}");
         let (open, secret) = (format!("http://{storage}{path}"), format!("https://{NAME}{path}"));
@@ -77,6 +80,10 @@ fn main() {
                 ("curl", curl(&open, &[])),
             ],
         );
+        if let Some(nginx) = nginx.as_ref().filter(|_| way == Way::Download) {
+            let file = format!("http://{}/payload", nginx.address());
+            compare("download of a file from nginx", &plan, &[("snapreach", ours(&file, &[])), ("curl", curl(&file, &[]))]);
+        }
         let text = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let ca = lab.ca.to_str().expect("a plain path");
         compare(

@@ -6,8 +6,9 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::support::{Server, configuration, free_port, nginx};
 
-/// nginx with TLS 1.3 and a chain of three, the way public endpoints have one; and the file of its root.
-pub(crate) fn server(folder: &Path) -> Option<(Server, String)> {
+/// nginx with TLS 1.3 and a chain of three, the way public endpoints have one; and the file of its root. Without tickets
+/// every handshake is a full one, whatever a client does.
+pub(crate) fn server(folder: &Path, tickets: bool) -> Option<(Server, String)> {
     let authority = |name: &str| {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,9 +31,10 @@ pub(crate) fn server(folder: &Path) -> Option<(Server, String)> {
     configuration(folder, "chain.pem", &format!("{}{}", leaf.pem(), middle.pem()));
     configuration(folder, "key.pem", &leaf_key.serialize_pem());
     let port = free_port();
+    let tickets = if tickets { "on" } else { "off" };
     let http = format!(
         "server {{ listen 127.0.0.1:{port} ssl backlog=4096; ssl_certificate DIR/chain.pem; \
-         ssl_certificate_key DIR/key.pem; ssl_protocols TLSv1.3; return 200 ok; }}"
+         ssl_certificate_key DIR/key.pem; ssl_protocols TLSv1.3; ssl_session_tickets {tickets}; return 200 ok; }}"
     );
     Some((nginx(folder, port, &http)?, ca.display().to_string()))
 }
