@@ -82,7 +82,11 @@ fn main() {
         );
         if let Some(nginx) = nginx.as_ref().filter(|_| way == Way::Download) {
             let file = format!("http://{}/payload", nginx.address());
-            compare("download of a file from nginx", &plan, &[("snapreach", ours(&file, &[])), ("curl", curl(&file, &[]))]);
+            compare(
+                "download of a file from nginx",
+                &plan,
+                &[("snapreach", ours(&file, &[])), ("curl", curl(&file, &[]))],
+            );
         }
         let text = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let ca = lab.ca.to_str().expect("a plain path");

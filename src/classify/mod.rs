@@ -62,14 +62,14 @@ pub(crate) fn product(reply: &Reply) -> Option<&'static str> {
 }
 
 /// What an answer of a proxy's own means that is none to a CONNECT, or stood inside a tunnel.
-#[cfg(feature = "conformance")]
+#[cfg(any(feature = "conformance", feature = "bench"))]
 #[must_use]
 pub(crate) fn answer(reply: &Reply) -> Code {
     proxy_reply::judge(reply, false).code
 }
 
 /// Whether an answer is marked as a proxy's own, wherever it was read.
-#[cfg(feature = "conformance")]
+#[cfg(any(feature = "conformance", feature = "bench"))]
 #[must_use]
 pub(crate) fn is_proxys(reply: &Reply) -> bool {
     proxy_reply::is_marked(reply)

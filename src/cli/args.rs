@@ -402,13 +402,13 @@ pub(super) struct Bench {
     #[arg(long, value_name = "R/s", help_heading = LOAD)]
     pub(super) rate: Option<Rate>,
 
-    /// How long is measured
-    #[arg(short, long, value_name = "DURATION", help_heading = LOAD, default_value = "10s", conflicts_with = "vs")]
-    pub(super) duration: Deadline,
+    /// How long is measured; a comparison takes as many slices as it needs instead [default: 10s]
+    #[arg(short, long, value_name = "DURATION", help_heading = LOAD)]
+    pub(super) duration: Option<Deadline>,
 
-    /// How long is thrown away before
-    #[arg(long, value_name = "DURATION", help_heading = LOAD, default_value = "1s", conflicts_with = "vs")]
-    pub(super) warmup: LayerBudget,
+    /// How long is thrown away before; of a slice it is a tenth [default: 1s]
+    #[arg(long, value_name = "DURATION", help_heading = LOAD)]
+    pub(super) warmup: Option<LayerBudget>,
 
     /// Payload of one transfer, up to 1GiB
     #[arg(long, value_name = "SIZE", help_heading = LOAD, default_value = "256MiB")]
@@ -500,6 +500,10 @@ pub(super) struct Bench {
     /// Keep everything that was measured, as JSON, for --baseline and merge
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(super) save: Option<PathBuf>,
+
+    /// Exit 1 also when some operations failed
+    #[arg(long, help_heading = OUTPUT)]
+    pub(super) strict: bool,
 
     /// Show more
     #[arg(short, long, help_heading = OUTPUT, action = ArgAction::Count)]

@@ -71,7 +71,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     let question = question(args, &setup, arms.len())?;
     let baseline = args.baseline.as_ref().map(|path| baseline(path, &setup)).transpose()?;
     let run = measure(args, &setup, &arms, question.as_ref(), baseline.as_ref())?;
-    Ok(write(&mut outputs, &run))
+    let code = write(&mut outputs, &run);
+    let failed = run.arms.iter().any(|arm| arm.measurement.failed() > 0);
+    Ok(if args.strict && failed { exit::worst(code, exit::BLOCKED) } else { code })
 }
 
 fn write(outputs: &mut Outputs, run: &Run) -> u8 {
@@ -96,7 +98,7 @@ fn read(path: &PathBuf) -> Result<Run, Stop> {
 // ---- what is asked for
 
 fn setup(args: &Args, workload: Workload) -> Result<Setup, Stop> {
-    let duration = args.duration.0;
+    let duration = args.duration.map_or(Duration::from_secs(10), |duration| duration.0);
     let load = args.rate.map_or(Load::Closed, |rate| Load::Open { rate: rate.0 });
     if workload.is_bulk() && args.rate.is_some() {
         return Err(Stop::usage(format!("--rate is for operations; {workload} moves as much as it can")));
@@ -130,7 +132,7 @@ fn setup(args: &Args, workload: Workload) -> Result<Setup, Stop> {
         load,
         connections: args.connections.unwrap_or(usual),
         duration,
-        warmup: args.warmup.0,
+        warmup: args.warmup.map_or(Duration::from_secs(1), |warmup| warmup.0),
         bytes: args.bytes.0,
         timeout: args.timeout.map_or(Duration::from_secs(5), |timeout| timeout.0).min(longest),
         resumed: args.resume,
@@ -429,6 +431,9 @@ fn measure(
     let shared = Arc::new(setup.clone());
     let mut interrupt = pin!(interrupt::listen());
     let mut notes = notes(setup, arms);
+    if (arms.len() > 1 || args.calibrate) && (args.duration.is_some() || args.warmup.is_some()) {
+        notes.push("a comparison takes as many slices as it needs: --duration and --warmup do not count here".into());
+    }
     let mut interrupted = false;
     let found = runtime.block_on(async {
         tokio::select! {

@@ -152,6 +152,7 @@ fn what_cannot_work_at_all_is_said_before_anything_is_counted() {
     for (args, code) in [
         (&["connect", "tcp://127.0.0.1:1"][..], "tcp.refused"),
         (&["tunnel", "--lab", "proxy-port-denied", "tcp://acct.blob.core.windows.net:8443"], "proxy.request_denied"),
+        (&["request", "--lab", "proxy-auth-required", "--proxy", "lab", "--absolute"], "proxy.auth_required"),
         (&["tls", "--lab", "tls-expired"], "tls.expired"),
         (&["download", "--lab", "healthy", "https://acct.blob.core.windows.net/none/such"], "transfer.refused"),
     ] {

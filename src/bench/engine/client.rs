@@ -14,7 +14,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::{Path, failure::Fault, request::Errand, tally::Tally};
 use crate::{
-    bench::{Part, Setup, Workload},
+    bench::{Form, Part, Setup, Workload},
     http::Reply,
     model::{Failure, FailureKind, RequestEvidence, Step},
     probe::{
@@ -234,7 +234,8 @@ impl Client {
             Trouble::Request(mut evidence, failure) => {
                 evidence.tcp = link.wire.tcp_info();
                 let observation = self.path.dialer.observation(link.steps.clone());
-                Fault::of_request(observation, *evidence, failure, self.path.dialer.redactor())
+                let by_proxy = self.path.errand.as_ref().is_some_and(|errand| errand.form() == Form::Absolute);
+                Fault::of_request(observation, *evidence, failure, by_proxy, self.path.dialer.redactor())
             }
         }
     }

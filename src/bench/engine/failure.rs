@@ -3,6 +3,7 @@
 use crate::{
     azure,
     classify::{self, codes},
+    http::Reply,
     model::{Code, Evidence, Failure, FailureKind, Leg, Observation, Redactor, RequestEvidence, Step},
 };
 
@@ -26,16 +27,23 @@ impl Fault {
         Self { code, example }
     }
 
-    /// Of a request that got no answer, or not the one that the workload needs.
+    /// Of a request that got no answer, or not the one that the workload needs. `by_proxy`: it was made to a proxy, which may
+    /// have answered for itself.
     pub(super) fn of_request(
         mut observation: Observation,
         request: RequestEvidence,
         failure: Option<Failure>,
+        by_proxy: bool,
         redactor: &Redactor,
     ) -> Self {
-        let status = request.reply.as_ref().map(crate::http::Reply::status_line);
+        let status = request.reply.as_ref().map(Reply::status_line);
         let mut example = failure.as_ref().map(|failure| failure.raw.clone()).or(status).unwrap_or_default();
         redactor.scrub(&mut example);
+        if let Some(reply) =
+            request.reply.as_ref().filter(|reply| by_proxy && reply.status >= 400 && classify::is_proxys(reply))
+        {
+            return Self { code: classify::answer(reply), example: format!("proxy: {example}") };
+        }
         let evidence = Evidence::Request(Box::new(request));
         observation.steps.push(Step { leg: Leg::Origin, start_us: 0, elapsed_us: 0, evidence, failure });
         // An answer that is in order as such, and still not the payload.
