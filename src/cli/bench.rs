@@ -33,7 +33,7 @@ use crate::{
     lab::{self, Lab, LabSpec},
     model::{Expectation, Host, Route, Scheme, Secret, Target, ToolInfo},
     plan::{Budgets, DialMap, Dns, Family, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
-    probe,
+    probe::{self, limits::Descriptors},
 };
 
 /// The name under which the lab plays storage.
@@ -64,13 +64,21 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
     }
     let mut setup = setup(args, workload)?;
     let arms = arms(args, &setup)?;
+    let room = room(&arms);
+    let wanted = setup.connections;
+    setup.connections = wanted.min(room);
     if setup.congestion.is_none() && arms.iter().all(|played| played.lab.is_some()) {
         // As the lab does on loopback: both sides then show what the machine can carry.
         setup.congestion = lab::CONGESTION.into_iter().find(|name| probe::has_congestion(name).is_ok()).map(Into::into);
     }
     let question = question(args, &setup, arms.len())?;
     let baseline = args.baseline.as_ref().map(|path| baseline(path, &setup)).transpose()?;
-    let run = measure(args, &setup, &arms, question.as_ref(), baseline.as_ref())?;
+    let mut run = measure(args, &setup, &arms, question.as_ref(), baseline.as_ref())?;
+    if wanted > room {
+        run.notes.push(format!(
+            "connections lowered from {wanted} to {room}: the limit of open files of this process allows no more"
+        ));
+    }
     let code = write(&mut outputs, &run);
     let failed = run.arms.iter().any(|arm| arm.measurement.failed() > 0);
     Ok(if args.strict && failed { exit::worst(code, exit::BLOCKED) } else { code })
@@ -408,6 +416,13 @@ fn real(args: &Args, proxy: Option<Proxy>) -> Result<Plan, Stop> {
         trust: Trust { system: !args.no_system_roots, added, ..Trust::default() },
         ..Plan::default()
     })
+}
+
+/// How many connections this process may hold open, with the lab's ends of each where it plays the other side.
+fn room(arms: &[Played]) -> usize {
+    // The lab holds the other end of a connection; its proxy both ends of another one, too.
+    let each = if arms.iter().any(|played| played.lab.is_some()) { 4 } else { 1 };
+    (Descriptors::raised().free() / each).max(1)
 }
 
 // ---- the run
