@@ -31,11 +31,12 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "conformance")]
-use crate::http::Reply;
 use crate::model::{Assessment, Record};
 #[cfg(any(feature = "conformance", feature = "bench"))]
-use crate::model::{Code, Observation};
+use crate::{
+    http::Reply,
+    model::{Code, Observation},
+};
 #[cfg(feature = "conformance")]
 pub(crate) use remedies::lines;
 #[cfg(feature = "conformance")]

@@ -270,6 +270,7 @@ impl Attempt {
         Self { evidence: HandshakeEvidence::default(), meter: Arc::default(), witness: None, seen: None }
     }
 
+    #[cfg(feature = "bench")]
     /// What passes during the handshake is counted here.
     pub(super) fn meter(&self) -> &Arc<Meter> {
         &self.meter
