@@ -2,7 +2,8 @@
 //! every party is a process of its own, and its CPU time is told.
 //!
 //! `cargo bench --bench relay [-- NAME]`; with `-- --test` one short round, which only shows that everything works.
-//! What is not installed is reported so.
+//! What is not installed is reported so. Where the system's congestion control is bbr the lab has an advantage that is not
+//! the relay's: it sends with cubic on loopback.
 
 mod support;
 

@@ -102,6 +102,7 @@ pub fn measure(setup: &Arc<Setup>, path: &Arc<Path>, progress: &Arc<Progress>, s
     let count = workers(setup);
     let machine = thread::scope(|scope| -> io::Result<Measurement> {
         let meter = thread::Builder::new().name("machine".into()).spawn_scoped(scope, || {
+            // This thread is for the moment at which the time that counts begins, and for nothing else.
             thread::sleep(start.saturating_duration_since(Instant::now()));
             MachineTime::now()
         })?;
