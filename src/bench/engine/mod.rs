@@ -24,7 +24,6 @@ use crate::{
     probe::dial::{Dialer, Reach},
 };
 use failure::Fault;
-use machine::MachineTime;
 use request::Errand;
 use tally::{Tally, Window};
 
@@ -100,12 +99,7 @@ pub fn measure(setup: &Arc<Setup>, path: &Arc<Path>, progress: &Arc<Progress>, s
     let start = Instant::now() + setup.warmup;
     let window = Window { start, end: start + setup.duration, tick: TICK.max(setup.duration / TICKS) };
     let count = workers(setup);
-    let machine = thread::scope(|scope| -> io::Result<Measurement> {
-        let meter = thread::Builder::new().name("machine".into()).spawn_scoped(scope, || {
-            // This thread is for the moment at which the time that counts begins, and for nothing else.
-            thread::sleep(start.saturating_duration_since(Instant::now()));
-            MachineTime::now()
-        })?;
+    let mut sum = thread::scope(|scope| -> io::Result<Measurement> {
         let mut workers = Vec::new();
         for index in 0..count {
             let job = worker::Job {
@@ -124,17 +118,12 @@ pub fn measure(setup: &Arc<Setup>, path: &Arc<Path>, progress: &Arc<Progress>, s
             let measured = worker.join().map_err(|_| io::Error::other("a worker thread panicked"))?;
             sum.add(&measured?);
         }
-        if let Ok(before) = meter.join() {
-            MachineTime::now().since(before, &mut sum.cpu);
-        }
         Ok(sum)
-    });
-    machine.map(|mut sum| {
-        let tally = Tally::new(window, setup.timeout, false, progress.clone());
-        tally.opened(&path.lookup);
-        sum.parts.extend(tally.finish(window.end).parts);
-        sum
-    })
+    })?;
+    let tally = Tally::new(window, setup.timeout, false, progress.clone());
+    tally.opened(&path.lookup);
+    sum.parts.extend(tally.finish(window.end).parts);
+    Ok(sum)
 }
 
 /// Transfers are spread over all processors; what the kernel mostly does for us, and what must be done to the

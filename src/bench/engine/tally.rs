@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{failure::Fault, machine::ThreadTime};
+use super::{
+    failure::Fault,
+    machine::{MachineTime, ThreadTime},
+};
 use crate::{
     bench::{Measurement, Part, Tick},
     model::{Layer, Leg, Step, TcpInfo},
@@ -50,6 +53,8 @@ pub(super) struct Tally {
     sum: RefCell<Measurement>,
     at_start: Cell<Option<ThreadTime>>,
     at_end: Cell<Option<ThreadTime>>,
+    /// What the machine had done when the window began; one worker of all asks.
+    machine: Cell<Option<MachineTime>>,
     live: Arc<Progress>,
 }
 
@@ -57,17 +62,30 @@ impl Tally {
     pub(super) fn new(window: Window, timeout: Duration, by_due: bool, live: Arc<Progress>) -> Self {
         let tick_us = u64::try_from(window.tick.as_micros()).unwrap_or(u64::MAX);
         let sum = RefCell::new(Measurement { tick_us, ..Measurement::default() });
-        Self { window, timeout, by_due, sum, at_start: Cell::new(None), at_end: Cell::new(None), live }
+        Self {
+            window,
+            timeout,
+            by_due,
+            sum,
+            at_start: Cell::new(None),
+            at_end: Cell::new(None),
+            machine: Cell::new(None),
+            live,
+        }
     }
 
-    /// The window has begun.
-    pub(super) fn begin(&self) {
+    /// The window has begun; with `machine` this worker is the one that asks what all processors do.
+    pub(super) fn begin(&self, machine: bool) {
+        self.machine.set(machine.then(MachineTime::now));
         self.at_start.set(Some(ThreadTime::now()));
     }
 
     /// The window has ended.
     pub(super) fn end(&self) {
         self.at_end.set(Some(ThreadTime::now()));
+        if let Some(before) = self.machine.get() {
+            MachineTime::now().since(before, &mut self.sum.borrow_mut().cpu);
+        }
     }
 
     /// An operation that was due at `due` has succeeded.

@@ -65,10 +65,10 @@ impl Job {
             }
         }
         let begun = {
-            let tally = tally.clone();
+            let (tally, first) = (tally.clone(), self.index == 0);
             async move {
                 sleep_until(tally.window.start.into()).await;
-                tally.begin();
+                tally.begin(first);
             }
         };
         tokio::task::spawn_local(begun);
