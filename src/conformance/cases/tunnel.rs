@@ -24,8 +24,8 @@ type Judged = Result<Judgement, Judgement>;
 /// Enough to fill every buffer on the way of a usual proxy several times.
 const MUCH: u64 = 1 << 20;
 
-/// More than a slow reader's socket takes.
-const MORE: u64 = 4 << 20;
+/// More than the sockets on both sides of a proxy take for a slow reader: Linux lets a sender queue 4 MiB (tcp_wmem).
+const MORE: u64 = 16 << 20;
 
 /// More than the sockets on the way hold when nobody reads from them.
 const FLOOD: u64 = 8 << 20;
