@@ -31,7 +31,8 @@
 //! | [`scenario`] | everything but `conformance`, `bench` and `cli` | `scenario` |
 //! | [`cli`] | everything | `cli` |
 //!
-//! The always-on part needs neither an event loop nor sockets; features only add modules.
+//! Two private modules know nothing and serve whoever has sockets: `sys`, the only `unsafe` code, and `low_water`, how
+//! long a reader of much sleeps. The always-on part needs neither an event loop nor sockets; features only add modules.
 //!
 //! # Rules
 //!
@@ -88,3 +89,8 @@ pub mod lab;
 pub mod probe;
 #[cfg(feature = "scenario")]
 pub mod scenario;
+
+#[cfg(feature = "lab")]
+mod low_water;
+#[cfg(any(feature = "probe", feature = "lab"))]
+mod sys;

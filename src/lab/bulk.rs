@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     mem::MaybeUninit,
     ops::Range,
+    os::fd::{AsFd as _, BorrowedFd},
     pin::Pin,
     sync::LazyLock,
     task::{Context, Poll, ready},
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use super::{fault::stream::Direction, http::Io, pace::Paced};
+use crate::low_water::LowWater;
 
 /// Every blob holds the numbers from 0 to 250 over and over, so that no power of two is a multiple of the period, and
 /// bytes that are lost, doubled or misplaced show.
@@ -57,6 +59,11 @@ pub(super) trait Bulk: Io {
         Pin::new(self).poll_write(cx, piece(offset, wanted))
     }
 
+    /// The socket that bytes are taken from without anything between that could hold some back.
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Takes at most as many bytes as there is room, tells how many, and throws them away; `nowhere` is not read.
     fn poll_discard(&mut self, cx: &mut Context<'_>, nowhere: &mut [MaybeUninit<u8>]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::uninit(nowhere);
@@ -70,6 +77,10 @@ impl Bulk for DuplexStream {}
 impl Bulk for Box<dyn Bulk> {
     fn poll_send(&mut self, cx: &mut Context<'_>, offset: u64, wanted: u64) -> Poll<io::Result<usize>> {
         (**self).poll_send(cx, offset, wanted)
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        (**self).socket()
     }
 
     fn poll_discard(&mut self, cx: &mut Context<'_>, nowhere: &mut [MaybeUninit<u8>]) -> Poll<io::Result<usize>> {
@@ -99,6 +110,10 @@ impl Bulk for Paced<TcpStream> {
                 }
             }
         }
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.io.as_fd())
     }
 
     /// The kernel copies nothing (`MSG_TRUNC`, tcp(7)).
@@ -141,13 +156,15 @@ pub(super) async fn discard(io: &mut impl Bulk, buffer: &mut Vec<u8>, length: u6
     let mut left = length - buffered as u64;
     // Nobody writes to it where the kernel throws the bytes away: then it is no memory at all.
     let mut nowhere = Vec::<u8>::with_capacity(LARGE.min(usize::try_from(left).unwrap_or(LARGE)));
+    let mut low_water = LowWater::default();
     while left > 0 {
         let room = nowhere.capacity().min(usize::try_from(left).unwrap_or(LARGE));
         let nowhere: &mut [MaybeUninit<u8>] = &mut nowhere.spare_capacity_mut()[..room];
-        match std::future::poll_fn(|cx| io.poll_discard(cx, nowhere)).await? {
+        match low_water.take(io, room, Bulk::socket, |io, cx| io.poll_discard(cx, nowhere)).await? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             taken => left -= taken as u64,
         }
     }
+    low_water.watch_every_byte(io.socket());
     Ok(())
 }

@@ -20,7 +20,6 @@ mod request;
 mod resolve;
 #[cfg(feature = "bench")]
 mod sessions;
-mod sys;
 mod trace;
 mod tunnel;
 mod walk;
@@ -35,8 +34,6 @@ pub use anchors::read_anchors;
 pub use net::facing;
 #[cfg(feature = "bench")]
 pub use net::has_congestion;
-#[cfg(feature = "bench")]
-pub(crate) use sys::Timer;
 
 /// How far a run is; read it from another task at any time.
 #[derive(Debug, Default)]

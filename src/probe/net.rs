@@ -23,10 +23,11 @@ use tokio::{
     net::{TcpStream, UdpSocket},
 };
 
-use super::{failure, recorder::Slot, sys};
+use super::{failure, recorder::Slot};
 use crate::{
     model::{ConnectEvidence, Evidence, Failure, FailureKind, IcmpError, IcmpFamily, TcpInfo, TcpState},
     plan::{Played, PlayedFailure, Source},
+    sys,
 };
 
 /// A connected TCP stream whose socket outlives the layer that uses it, so that the kernel can still be asked about the
@@ -70,6 +71,10 @@ impl Conn {
 
 #[cfg(feature = "bench")]
 impl Conn {
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
     /// Takes as many bytes as `nowhere` has room for, and throws them away in the kernel (`MSG_TRUNC`, tcp(7)): that
     /// memory is never touched. 0: the peer has ended.
     pub(super) fn poll_discard(

@@ -4,7 +4,7 @@ use std::{io, time::Instant};
 
 use tokio::io::unix::AsyncFd;
 
-use crate::probe::Timer;
+use crate::sys::Timer;
 
 /// A timer of the kernel. The event loop's own steps in whole milliseconds, longer than a request takes.
 #[derive(Debug)]

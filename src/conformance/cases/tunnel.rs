@@ -24,7 +24,7 @@ type Judged = Result<Judgement, Judgement>;
 /// Enough to fill every buffer on the way of a usual proxy several times.
 const MUCH: u64 = 1 << 20;
 
-/// More than the sockets on both sides of a proxy take for a slow reader: Linux lets a sender queue 4 MiB (tcp_wmem).
+/// More than the sockets on both sides of a proxy take for a slow reader: Linux lets a sender queue 4 MiB (`tcp_wmem`).
 const MORE: u64 = 16 << 20;
 
 /// More than the sockets on the way hold when nobody reads from them.

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     http::Reply,
+    low_water::LowWater,
     model::{Failure, FailureKind, Host, TcpInfo},
 };
 
@@ -55,7 +56,7 @@ pub(crate) struct Wire {
 
 #[derive(Debug)]
 enum Channel {
-    Plain(Conn),
+    Plain(Conn, LowWater),
     Layered(Box<dyn Stream>),
     Tls(Box<tls::Session>),
 }
@@ -63,7 +64,7 @@ enum Channel {
 impl Wire {
     /// TCP as it is, to the target or through a tunnel.
     pub(super) fn plain(conn: Conn) -> Self {
-        Self::new(Channel::Plain(conn.clone()), conn)
+        Self::new(Channel::Plain(conn.clone(), LowWater::default()), conn)
     }
 
     /// Any other stream over a connection.
@@ -78,7 +79,7 @@ impl Wire {
     /// Shakes hands with whoever should be `host`, inside what is there.
     pub(super) async fn tls(self, attempt: &mut handshake::Attempt, tls: &Tls, host: &Host) -> Result<Self, Failure> {
         let stream: Box<dyn Stream> = match self.channel {
-            Channel::Plain(conn) => Box::new(conn),
+            Channel::Plain(conn, _) => Box::new(conn),
             Channel::Layered(stream) => stream,
             Channel::Tls(session) => session,
         };
@@ -95,7 +96,7 @@ impl Wire {
     pub(crate) async fn tickets(&mut self) -> Result<bool, Failure> {
         match &mut self.channel {
             Channel::Tls(session) => session.tickets().await.map_err(|e| failure::of_io(&e)),
-            Channel::Plain(_) | Channel::Layered(_) => Ok(false),
+            Channel::Plain(..) | Channel::Layered(_) => Ok(false),
         }
     }
 
@@ -137,7 +138,7 @@ impl Wire {
 
     /// Sends so many bytes of payload, from its beginning. `moved` is told how many have gone since the last call.
     pub(crate) async fn transmit(&mut self, length: u64, mut moved: impl FnMut(u64)) -> Result<(), Failure> {
-        if let Channel::Plain(conn) = &self.channel {
+        if let Channel::Plain(conn, _) = &self.channel {
             return plain::transmit(conn, length, moved).await.map_err(|e| failure::of_io(&e));
         }
         let sent = async {
@@ -241,8 +242,8 @@ impl Wire {
     /// Takes what there is of a body, `limit` at most, and says how much it was; 0: the peer has ended.
     async fn take_some<F: FnMut(u64)>(&mut self, limit: u64, body: &mut Body<F>) -> Result<u64, Failure> {
         match &mut self.channel {
-            Channel::Plain(conn) if body.verify.is_none() => {
-                let taken = plain::discard(conn, &mut self.buffer, limit).await.map_err(|e| of_body(&e))?;
+            Channel::Plain(conn, low_water) if body.verify.is_none() => {
+                let taken = plain::discard(conn, low_water, &mut self.buffer, limit).await.map_err(|e| of_body(&e))?;
                 (body.moved)(taken);
                 Ok(taken)
             }
@@ -257,7 +258,7 @@ impl Wire {
                 (body.moved)(taken);
                 same.map(|()| taken)
             }
-            Channel::Plain(_) | Channel::Layered(_) => {
+            Channel::Plain(..) | Channel::Layered(_) => {
                 let mut buffer = mem::take(&mut self.buffer);
                 buffer.resize(LARGE, 0);
                 let room = LARGE.min(usize::try_from(limit).unwrap_or(LARGE));
@@ -273,7 +274,10 @@ impl Wire {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.channel {
-            Channel::Plain(conn) => Pin::new(conn).poll_read(cx, buf),
+            Channel::Plain(conn, low_water) => {
+                low_water.watch_every_byte(Some(conn.socket()));
+                Pin::new(conn).poll_read(cx, buf)
+            }
             Channel::Layered(stream) => Pin::new(stream).poll_read(cx, buf),
             Channel::Tls(session) => Pin::new(session).poll_read(cx, buf),
         }
@@ -283,7 +287,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.channel {
-            Channel::Plain(conn) => Pin::new(conn).poll_write(cx, buf),
+            Channel::Plain(conn, _) => Pin::new(conn).poll_write(cx, buf),
             Channel::Layered(stream) => Pin::new(stream).poll_write(cx, buf),
             Channel::Tls(session) => Pin::new(session).poll_write(cx, buf),
         }
@@ -291,7 +295,7 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.channel {
-            Channel::Plain(conn) => Pin::new(conn).poll_flush(cx),
+            Channel::Plain(conn, _) => Pin::new(conn).poll_flush(cx),
             Channel::Layered(stream) => Pin::new(stream).poll_flush(cx),
             Channel::Tls(session) => Pin::new(session).poll_flush(cx),
         }
@@ -299,7 +303,7 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.channel {
-            Channel::Plain(conn) => Pin::new(conn).poll_shutdown(cx),
+            Channel::Plain(conn, _) => Pin::new(conn).poll_shutdown(cx),
             Channel::Layered(stream) => Pin::new(stream).poll_shutdown(cx),
             Channel::Tls(session) => Pin::new(session).poll_shutdown(cx),
         }

@@ -1,23 +1,30 @@
 //! Payload over TCP as it is: the kernel throws away what comes, and sends a file that is always there.
 
-use std::{future::poll_fn, io, os::fd::AsFd as _};
+use std::{future::poll_fn, io, os::fd::AsFd as _, task::Context};
 
 use tokio::io::AsyncWriteExt as _;
 
 use super::{LARGE, pattern};
-use crate::probe::net::Conn;
+use crate::{low_water::LowWater, probe::net::Conn};
 
 /// One call takes so many bytes at most.
 const AT_ONCE: usize = 1024 * 1024;
 
 /// Takes what there is, `limit` at most, and says how much it was; 0: the peer has ended. The buffer only lends its
 /// address.
-pub(super) async fn discard(conn: &Conn, buffer: &mut Vec<u8>, limit: u64) -> io::Result<u64> {
+pub(super) async fn discard(
+    conn: &mut Conn,
+    low_water: &mut LowWater,
+    buffer: &mut Vec<u8>,
+    limit: u64,
+) -> io::Result<u64> {
     buffer.clear();
     buffer.reserve(AT_ONCE);
     let room = AT_ONCE.min(usize::try_from(limit).unwrap_or(AT_ONCE));
     let nowhere = &mut buffer.spare_capacity_mut()[..room];
-    poll_fn(|cx| conn.poll_discard(cx, nowhere)).await.map(|taken| taken as u64)
+    // Where a body ends with the connection, its end is what is certain to come.
+    let take = |conn: &mut Conn, cx: &mut Context<'_>| conn.poll_discard(cx, nowhere);
+    low_water.take(conn, room, |conn| Some(conn.socket()), take).await.map(|taken| taken as u64)
 }
 
 /// Sends so many bytes of payload.

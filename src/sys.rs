@@ -1,5 +1,5 @@
-//! The one audited module with `unsafe`: `TCP_INFO`, and a timer that the event loop waits for, have no safe wrapper in
-//! the libraries used here.
+//! The one audited module with `unsafe`: `TCP_INFO`, `SO_RCVLOWAT`, and a timer that the event loop waits for, have no
+//! safe wrapper in the libraries used here.
 #![allow(unsafe_code)]
 
 use std::{
@@ -7,10 +7,29 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
+#[cfg(feature = "probe")]
 use crate::model::{TcpInfo, TcpState};
 
+/// Lets a reader of this socket sleep until so many bytes have come, or the peer has ended (`SO_RCVLOWAT`, socket(7)).
+/// Linux shows the effect in poll(2) since 2.6.28, and tells a waiting reader at once when a lower value makes what has
+/// come enough. The kernel takes half of the largest receive buffer in place of more.
+///
+/// # Errors
+/// When the kernel knows no such option.
+#[cfg(feature = "lab")]
+pub(crate) fn set_receive_low_water(socket: BorrowedFd<'_>, bytes: usize) -> std::io::Result<()> {
+    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(std::io::Error::other)?;
+    // SAFETY: `value` is valid for reads of `length` bytes, and the descriptor is open for the duration of the borrow.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, (&raw const value).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// The kernel's view of a TCP connection (`TCP_INFO`, tcp(7)); `None` where the kernel has none to give.
-pub(super) fn tcp_info(socket: BorrowedFd<'_>) -> Option<TcpInfo> {
+#[cfg(feature = "probe")]
+pub(crate) fn tcp_info(socket: BorrowedFd<'_>) -> Option<TcpInfo> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
     // SAFETY: `info` is valid for writes of `length` bytes, `length` is valid for reads and writes, and the descriptor
@@ -86,6 +105,7 @@ impl AsRawFd for Timer {
     }
 }
 
+#[cfg(feature = "probe")]
 fn state(number: u8) -> TcpState {
     match number {
         1 => TcpState::Established,
