@@ -187,8 +187,8 @@ mod tests {
     async fn no_more_is_slept_for_than_is_to_come() {
         let (mut sender, mut reader) = connection().await;
         let mut low_water = eager();
-        let (len, sent) =
-            (300_000, tokio::spawn(async move { sender.write_all(&[7; 300_000]).await.map(|()| sender) }));
+        let len = 300_000;
+        let sent = tokio::spawn(async move { sender.write_all(&vec![7; len]).await.map(|()| sender) });
         let mut left = len;
         while left > 0 {
             left -= read(&mut low_water, &mut reader, left).await;

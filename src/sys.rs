@@ -2,10 +2,9 @@
 //! safe wrapper in the libraries used here.
 #![allow(unsafe_code)]
 
-use std::{
-    mem::{MaybeUninit, offset_of, size_of},
-    os::fd::{AsRawFd, BorrowedFd},
-};
+#[cfg(feature = "probe")]
+use std::mem::{MaybeUninit, offset_of};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 #[cfg(feature = "probe")]
 use crate::model::{TcpInfo, TcpState};
