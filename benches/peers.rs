@@ -334,11 +334,7 @@ impl Bench {
 }
 
 fn median(costs: &[Cost]) -> Cost {
-    let middle = |value: fn(&Cost) -> f64| {
-        let mut values: Vec<f64> = costs.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let middle = |value: fn(&Cost) -> f64| support::median(costs, value).expect("there were rounds");
     Cost { wall: middle(|c| c.wall), cpu: middle(|c| c.cpu), peak_kib: middle(|c| c.peak_kib) }
 }
 

@@ -148,16 +148,11 @@ impl Bench {
 }
 
 fn median(figures: &[Figures]) -> Option<Figures> {
-    let middle = |value: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = figures.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    (!figures.is_empty()).then(|| Figures {
-        rate: middle(|f| f.rate),
-        cpu: middle(|f| f.cpu),
-        p50: middle(|f| f.p50),
-        p99: middle(|f| f.p99),
+    Some(Figures {
+        rate: support::median(figures, |f| f.rate)?,
+        cpu: support::median(figures, |f| f.cpu)?,
+        p50: support::median(figures, |f| f.p50)?,
+        p99: support::median(figures, |f| f.p99)?,
     })
 }
 

@@ -165,21 +165,20 @@ fn compare(what: &str, plan: &Plan, contenders: &[Contender<'_>]) {
         }
     }
     println!("\n{what}, median of {}", plan.rounds);
-    let ours = median(&mut figures[0].gigabytes_per_second);
-    for (contender, figures) in contenders.iter().zip(&mut figures) {
-        let Some(rate) = median(&mut figures.gigabytes_per_second) else {
+    let ours = median(&figures[0].gigabytes_per_second);
+    for (contender, figures) in contenders.iter().zip(&figures) {
+        let Some(rate) = median(&figures.gigabytes_per_second) else {
             println!("  {:18} not installed", contender.name);
             continue;
         };
-        let cpu = median(&mut figures.cpu_per_gigabyte).map_or(String::new(), |cpu| format!("{cpu:.3} CPU s/GB"));
+        let cpu = median(&figures.cpu_per_gigabyte).map_or(String::new(), |cpu| format!("{cpu:.3} CPU s/GB"));
         let ratio = ours.map_or(0.0, |ours| ours / rate);
         println!("  {:18} {rate:6.2} GB/s   {cpu:14}   lab / this {ratio:.2}", contender.name);
     }
 }
 
-fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+fn median(values: &[f64]) -> Option<f64> {
+    support::median(values, |&value| value)
 }
 
 /// The CPU time of a process and its children so far, from `proc_pid_stat(5)`.

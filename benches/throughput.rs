@@ -194,14 +194,9 @@ fn compare(what: &str, plan: &Plan, contenders: &[(&str, Option<Run<'_>>)]) {
 }
 
 fn median(samples: &[Sample]) -> Option<Sample> {
-    let middle = |value: fn(&Sample) -> f64| {
-        let mut values: Vec<f64> = samples.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
-    };
     Some(Sample {
-        gigabytes_per_second: middle(|sample| sample.gigabytes_per_second)?,
-        cpu_per_gigabyte: middle(|sample| sample.cpu_per_gigabyte)?,
+        gigabytes_per_second: support::median(samples, |sample| sample.gigabytes_per_second)?,
+        cpu_per_gigabyte: support::median(samples, |sample| sample.cpu_per_gigabyte)?,
     })
 }
 

@@ -17,6 +17,13 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
+/// The middle one of some figures; of an even number the upper one.
+pub(crate) fn median<T>(of: &[T], figure: impl Fn(&T) -> f64) -> Option<f64> {
+    let mut values: Vec<f64> = of.iter().map(figure).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 /// A folder for configurations, open to servers that give up their privileges.
 pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");

@@ -97,10 +97,11 @@ impl Measurement {
         self.errors.values().map(|failures| failures.count).sum()
     }
 
-    /// Whether nothing at all came of it.
+    /// Whether nothing came of it: every operation failed, or none was so much as under way. Where the time was too short
+    /// for one transfer, what it moved is a figure.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.operations == 0 && self.bytes == 0
+    pub fn is_fruitless(&self) -> bool {
+        self.operations == 0 && (self.bytes == 0 || self.failed() > 0)
     }
 
     /// The ticks with their times. Slices are taken to be equally long; the last tick of each may be shorter than others.

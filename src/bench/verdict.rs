@@ -41,7 +41,7 @@ pub fn verdict(settings: &Settings, arms: &[ArmInfo], gate: Option<&Judgement>) 
 
 /// Of a run that compares nothing.
 fn alone(arms: &[ArmInfo]) -> Status {
-    match arms.iter().find(|arm| arm.measurement.is_idle()) {
+    match arms.iter().find(|arm| arm.measurement.is_fruitless()) {
         None => Status::Measured,
         Some(arm) if arm.measurement.failed() > 0 => Status::Fail,
         Some(_) => Status::Inconclusive,

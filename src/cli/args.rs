@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::{
+    network::Network,
     nsg,
     options::{self, Options},
     output,
@@ -139,7 +140,8 @@ const PROXY_SCENARIO: &str = "healthy-proxy";
 const EXPECTED: &str = "What is expected";
 const ORIGIN: &str = "The origin beyond the proxy";
 const CASES: &str = "Which cases";
-const NETWORK: &str = "Network";
+/// Heading of the options about connections.
+pub(super) const NETWORK: &str = "Network";
 const LOAD: &str = "Load";
 const GATE: &str = "Comparison";
 const OUTPUT: &str = "Output";
@@ -305,21 +307,8 @@ pub(super) struct Proxy {
     #[arg(long, value_name = "SIZE", help_heading = CASES)]
     pub(super) large: Option<Size>,
 
-    /// IPv4 only
-    #[arg(short = '4', long, help_heading = NETWORK, conflicts_with = "ipv6")]
-    pub(super) ipv4: bool,
-
-    /// IPv6 only
-    #[arg(short = '6', long, help_heading = NETWORK)]
-    pub(super) ipv6: bool,
-
-    /// Source address of every connection
-    #[arg(long, value_name = "ADDR", help_heading = NETWORK, conflicts_with = "lab")]
-    pub(super) bind: Option<IpAddr>,
-
-    /// Network interface of every connection (Linux)
-    #[arg(long, value_name = "NAME", help_heading = NETWORK, conflicts_with = "lab")]
-    pub(super) interface: Option<String>,
+    #[command(flatten)]
+    pub(super) network: Network,
 
     /// Budget of one TCP connect
     #[arg(long, value_name = "DURATION", help_heading = NETWORK, default_value = "5s")]
@@ -328,14 +317,6 @@ pub(super) struct Proxy {
     /// Budget of every other step: CONNECT, TLS handshake, an answer
     #[arg(long, value_name = "DURATION", help_heading = NETWORK, default_value = "5s")]
     pub(super) timeout: LayerBudget,
-
-    /// Trust the certificates in this PEM file, beside the system's (repeatable)
-    #[arg(long, value_name = "PEM", help_heading = NETWORK, conflicts_with = "lab")]
-    pub(super) ca_file: Vec<PathBuf>,
-
-    /// Do not trust the system's certificate authorities
-    #[arg(long, help_heading = NETWORK, requires = "ca_file")]
-    pub(super) no_system_roots: bool,
 
     /// Format of the report on standard output
     #[arg(long, value_name = "FORMAT", help_heading = OUTPUT, default_value = "text", value_parser = output::proxy_format_parser())]
@@ -465,29 +446,8 @@ pub(super) struct Bench {
     #[arg(long, value_name = "HOST:PORT:ADDR:PORT", help_heading = NETWORK)]
     pub(super) connect_to: Vec<ConnectTo>,
 
-    /// IPv4 only
-    #[arg(short = '4', long, help_heading = NETWORK, conflicts_with = "ipv6")]
-    pub(super) ipv4: bool,
-
-    /// IPv6 only
-    #[arg(short = '6', long, help_heading = NETWORK)]
-    pub(super) ipv6: bool,
-
-    /// Source address of every connection
-    #[arg(long, value_name = "ADDR", help_heading = NETWORK)]
-    pub(super) bind: Option<IpAddr>,
-
-    /// Network interface of every connection (Linux)
-    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
-    pub(super) interface: Option<String>,
-
-    /// Trust the certificates in this PEM file, beside the system's (repeatable)
-    #[arg(long, value_name = "PEM", help_heading = NETWORK)]
-    pub(super) ca_file: Vec<PathBuf>,
-
-    /// Do not trust the system's certificate authorities
-    #[arg(long, help_heading = NETWORK, requires = "ca_file")]
-    pub(super) no_system_roots: bool,
+    #[command(flatten)]
+    pub(super) network: Network,
 
     /// Format of the report on standard output
     #[arg(long, value_name = "FORMAT", help_heading = OUTPUT, default_value = "text", value_parser = output::bench_format_parser())]

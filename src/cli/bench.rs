@@ -18,7 +18,7 @@ use super::{
     interrupt,
     output::{self, Outputs},
     progress::{self, BenchBar},
-    request, scenarios,
+    scenarios,
 };
 use crate::{
     azure,
@@ -32,7 +32,7 @@ use crate::{
     exchange::BULK_PATH,
     lab::{self, Lab, LabSpec},
     model::{Expectation, Host, Route, Scheme, Secret, Target, ToolInfo},
-    plan::{Budgets, DialMap, Dns, Family, NameServer, Plan, Proxy, Source, SystemResolver, Trust},
+    plan::{Budgets, DialMap, Dns, NameServer, Plan, Proxy, SystemResolver, Trust},
     probe::{self, limits::Descriptors},
 };
 
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
         return Err(Stop::usage("say what to measure: connect, tls, tunnel, request, download or upload"));
     };
     let style = output::style(args.color, args.verbose);
-    let inputs: Vec<PathBuf> = args.ca_file.iter().chain(&args.baseline).cloned().collect();
+    let inputs: Vec<PathBuf> = args.network.ca_file.iter().chain(&args.baseline).cloned().collect();
     let mut outputs = Outputs::open(args.format, style, &args.output, None, &inputs)?;
     outputs.only(&report::FORMATS, "a bench has")?;
     if let Some(path) = &args.save {
@@ -251,6 +251,11 @@ fn arms(args: &Args, setup: &Setup) -> Result<Vec<Played>, Stop> {
             return Err(Stop::usage("--vs direct compares with a way through a --proxy, and there is none"));
         }
     }
+    let is_real = |(end, way): &(End, Way)| matches!(end, End::Real(_)) || matches!(way, Way::Proxy(_));
+    let idle = args.network.unknown_to_the_lab().or((!args.connect_to.is_empty()).then_some("--connect-to"));
+    if let Some(option) = idle.filter(|_| !ends.iter().any(is_real)) {
+        return Err(Stop::usage(format!("{option} is for a real TARGET or --proxy: the embedded lab is where it is")));
+    }
     ends.into_iter().map(|(end, way)| arm(args, setup, end, way)).collect()
 }
 
@@ -390,30 +395,15 @@ fn lab_end(workload: Workload) -> Target {
 
 /// A plan on the network, without a target.
 fn real(args: &Args, proxy: Option<Proxy>) -> Result<Plan, Stop> {
-    if let Some(address) = args.bind {
-        request::check_bind(address)?;
-    }
-    if let Some(name) = &args.interface {
-        request::check_interface(name)?;
-    }
-    let mut added = Vec::new();
-    for path in &args.ca_file {
-        added.extend(probe::read_anchors(path).map_err(Stop::usage)?);
-    }
-    let family = match (args.ipv4, args.ipv6) {
-        (true, _) => Some(Family::V4),
-        (_, true) => Some(Family::V6),
-        _ => args.bind.map(Family::of),
-    };
     Ok(Plan {
         routes: vec![if proxy.is_some() { Route::Proxy } else { Route::Direct }],
         proxy,
-        source: Source { family, bind: args.bind, interface: args.interface.clone() },
+        source: args.network.source()?,
         dial: DialMap {
             hosts: args.connect_to.iter().map(|c| (c.host.clone(), c.port, c.to)).collect(),
             ..DialMap::default()
         },
-        trust: Trust { system: !args.no_system_roots, added, ..Trust::default() },
+        trust: args.network.trust()?,
         ..Plan::default()
     })
 }

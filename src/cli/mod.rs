@@ -15,6 +15,7 @@ mod generate;
 mod interrupt;
 mod lab;
 mod nearest;
+mod network;
 mod nsg;
 mod options;
 mod output;

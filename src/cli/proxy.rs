@@ -18,7 +18,7 @@ use super::{
     interrupt, nearest,
     output::{self, Outputs},
     progress::{self, CaseBar},
-    request, scenarios,
+    scenarios,
     values::{Depth, Disks, Place},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Stop> {
         return list(args, &profile, &wanted);
     }
     let style = output::style(args.color, args.verbose);
-    let mut outputs = Outputs::open(args.format, style, &args.output, None, &args.ca_file)?;
+    let mut outputs = Outputs::open(args.format, style, &args.output, None, &args.network.ca_file)?;
     outputs.only(&FORMATS, "a proxy has")?;
     let parties = parties(args)?;
     let setting = Setting::new(args, profile, wanted)?;
@@ -209,6 +209,9 @@ impl Party {
 /// The proxies: one, or with `--vs` two.
 fn parties(args: &Args) -> Result<Vec<Party>, Stop> {
     let parse = |what: &str, url: &Secret| url.expose().parse().map_err(|e| Stop::usage(format!("{what}: {e}")));
+    if let Some(option) = args.network.unknown_to_the_lab().filter(|_| args.lab.is_some()) {
+        return Err(Stop::usage(format!("{option} is for a real proxy: that of --lab is where it is")));
+    }
     match &args.lab {
         Some(first) => [Some(first.as_str()), args.vs.as_ref().map(Secret::expose)]
             .into_iter()
@@ -325,21 +328,6 @@ struct Setting {
 
 impl Setting {
     fn new(args: &Args, profile: Profile, wanted: Vec<&'static str>) -> Result<Self, Stop> {
-        if let Some(address) = args.bind {
-            request::check_bind(address)?;
-        }
-        if let Some(name) = &args.interface {
-            request::check_interface(name)?;
-        }
-        let family = match (args.ipv4, args.ipv6) {
-            (true, _) => Some(Family::V4),
-            (_, true) => Some(Family::V6),
-            _ => args.bind.map(Family::of),
-        };
-        let mut added = Vec::new();
-        for path in &args.ca_file {
-            added.extend(probe::read_anchors(path).map_err(Stop::usage)?);
-        }
         Ok(Self {
             options: Options {
                 idle: args.idle.0,
@@ -350,8 +338,8 @@ impl Setting {
             },
             profile,
             wanted,
-            trust: Trust { system: !args.no_system_roots, added, ..Trust::default() },
-            source: Source { family, bind: args.bind, interface: args.interface.clone() },
+            trust: args.network.trust()?,
+            source: args.network.source()?,
             budgets: Budgets { connect: args.connect_timeout.0, layer: args.timeout.0, ..Budgets::default() },
         })
     }

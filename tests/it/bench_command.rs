@@ -136,8 +136,8 @@ fn transfers_that_fail_are_counted_by_code_and_end_in_time() {
     ] {
         let lab = faulty(folder.path(), fault);
         let begin = Instant::now();
-        // Something arrived before it failed, so that there is a figure; but no transfer was whole.
-        let report = json(0, &[&["download", "--lab", &lab, "--bytes", "1MiB", "--duration", "1s"], more].concat());
+        // Something arrived before it failed; but no transfer was whole.
+        let report = json(1, &[&["download", "--lab", &lab, "--bytes", "1MiB", "--duration", "1s"], more].concat());
         assert!(begin.elapsed() < Duration::from_secs(20), "{fault}");
         assert_eq!(errors(&report), [code], "{fault}");
         assert_eq!(count(&report, "operations"), 0, "{fault}");
@@ -178,10 +178,9 @@ fn a_comparison_decides_and_says_with_which_seed() {
     assert_eq!(report["gate"]["pairs"].as_array().unwrap().len() % 15, 0);
     // Alike arms are never worse than each other, however noisy the machine is.
     any(&[0, 3], &[&common[..], &["--vs", "lab"]].concat());
-    // A code that only B shows fails at once, whatever the figures say.
-    let broken =
-        format!("lab:{}", faulty(folder.path(), "stream = \"cut\"\nwhen = { after_bytes = 20000000, every = 3 }"));
-    let report = any(&[1], &[&common[..], &["--vs", &broken]].concat());
+    // A code that only B shows fails at once, whatever the figures say: here every third transfer is cut off.
+    let broken = format!("lab:{}", faulty(folder.path(), "stream = \"cut\"\nwhen = { after_bytes = 2500000 }"));
+    let report = any(&[1], &["download", "--bytes", "1MiB", "--slice", "150ms", "--margin", "20%", "--vs", &broken]);
     assert_eq!(report["gate"]["errors"]["outcome"], "fail");
     assert_eq!(report["gate"]["errors"]["new_codes"][0], "transfer.truncated");
 }
@@ -236,6 +235,8 @@ fn input_that_cannot_be_used_is_refused_before_anything_is_sent() {
         (&["request", "--vs", "nonsense"], "lab:SCENARIO"),
         (&["request", "--vs", "lab:nonsense"], "nonsense"),
         (&["request", "--vs", "lab", "--metric", "goodput"], "usual one"),
+        (&["request", "--lab", "--bind", "127.0.0.1"], "--bind"),
+        (&["request", "--vs", "lab", "--connect-to", "acct.blob.core.windows.net:80:127.0.0.1:1"], "--connect-to"),
         (&["walk"], "download"),
         (&["request", "--congestion", "nonsense"], "congestion"),
         (&["merge", "/nonexistent.json", "/nonexistent.json"], "/nonexistent.json"),
@@ -325,4 +326,26 @@ fn a_redirect_is_not_followed() {
     let output = bench(&["download", &format!("http://{at}/file"), "--duration", "500ms", "--format", "json"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(asked.load(Relaxed), 0);
+}
+
+#[test]
+fn an_upload_is_over_when_it_is_refused() {
+    for (answer, code) in [("403 Forbidden", "transfer.refused"), ("201 Created", "transfer.stalled")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head);
+                let _ = stream.write_all(format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").as_bytes());
+                // It stays open, and nobody takes the rest.
+                open.push(stream);
+            }
+        });
+        let report = json(1, &["upload", &format!("http://{at}"), "--duration", "2s", "--timeout", "500ms"]);
+        assert_eq!(errors(&report), [code], "{:#}", measured(&report)["errors"]);
+        assert_eq!(count(&report, "operations"), 0, "{answer}");
+    }
 }

@@ -154,6 +154,7 @@ fn wrong_usage_says_what_is_allowed() {
         (&[url, "--format", "html"], "markdown"),
         (&[url, "--filter", "nothing/*"], "--list"),
         (&[url, "--lab"], "--lab"),
+        (&["--lab", "--bind", "127.0.0.1"], "--bind"),
         (&["--lab", "helthy"], "did you mean `healthy`?"),
         (&["--lab", "--lab-origin", "10.0.0.9"], "--lab"),
         (&[url, "--lab-origin", "10.0.0.9", "--no-origin"], "--no-origin"),

@@ -175,37 +175,51 @@ impl Client {
             return Err(Trouble::Request(Box::new(evidence), Some(failure)));
         }
         evidence.request_sent = true;
-        let mut asked = Instant::now();
-        if errand.upload() > 0 {
-            let last = Cell::new(asked);
-            let moved = |bytes| {
-                last.set(Instant::now());
-                self.tally.moved(bytes);
-            };
-            let payload = link.wire.transmit(errand.upload(), moved);
-            match watched(limit, &last, payload).await {
-                Ok(()) => asked = Instant::now(),
-                // Whoever refuses an upload may answer and close before it is over.
-                Err(failure) if failure.kind == FailureKind::Reset => {}
-                Err(failure) => return Err(Trouble::Transfer(failure)),
-            }
-        }
+        let payload = self.send_payload(errand, link).await;
+        let asked = Instant::now();
+        let limit = match &payload {
+            Ok(()) => limit,
+            // Whoever refuses an upload may answer before it is over, and close …
+            Err(failure) if failure.kind == FailureKind::Reset => limit,
+            // … or take no more of it: then the answer has been there since.
+            Err(failure) if failure.kind == FailureKind::TimedOut => Duration::ZERO,
+            Err(failure) => return Err(Trouble::Transfer(failure.clone())),
+        };
         let answered = within(limit, link.wire.head(incoming)).await;
         evidence.bytes_read = incoming.total;
-        let reply = match answered {
-            Ok(reply) => *reply,
-            Err(failure) => {
+        let reply = match (answered, payload.as_ref().err()) {
+            (Ok(reply), _) => *reply,
+            (Err(_), Some(silence)) if silence.kind == FailureKind::TimedOut => {
+                return Err(Trouble::Transfer(silence.clone()));
+            }
+            (Err(failure), _) => {
                 evidence.first_bytes = incoming.excerpt();
                 evidence.alert = incoming.alert.take();
                 return Err(Trouble::Request(Box::new(evidence), Some(failure)));
             }
         };
-        self.tally.took(Part::FirstByte, asked.elapsed());
+        if payload.is_ok() {
+            self.tally.took(Part::FirstByte, asked.elapsed());
+        }
         if self.is_accepted(errand, link, &reply, &evidence) {
-            return Ok(reply);
+            // An upload that is accepted before it is over did not arrive whole.
+            return payload.map(|()| reply).map_err(Trouble::Transfer);
         }
         evidence.reply = Some(reply);
         Err(Trouble::Request(Box::new(evidence), None))
+    }
+
+    /// Sends what a request carries, if anything, as long as it moves.
+    async fn send_payload(&self, errand: &Errand, link: &mut Link) -> Result<(), Failure> {
+        if errand.upload() == 0 {
+            return Ok(());
+        }
+        let last = Cell::new(Instant::now());
+        let moved = |bytes| {
+            last.set(Instant::now());
+            self.tally.moved(bytes);
+        };
+        watched(self.setup.timeout, &last, link.wire.transmit(errand.upload(), moved)).await
     }
 
     /// Whether an answer is the one that the workload needs. It is judged once for all that look like it.

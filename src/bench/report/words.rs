@@ -63,7 +63,7 @@ pub(super) fn path(arm: &ArmInfo) -> String {
 /// The figure that matters for this workload.
 fn figure(settings: &Settings, arm: &ArmInfo) -> String {
     let measured = &arm.measurement;
-    if measured.is_idle() {
+    if measured.is_fruitless() {
         return match measured.failed() {
             0 => "did nothing in its time".to_owned(),
             failed => {
