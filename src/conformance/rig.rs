@@ -56,7 +56,7 @@ pub struct Options {
     pub tunnels: usize,
     /// Bytes of the large transfer; 0: the case is left out.
     pub large: u64,
-    /// How long the load cases may take altogether.
+    /// How long the load cases may take altogether, beside what many tunnels need.
     pub load: Duration,
 }
 

@@ -44,6 +44,11 @@ const SHORTEST_STALL: Duration = Duration::from_millis(500);
 /// What the origin is asked for at most.
 const LONGEST_HOLD_MS: u64 = 60_000;
 
+/// What a proxy may take for each tunnel, one with another, and for all of them beside the usual time: a slow proxy is not
+/// to be taken for one that is full.
+const EACH: Duration = Duration::from_millis(5);
+const ALL: Duration = Duration::from_secs(15);
+
 /// How long a proxy may refuse tunnels after thousands were closed.
 const AT_LEISURE: Duration = Duration::from_secs(1);
 
@@ -192,7 +197,7 @@ impl How {
 /// Puts the load on the proxy, and takes it off again.
 pub(super) async fn measure(rig: &Rig, way: Way) -> Load {
     let began = Instant::now();
-    let until = began + rig.options.load / 2;
+    let until = began + rig.options.load / 2 + for_many(rig);
     let stall = (rig.options.load / 8).max(SHORTEST_STALL);
     let mut crowd = Crowd::new(rig, way, stall);
     let end = crowd.gather(until).await;
@@ -217,6 +222,12 @@ pub(super) async fn measure(rig: &Rig, way: Way) -> Load {
     drop(crowd);
     load.after = after(rig, way).await;
     load
+}
+
+/// What is granted where many tunnels are wanted.
+fn for_many(rig: &Rig) -> Duration {
+    let wanted = u32::try_from(rig.options.tunnels.min(rig.profile.tunnels)).unwrap_or(u32::MAX);
+    EACH.saturating_mul(wanted).min(ALL)
 }
 
 /// How many descriptors of this process one tunnel takes: its socket here, and those of whoever else runs here.
@@ -476,7 +487,7 @@ pub(super) struct Opener {
 impl Opener {
     /// None of whose steps take longer than `patience`.
     pub(super) fn new(rig: &Rig, way: Way, patience: Duration) -> Self {
-        let ms = u64::try_from((4 * rig.options.load).as_millis()).unwrap_or(u64::MAX);
+        let ms = u64::try_from((4 * rig.options.load + 2 * for_many(rig)).as_millis()).unwrap_or(u64::MAX);
         Self {
             caller: rig.caller.hurried(patience),
             way,
