@@ -349,3 +349,25 @@ fn an_upload_is_over_when_it_is_refused() {
         assert_eq!(count(&report, "operations"), 0, "{answer}");
     }
 }
+
+#[test]
+fn a_run_that_is_over_before_anything_is_says_how_to_learn_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for (turn, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            // Whether it can be measured at all is answered; nothing after it is.
+            if turn == 0 {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            }
+            open.push(stream);
+        }
+    });
+    let report = json(3, &["request", &format!("http://{at}"), "--duration", "300ms", "--timeout", "10s"]);
+    let summary = report["verdict"]["summary"].as_str().unwrap();
+    assert!(summary.contains("ended no operation in 300 ms (--duration above --timeout"), "{summary}");
+    assert!(errors(&report).is_empty(), "{:#}", measured(&report)["errors"]);
+}

@@ -1,5 +1,7 @@
 //! What a run came to, in words for whoever reads them at night.
 
+use std::time::Duration;
+
 use super::figures::{at_least, bytes_per_second, hundredths, per_second, percent, time};
 use crate::{
     bench::{
@@ -65,7 +67,13 @@ fn figure(settings: &Settings, arm: &ArmInfo) -> String {
     let measured = &arm.measurement;
     if measured.is_fruitless() {
         return match measured.failed() {
-            0 => "did nothing in its time".to_owned(),
+            // Whatever fails does so by its timeout: a run that is longer says how.
+            0 => {
+                let limit = Duration::from_millis(settings.timeout_ms);
+                let hint = format!(" (--duration above --timeout, which is {}, shows why)", time(limit));
+                let hint = if measured.elapsed() < limit { hint.as_str() } else { "" };
+                format!("ended no operation in {}{hint}", time(measured.elapsed()))
+            }
             failed => {
                 let codes: Vec<&str> = measured.errors.keys().map(String::as_str).collect();
                 format!("never succeeded ({} failed: {})", plural(failed, "operation"), codes.join(", "))

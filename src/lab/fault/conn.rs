@@ -15,6 +15,11 @@ use tokio::{
 
 use crate::lab::{CONGESTION, spec::When};
 
+/// Connections that may wait to be accepted: as many as the system allows (`net.core.somaxconn`). Thousands of tunnels are
+/// opened at once, and a client that resets its connections leaves each of them in the queue; when it is full, the kernel
+/// drops SYNs, and a fast lab looks like one that lost its network for a second.
+pub(in crate::lab) const WAITING: i32 = i32::MAX;
+
 /// What happens to a connection before any protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "scenario", derive(schemars::JsonSchema))]
@@ -136,7 +141,7 @@ pub(in crate::lab) fn listen(at: SocketAddr) -> io::Result<std::net::TcpListener
         let _ = CONGESTION.iter().find(|name| socket.set_tcp_congestion(name.as_bytes()).is_ok());
     }
     socket.bind(&at.into())?;
-    socket.listen(1024)?;
+    socket.listen(WAITING)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

@@ -10,11 +10,8 @@ use socket2::{Domain, Socket, Type};
 use super::{Origin, PORTS, fault};
 use crate::{
     exchange::{Door, DoorKind, Places},
-    lab::{background::Background, door::Port, pki::Pki, zone::OWN_ORIGIN},
+    lab::{background::Background, door::Port, fault::conn::WAITING, pki::Pki, zone::OWN_ORIGIN},
 };
-
-/// Connections that may wait to be accepted: thousands of tunnels are opened at once.
-const WAITING: i32 = 4096;
 
 /// Addresses on loopback that are tried before it is settled that a port cannot be had at any.
 const TRIES: u32 = 16;
