@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `verify UP DOWN SEED` | UP bytes of the pattern; the origin answers `received`, then sends DOWN bytes of its own |
 //! | `hold MS` | the origin answers `ready` and waits MS milliseconds longer than else for the next request |
+//! | `pause MS` | the origin answers nothing, and neither reads nor sends anything for MS milliseconds |
 //! | `until-eof DOWN SEED` | the origin answers `ready`; bytes of the pattern until this side half-closes (FIN); the origin answers `received`, sends DOWN bytes of its own, and closes |
 //! | `after-fin UP SEED` | the origin answers `ready` and half-closes; then UP bytes of the pattern |
 //! | `recall SEED` | on another connection: the origin answers `received` about the `until-eof` or `after-fin` of this seed |
@@ -38,6 +39,9 @@ pub const MAX_BYTES: u64 = 1 << 30;
 
 /// The longest silence that can be asked for.
 pub const MAX_HOLD: Duration = Duration::from_secs(4 * 3600);
+
+/// The longest time that an origin can be kept from reading.
+pub const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 const MAGIC: &str = "snapreach/1 ";
 
@@ -112,6 +116,11 @@ pub enum Request {
         /// Milliseconds.
         ms: u64,
     },
+    /// `pause`
+    Pause {
+        /// Milliseconds; at most [`MAX_PAUSE`].
+        ms: u64,
+    },
     /// `until-eof`
     UntilEof {
         /// Bytes from the origin.
@@ -146,6 +155,7 @@ impl Request {
         Some(match (verb, numbers.as_slice()) {
             ("verify", &[up, down, seed]) => Self::Verify { up: bytes(up)?, down: bytes(down)?, seed },
             ("hold", &[ms]) if u128::from(ms) <= MAX_HOLD.as_millis() => Self::Hold { ms },
+            ("pause", &[ms]) if u128::from(ms) <= MAX_PAUSE.as_millis() => Self::Pause { ms },
             ("until-eof", &[down, seed]) => Self::UntilEof { down: bytes(down)?, seed },
             ("after-fin", &[up, seed]) => Self::AfterFin { up: bytes(up)?, seed },
             ("recall", &[seed]) => Self::Recall { seed },
@@ -161,6 +171,7 @@ impl Request {
         match self {
             Self::Verify { up, down, seed } => format!("{MAGIC}verify {up} {down} {seed}\n"),
             Self::Hold { ms } => format!("{MAGIC}hold {ms}\n"),
+            Self::Pause { ms } => format!("{MAGIC}pause {ms}\n"),
             Self::UntilEof { down, seed } => format!("{MAGIC}until-eof {down} {seed}\n"),
             Self::AfterFin { up, seed } => format!("{MAGIC}after-fin {up} {seed}\n"),
             Self::Recall { seed } => format!("{MAGIC}recall {seed}\n"),
@@ -446,6 +457,7 @@ mod tests {
         for request in [
             Request::Verify { up, down, seed },
             Request::Hold { ms: 50 },
+            Request::Pause { ms: 60_000 },
             Request::UntilEof { down: 0, seed },
             Request::AfterFin { up, seed: 0 },
             Request::Recall { seed },

@@ -10,7 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     sync::watch,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::own::Wire;
@@ -106,6 +106,7 @@ impl<W: Wire> Connection<'_, W> {
                     patience += Duration::from_millis(ms);
                     self.say(Answer::Ready).await?;
                 }
+                Some(Request::Pause { ms }) => sleep(Duration::from_millis(ms)).await,
                 Some(Request::UntilEof { down, seed }) => {
                     let late = self.memory.remember(seed);
                     self.say(Answer::Ready).await?;
@@ -197,6 +198,8 @@ pub(super) async fn within<T>(patience: Duration, what: impl Future<Output = io:
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -238,6 +241,15 @@ mod tests {
         expected.extend(b"snapreach/1 ready\nsnapreach/1 ready\nsnapreach/1 received 70000\n");
         expected.extend(down.bytes(0, 9));
         assert_eq!(ask(address, &bytes).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_pause_takes_its_time_and_loses_nothing() {
+        let begin = Instant::now();
+        let mut bytes = b"snapreach/1 pause 100\nsnapreach/1 verify 70000 0 7\n".to_vec();
+        bytes.extend(Pattern::new(7, Direction::Up).bytes(0, 70_000));
+        assert_eq!(ask(origin().await, &bytes).await, b"snapreach/1 received 70000\n");
+        assert!(begin.elapsed() >= Duration::from_millis(100));
     }
 
     #[tokio::test]

@@ -30,6 +30,10 @@ const MORE: u64 = 16 << 20;
 /// More than the sockets on the way hold when nobody reads from them.
 const FLOOD: u64 = 8 << 20;
 
+/// How long the origin takes nothing before it sends: enough for what the client sends meanwhile to fill the sockets.
+const HEAD_START_MS: u64 = 1000;
+const HEAD_START: Duration = Duration::from_millis(HEAD_START_MS);
+
 /// What patterns grow from. The same in every run: a second one must show the same bytes.
 const SEED: u64 = 0x5eed;
 
@@ -188,12 +192,13 @@ async fn at_once(rig: &Rig) -> Judged {
     let send = async |talk: &mut Talk, stream: &mut Box<dyn Stream>| {
         both_ways(talk, stream, patience, (&mut came, &mut told)).await
     };
-    tunnel.talk("BOTH WAYS", patience + time_for(FLOOD), send).await;
+    tunnel.talk("BOTH WAYS", HEAD_START + patience + time_for(FLOOD), send).await;
     Ok(judge_at_once(told, &came, tunnel.finish()))
 }
 
 /// The origin sends and takes nothing as it does, and this side sends all the same. A proxy that must get rid of the bytes
-/// of one side before it looks at the other finds both waiting for it.
+/// of one side before it looks at the other finds both waiting for it: the origin waits until the way up to it is full,
+/// since one that sent at once could be through before that on a machine with large buffers or busy processors.
 async fn both_ways(
     talk: &mut Talk,
     stream: &mut Box<dyn Stream>,
@@ -201,7 +206,8 @@ async fn both_ways(
     (came, told): (&mut Came, &mut Option<Answer>),
 ) -> Result<(), Failure> {
     let (mut from, mut to) = io::split(stream);
-    let mut up = Request::Verify { up: 0, down: FLOOD, seed: SEED }.line().into_bytes();
+    let mut up = Request::Pause { ms: HEAD_START_MS }.line().into_bytes();
+    up.extend(Request::Verify { up: 0, down: FLOOD, seed: SEED }.line().into_bytes());
     up.extend(Request::Verify { up: FLOOD, down: 0, seed: SEED }.line().into_bytes());
     up.extend(Pattern::new(SEED, Direction::Up).bytes(0, usize::try_from(FLOOD).unwrap_or(0)));
     let silent = |_: Elapsed| Failure::new(FailureKind::TimedOut, format!("nothing moved within {patience:?}"));
@@ -222,7 +228,7 @@ async fn both_ways(
         Ok(())
     };
     let receive = async {
-        timeout(patience, talk.line(&mut from)).await.map_err(silent)??;
+        timeout(HEAD_START + patience, talk.line(&mut from)).await.map_err(silent)??;
         talk.pattern(&mut from, (SEED, FLOOD), patience, came).await?;
         all_came.set(true);
         Ok(())
