@@ -228,7 +228,10 @@ async fn both_ways(
         Ok(())
     };
     let receive = async {
-        timeout(HEAD_START + patience, talk.line(&mut from)).await.map_err(silent)??;
+        if timeout(HEAD_START + patience, talk.line(&mut from)).await.map_err(silent)?? == Answer::Refused {
+            // One of an older program: that is no fault of the proxy.
+            return Err(Failure::new(FailureKind::Foreign, "the origin does not know of the exchange"));
+        }
         talk.pattern(&mut from, (SEED, FLOOD), patience, came).await?;
         all_came.set(true);
         Ok(())
