@@ -97,8 +97,8 @@ impl Measurement {
         self.errors.values().map(|failures| failures.count).sum()
     }
 
-    /// Whether nothing came of it: every operation failed, or none was so much as under way. Where the time was too short
-    /// for one transfer, what it moved is a figure.
+    /// Whether nothing came of it: every operation failed, or none ended and nothing moved. Where the time was too short for
+    /// one transfer, what it moved is a figure.
     #[must_use]
     pub fn is_fruitless(&self) -> bool {
         self.operations == 0 && (self.bytes == 0 || self.failed() > 0)

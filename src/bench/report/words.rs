@@ -70,9 +70,9 @@ fn figure(settings: &Settings, arm: &ArmInfo) -> String {
             // Whatever fails does so by its timeout: a run that is longer says how.
             0 => {
                 let limit = Duration::from_millis(settings.timeout_ms);
-                let hint = format!(" (--duration above --timeout, which is {}, shows why)", time(limit));
-                let hint = if measured.elapsed() < limit { hint.as_str() } else { "" };
-                format!("ended no operation in {}{hint}", time(measured.elapsed()))
+                let hint = (measured.elapsed() < limit)
+                    .then(|| format!(" (--duration above --timeout, which is {}, shows why)", time(limit)));
+                format!("ended no operation in {}{}", time(measured.elapsed()), hint.unwrap_or_default())
             }
             failed => {
                 let codes: Vec<&str> = measured.errors.keys().map(String::as_str).collect();

@@ -228,15 +228,18 @@ async fn both_ways(
         Ok(())
     };
     let receive = async {
-        if timeout(HEAD_START + patience, talk.line(&mut from)).await.map_err(silent)?? == Answer::Refused {
-            // One of an older program: that is no fault of the proxy.
-            return Err(Failure::new(FailureKind::Foreign, "the origin does not know of the exchange"));
+        let first = timeout(HEAD_START + patience, talk.line(&mut from)).await.map_err(silent)??;
+        if first != Answer::Refused {
+            talk.pattern(&mut from, (SEED, FLOOD), patience, came).await?;
         }
-        talk.pattern(&mut from, (SEED, FLOOD), patience, came).await?;
         all_came.set(true);
-        Ok(())
+        Ok(first)
     };
-    tokio::try_join!(send, receive)?;
+    let ((), first) = tokio::try_join!(send, receive)?;
+    if first == Answer::Refused {
+        *told = Some(first);
+        return Ok(());
+    }
     *told = Some(timeout(patience, talk.line(&mut from)).await.map_err(silent)??);
     Ok(())
 }
@@ -245,6 +248,10 @@ fn judge_at_once(told: Option<Answer>, came: &Came, seen: Observation) -> Judgem
     let judgement = match (told, seen.failure()) {
         (Some(Answer::Received { count: FLOOD, differs: false }), None) => {
             Judgement::pass(format!("{FLOOD} bytes pass each way at the same time"))
+        }
+        // One of an older program, on another machine: that says nothing about the proxy.
+        (Some(Answer::Refused), _) if came.intact == 0 => {
+            Judgement::not_run("the origin does not know of this exchange: run the same snapreach there")
         }
         (Some(Answer::Received { count, differs: true }), _) => Judgement::fail("bytes arrive as others")
             .because(format!("byte {count} of those sent up arrived at the origin as another"))
@@ -784,6 +791,10 @@ mod tests {
         assert_eq!(judge_at_once(received(FLOOD, false), &all, open()).outcome, Outcome::Pass);
         fails(&judge_at_once(received(7, true), &all, open()), "as others", Some(codes::TUNNEL_CORRUPTED));
         fails(&judge_at_once(received(7, false), &all, open()), "do not arrive", Some(codes::TUNNEL_CORRUPTED));
+        let changed = judge_at_once(Some(Answer::Refused), &all, open());
+        fails(&changed, "do not arrive", Some(codes::TUNNEL_CORRUPTED));
+        let unknown = judge_at_once(Some(Answer::Refused), &Came::default(), open());
+        assert_eq!((unknown.outcome, unknown.code), (Outcome::NotRun, None), "{unknown:?}");
         let stuck = judge_at_once(None, &all, tunnel().request_fails(FailureKind::TimedOut).0);
         fails(&stuck, "stuck when both sides send", Some(codes::TUNNEL_SILENT));
     }
